@@ -1,0 +1,197 @@
+"""Defaults < settings file < environment < flags, made into one complete `Settings` free of contradiction."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Any, Final
+
+from zattredis.config.cluster import Member, check_members, default_peer_port
+from zattredis.config.files import Found, read_settings_file
+from zattredis.config.settings import SETTINGS, Settings, suggestion
+from zattredis.errors import ConfigError
+
+ENVIRONMENT_PREFIX: Final = "ZATTREDIS_"
+CONFIG_VARIABLE: Final = "ZATTREDIS_CONFIG"
+"""Names the settings file when the flag does not."""
+
+_TEST_PREFIX: Final = "ZATTREDIS_TEST_"
+_SERVICE_LINK: Final = re.compile(r"ZATTREDIS_(SERVICE_(HOST|PORT)(_.*)?|PORT_\d+_(TCP|UDP)(_.*)?)")
+_SERVICE_LINK_PORT: Final = re.compile(r"(tcp|udp|sctp)://")
+
+OWN_NODE_ID: Final = "n1"
+OWN_HOST: Final = "127.0.0.1"
+OWN_PORT: Final = 6379
+
+
+def load_settings(
+    flags: Mapping[str, str] | None = None, environ: Mapping[str, str] | None = None, config_file: str | None = None
+) -> Settings:
+    """Return the settings of this node.
+
+    `flags` maps setting names to the text given on the command line; `environ` is the whole environment, of which
+    only ZATTREDIS_* is read. The file is `config_file`, else ZATTREDIS_CONFIG, else none.
+    Raises ConfigError with one line that names the place and the remedy.
+    """
+    environ = environ if environ is not None else {}
+    config_file = config_file or environ.get(CONFIG_VARIABLE)
+    found = read_settings_file(config_file) if config_file else {}
+    found |= read_environment(environ)
+    for name, text in (flags or {}).items():
+        spec = SETTINGS[name]
+        try:
+            found[name] = Found(spec.parse(text), f"flag {spec.flags[0]}")
+        except ConfigError as error:
+            raise ConfigError(f"{spec.flags[0]}: {str(error).removeprefix(name + ': ')}") from None
+    return complete(found)
+
+
+def make_settings(**values: Any) -> Settings:
+    """Return settings made in Python: `values` by setting name, as a TOML file would hold them (or as `Settings` does).
+
+    Raises ConfigError, and TypeError for a name that is no setting.
+    """
+    found = {}
+    for name, value in values.items():
+        if name not in SETTINGS:
+            raise TypeError(f"unknown setting {name!r}{suggestion(name)}")
+        ready = isinstance(value, tuple)
+        found[name] = Found(check_members(value) if name == "cluster" and ready else
+                            value if ready else SETTINGS[name].parse(value), "argument")  # fmt: skip
+    return complete(found)
+
+
+def read_environment(environ: Mapping[str, str]) -> dict[str, Found]:
+    """Return what ZATTREDIS_* variables set. An empty one counts as not set.
+
+    Raises ConfigError for one that is no setting. Two families are no mistake and are skipped: ZATTREDIS_TEST_*,
+    which the test suite owns, and what Kubernetes puts into every container next to a service called zattredis.
+    """
+    by_variable = {spec.environment: spec for spec in SETTINGS.values()}
+    found = {}
+    for variable, text in environ.items():
+        if not variable.startswith(ENVIRONMENT_PREFIX) or variable == CONFIG_VARIABLE or not text:
+            continue
+        if variable.startswith(_TEST_PREFIX) or _SERVICE_LINK.fullmatch(variable):
+            continue
+        if variable == "ZATTREDIS_PORT" and _SERVICE_LINK_PORT.match(text):
+            continue
+        spec = by_variable.get(variable)
+        if spec is None:
+            near = suggestion(variable.removeprefix(ENVIRONMENT_PREFIX).lower(), ENVIRONMENT_PREFIX, str.upper)
+            raise ConfigError(f"environment: unknown setting {variable}{near}")
+        try:
+            found[spec.name] = Found(spec.parse(text), f"environment {variable}")
+        except ConfigError as error:
+            raise ConfigError(f"environment {variable}: {str(error).removeprefix(spec.name + ': ')}") from None
+    return found
+
+
+def complete(found: Mapping[str, Found]) -> Settings:
+    """Return the settings with every value that was not given filled in.
+
+    Raises ConfigError when two values contradict each other; the text names where both come from.
+    """
+    values = {name: item.value for name, item in found.items()}
+    sources = {name: item.source for name, item in found.items()}
+    own = _complete_cluster(found, values, sources)
+    for name, value in (("host", own.host), ("port", own.port), ("peer_port", own.peer_port)):
+        given = found.get(name)
+        if given is None:
+            values[name] = value
+            if "cluster" in found:
+                sources[name] = f"cluster ({found['cluster'].source})"
+        elif given.value != value:
+            other = "bind" if name != "peer_port" else "peer_bind"
+            raise ConfigError(
+                f"{given.source}: {name} is {given.value}, but cluster ({found['cluster'].source}) says {value} for "
+                f"{own.node_id}; make them equal (to listen elsewhere than others are told: {other} = address:port)"
+            )
+    _complete_binds(found, values, sources)
+    settings = Settings(**values, sources=sources)
+    for check in _CHECKS:
+        check(settings)
+    return settings
+
+
+def _complete_cluster(found: Mapping[str, Found], values: dict[str, Any], sources: dict[str, str]) -> Member:
+    """Fill in `node_id` and `cluster` and return this node's own member."""
+    if "cluster" not in found:
+        port = values.get("port", OWN_PORT)
+        peer_port = values.get("peer_port")
+        if peer_port is None:
+            try:
+                peer_port = default_peer_port(port)
+            except ConfigError as error:
+                raise ConfigError(f"{found['port'].source}: {error}") from None
+        own = Member(values.get("node_id", OWN_NODE_ID), values.get("host", OWN_HOST), port, peer_port)
+        values["node_id"] = own.node_id
+        try:
+            values["cluster"] = check_members([own])
+        except ConfigError as error:
+            raise ConfigError(f"{found['peer_port'].source}: {error}") from None
+        return own
+    cluster: tuple[Member, ...] = values["cluster"]
+    ids = ", ".join(member.node_id for member in cluster)
+    if "node_id" not in found:
+        if len(cluster) > 1:
+            raise ConfigError(f"{found['cluster'].source}: which node is this? say --node ID, one of {ids}")
+        values["node_id"] = cluster[0].node_id
+        sources["node_id"] = f"cluster ({found['cluster'].source})"
+    for member in cluster:
+        if member.node_id == values["node_id"]:
+            return member
+    raise ConfigError(
+        f"{found['node_id'].source}: node {values['node_id']!r} is not in cluster ({found['cluster'].source}), "
+        f"which names {ids}; add it there or choose one of these"
+    )
+
+
+def _complete_binds(found: Mapping[str, Found], values: dict[str, Any], sources: dict[str, str]) -> None:
+    if "bind" not in found:
+        values["bind"] = (values["host"],)
+        sources["bind"] = f"host ({sources.get('host', 'default')})"
+    if "peer_bind" not in found:
+        first = Settings(bind=values["bind"]).client_listen[0][0]
+        values["peer_bind"] = first
+        sources["peer_bind"] = f"bind ({sources['bind']})"
+
+
+# -- contradictions ----------------------------------------------------------------------------------------------
+
+
+def _refuse(settings: Settings, one: str, relation: str, other: str) -> None:
+    left, right = getattr(settings, one), getattr(settings, other)
+    raise ConfigError(
+        f"{one} = {left} ({settings.source(one)}) must be {relation} {other} = {right} ({settings.source(other)})"
+    )
+
+
+def _check_raft_times(settings: Settings) -> None:
+    if settings.election_timeout_ms < 3 * settings.heartbeat_ms:
+        _refuse(settings, "election_timeout_ms", "at least three times", "heartbeat_ms")
+    if settings.heartbeat_ms < settings.tick_ms:
+        _refuse(settings, "heartbeat_ms", "at least", "tick_ms")
+
+
+def _check_bounds(settings: Settings) -> None:
+    for small, large in (
+        ("raft_message_bytes_max", "raft_window_bytes"),
+        ("batch_bytes_max", "uncommitted_bytes_max"),
+        ("proto_max_bulk_bytes", "query_buffer_bytes_max"),
+    ):
+        if getattr(settings, small) > getattr(settings, large):
+            _refuse(settings, small, "at most", large)
+
+
+def _check_listen(settings: Settings) -> None:
+    peer = settings.peer_listen
+    for address, port in settings.client_listen:
+        if (address, port) == peer:
+            raise ConfigError(
+                f"bind ({settings.source('bind')}) and peer_bind ({settings.source('peer_bind')}) both name "
+                f"{address}:{port}; clients and nodes need different ports"
+            )
+
+
+_CHECKS: Final = (_check_raft_times, _check_bounds, _check_listen)
