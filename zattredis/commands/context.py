@@ -1,11 +1,23 @@
-"""What a handler is given."""
+"""What a handler is given: `Context` for handlers of the keyspace, `LocalContext` for those of connection and server.
+
+The Protocols below name everything that LOCAL handlers need of the node. The room `server` implements them; nothing
+here knows how. Times are always asked of the server: handlers read no clock.
+"""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import enum
+from collections.abc import Awaitable, Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Final, Protocol
+
+from zattredis.keyspace.random import SeededRandom
 
 if TYPE_CHECKING:
+    from zattredis.commands.table import CommandSpec
     from zattredis.keyspace.view import View
+
+REDIS_VERSION: Final = "7.0.15"
+"""The Redis whose commands, options and errors are spoken here; clients decide by it what they may send."""
 
 
 class Context:
@@ -14,12 +26,340 @@ class Context:
     Pure: the same (view, argv, now_ms, seed, version) gives the same effects and the same reply on every node.
     """
 
-    __slots__ = ("db", "now_ms", "ordinal", "seed", "version", "view")
+    __slots__ = ("_random", "db", "now_ms", "ordinal", "seed", "version", "view")
 
-    def __init__(self, view: View, db: int, now_ms: int, seed: int = 0, ordinal: int = 0, version: int = 1) -> None:
+    def __init__(self, view: View, db: int, now_ms: int, *, seed: int = 0, ordinal: int = 0, version: int = 1) -> None:
         self.view = view
         self.db = db
         self.now_ms = now_ms
         self.seed = seed
         self.ordinal = ordinal
         self.version = version
+        self._random: SeededRandom | None = None
+
+    @property
+    def random(self) -> SeededRandom:
+        """The command's own randomness, the same on every node; made when first asked for."""
+        if self._random is None:
+            self._random = SeededRandom(self.seed, self.ordinal)
+        return self._random
+
+
+class NoReply:
+    """A LOCAL handler that returns `NO_REPLY` is answered with nothing at all (CLIENT REPLY OFF)."""
+
+    __slots__ = ()
+
+
+NO_REPLY: Final = NoReply()
+
+
+class PauseMode(enum.IntEnum):
+    """What CLIENT PAUSE holds back; the larger holds back more."""
+
+    NONE = 0
+    WRITE = 1
+    ALL = 2
+
+
+class ClientProtocol(Protocol):
+    """One connection, as its own commands see and change it."""
+
+    id: int
+    name: bytes
+    db: int
+    resp: int
+    authenticated: bool
+    user: bytes
+    library_name: bytes
+    library_version: bytes
+    no_evict: bool
+    no_touch: bool
+    readonly: bool  # READONLY: stale reads, answered from this node's own data
+    in_multi: bool
+    close_after_reply: bool
+    mute: bool  # CLIENT REPLY: the next reply is not sent
+    watched: dict[tuple[int, bytes], int]
+
+    def line(self, now_ms: int) -> str:
+        """Return the client's line of CLIENT LIST, without a line end."""
+        ...
+
+    def begin_multi(self) -> None:
+        """Start queueing."""
+        ...
+
+    def end_multi(self) -> None:
+        """Forget the queue and every watched key."""
+        ...
+
+    def reply_off(self) -> None:
+        """CLIENT REPLY OFF: send nothing until `reply_on`."""
+        ...
+
+    def reply_on(self) -> None:
+        """CLIENT REPLY ON."""
+        ...
+
+    def reply_skip(self) -> None:
+        """CLIENT REPLY SKIP: send no reply to the next command (nothing changes while replies are off)."""
+        ...
+
+    def reset(self, authenticated: bool) -> None:
+        """RESET: put everything the client may have changed back to how a new connection starts."""
+        ...
+
+    def unblock(self, error: bool) -> bool:
+        """End the client's blocking command, as if it timed out or with an error; False if it is in none."""
+        ...
+
+    def close(self, reason: str) -> None:
+        """Close the connection now, without sending what is still unsent."""
+        ...
+
+
+class KillFilter:
+    """Which clients CLIENT KILL closes; None fields match every client."""
+
+    __slots__ = ("address", "client_id", "local_address", "skip_me", "type", "user")
+
+    def __init__(self) -> None:
+        self.client_id: int | None = None
+        self.type: str | None = None
+        self.user: bytes | None = None
+        self.address: bytes | None = None
+        self.local_address: bytes | None = None
+        self.skip_me = True
+
+
+class ClientsProtocol(Protocol):
+    """All connections of this node."""
+
+    def get(self, client_id: int) -> ClientProtocol | None:
+        """Return the client of that id, or None."""
+        ...
+
+    def lines(self, now_ms: int, kind: str | None, ids: Sequence[int] | None) -> list[str]:
+        """Return the lines of CLIENT LIST: all, those of one type, or those of `ids` that exist, in that order."""
+        ...
+
+    def matching(self, wanted: KillFilter, asking: ClientProtocol) -> list[ClientProtocol]:
+        """Return the clients that `wanted` describes; without `asking` where it says skip_me."""
+        ...
+
+    def pause(self, mode: PauseMode, until_ms: int) -> None:
+        """Hold clients back; a running pause is only ever widened or lengthened (Redis's rule)."""
+        ...
+
+    def unpause(self) -> None:
+        """Let all clients go on."""
+        ...
+
+
+class HistogramProtocol(Protocol):
+    """Latencies of one command."""
+
+    def cumulative(self) -> tuple[int, dict[int, int]]:
+        """Return the number of calls, and for powers of two of microseconds how many took at most that long."""
+        ...
+
+
+class StatisticsProtocol(Protocol):
+    """Counters of this node."""
+
+    def reset(self) -> None:
+        """CONFIG RESETSTAT."""
+        ...
+
+    def histograms(self) -> Mapping[CommandSpec, HistogramProtocol]:
+        """Return the latencies of every command that was called."""
+        ...
+
+
+class SlowlogEntry(Protocol):
+    """One slow command."""
+
+    id: int
+    time_s: int
+    usec: int
+    argv: list[bytes]
+    address: str
+    name: bytes
+
+
+class SlowlogProtocol(Protocol):
+    """The slow commands, newest first."""
+
+    def entries(self, count: int | None) -> Sequence[SlowlogEntry]:
+        """Return the newest `count` entries, all for None."""
+        ...
+
+    def reset(self) -> None:
+        """Forget all entries."""
+        ...
+
+    def __len__(self) -> int: ...
+
+
+class LatencyProtocol(Protocol):
+    """Spikes of the latency monitor, by event."""
+
+    def latest(self) -> list[list[bytes | int]]:
+        """Return (event, time in s, latest ms, maximum ms) of each event."""
+        ...
+
+    def history(self, event: bytes) -> list[list[int]]:
+        """Return (time in s, ms) of each sample of an event, oldest first."""
+        ...
+
+    def reset(self, events: Sequence[bytes]) -> int:
+        """Forget the samples of these events, of all if there are none; return how many there were of them."""
+        ...
+
+    def graph(self, event: bytes, now_s: int) -> str | None:
+        """Return an ASCII graph of an event, or None if there is no such event."""
+        ...
+
+    def doctor(self) -> str:
+        """Return a report for a person."""
+        ...
+
+
+class SettingsProtocol(Protocol):
+    """CONFIG."""
+
+    def matching(self, patterns: Sequence[bytes]) -> dict[bytes, bytes]:
+        """Return name → value of every parameter that one of the glob patterns matches."""
+        ...
+
+    def change(self, pairs: Sequence[tuple[bytes, bytes]]) -> None:
+        """Set all of `pairs` or, raising a DefiniteError with Redis's text, none."""
+        ...
+
+    def rewrite(self) -> None:
+        """Write the settings back to their file; raises a DefiniteError where there is none."""
+        ...
+
+
+class AccessProtocol(Protocol):
+    """Who may come in."""
+
+    @property
+    def password_required(self) -> bool:
+        """Whether a new connection has to authenticate."""
+        ...
+
+    def authenticate(self, user: bytes, password: bytes) -> bool:
+        """Return whether the password is the user's."""
+        ...
+
+
+class TransactionsProtocol(Protocol):
+    """The part of transactions that reads or writes the keyspace."""
+
+    def watch(self, client: ClientProtocol, keys: Sequence[bytes]) -> Awaitable[object]:
+        """Remember the present versions of `keys` in `client.watched` (at a read point); return the reply OK."""
+        ...
+
+    def execute(self, client: ClientProtocol) -> Awaitable[object]:
+        """EXEC: propose the queue as one unit and return its reply; the client's queue and watches end with it."""
+        ...
+
+
+class ServerProtocol(Protocol):
+    """The node, as LOCAL handlers see it."""
+
+    @property
+    def clients(self) -> ClientsProtocol: ...
+    @property
+    def statistics(self) -> StatisticsProtocol: ...
+    @property
+    def slowlog(self) -> SlowlogProtocol: ...
+    @property
+    def latency(self) -> LatencyProtocol: ...
+    @property
+    def settings(self) -> SettingsProtocol: ...
+    @property
+    def access(self) -> AccessProtocol: ...
+    @property
+    def transactions(self) -> TransactionsProtocol: ...
+
+    def time_us(self) -> int:
+        """Return the wall clock in microseconds since 1970."""
+        ...
+
+    def info(self, sections: Iterable[bytes]) -> bytes:
+        """Return the text of INFO for these section names in any case; none means the default sections."""
+        ...
+
+    def role(self) -> list[Any]:
+        """Return the reply of ROLE."""
+        ...
+
+    def memory_stats(self) -> dict[bytes, Any]:
+        """Return the reply of MEMORY STATS."""
+        ...
+
+    def release_memory(self) -> None:
+        """MEMORY PURGE: give unused memory back to the operating system."""
+        ...
+
+    def last_save_s(self) -> int:
+        """Return the time, in seconds since 1970, of the last snapshot, or of the start if there was none."""
+        ...
+
+    def start_snapshot(self) -> bool:
+        """Begin a snapshot in the background and cut the log behind it; False if one is being made."""
+        ...
+
+    async def save_snapshot(self) -> None:
+        """Make a snapshot and return when it is durable; raises a DefiniteError if one is being made."""
+        ...
+
+    def shut_down(self, *, now: bool, force: bool, save: bool | None) -> None:
+        """Begin to end the process. `now`: without handing the leadership over or finishing what is under way."""
+        ...
+
+    def abort_shut_down(self) -> bool:
+        """Go on running; False if no end was begun (or it can no longer be called off)."""
+        ...
+
+    async def wait_for_replicas(self, client: ClientProtocol, replicas: int, timeout_ms: int) -> int:
+        """Return how many other voters durably hold the client's last write.
+
+        It answers once that is `replicas`, or time is up (0 = never), or `client.unblock` ends it.
+        """
+        ...
+
+    async def sleep(self, seconds: float) -> None:
+        """Return after that time; other clients go on."""
+        ...
+
+    async def execute(self, client: ClientProtocol, argv: list[bytes]) -> object:
+        """Run another command for the client as if it had sent it now; return the reply or raise its ReplyError."""
+        ...
+
+
+class LocalContext:
+    """For LOCAL handlers: the connection, the node and the whole command line (name first).
+
+    One may be kept for each connection, with `argv` set before every call: a handler that is a coroutine reads
+    `argv` before it first awaits, if at all.
+    """
+
+    __slots__ = ("argv", "client", "server")
+
+    def __init__(self, client: ClientProtocol, server: ServerProtocol, argv: list[bytes]) -> None:
+        self.client = client
+        self.server = server
+        self.argv = argv
+
+    @property
+    def db(self) -> int:
+        """The database that the connection has selected."""
+        return self.client.db
+
+    @property
+    def now_ms(self) -> int:
+        """The node's wall clock in milliseconds since 1970."""
+        return self.server.time_us() // 1000

@@ -1,4 +1,16 @@
-"""The command table: one `CommandSpec` per command, filled by the `@command` decorator."""
+"""The command table: one `CommandSpec` per command, filled by the `@command` decorator.
+
+How to add a command: decorate one function; what is left out follows from the rest.
+
+    @command("GETRANGE", arity=4, flags=Flag.READONLY, keys=KEYS_FIRST, group="string", since="2.4.0",
+             key_flags="RO access", complexity="O(N) …", syntax="key start:integer end:integer")
+    def getrange(ctx: Context, key: bytes, start: bytes, end: bytes) -> bytes:
+        \"\"\"Return the substring of a string value.\"\"\"
+
+The handler gets what follows the command's name (for "CLIENT ID": what follows both words). `syntax` is read by
+`commands.syntax` and becomes the `arguments` of COMMAND DOCS; `categories` are the ACL categories that do not follow
+from the flags (`acl_categories` has them all); by default the one that belongs to the group.
+"""
 
 from __future__ import annotations
 
@@ -6,6 +18,24 @@ import enum
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
+
+from zattredis.commands.keyspec import (
+    KEYS_ALL,
+    KEYS_FIRST,
+    KEYS_PAIRS,
+    KEYS_SECOND,
+    KEYS_TWO,
+    NO_KEYS,
+    KeyPart,
+    KeySpec,
+)
+from zattredis.errors import DefiniteError
+
+__all__ = [
+    "CATEGORIES", "COMMANDS", "FLAG_NAMES", "KEYS_ALL", "KEYS_FIRST", "KEYS_PAIRS", "KEYS_SECOND", "KEYS_TWO",
+    "NO_KEYS", "CommandSpec", "Flag", "KeyPart", "KeySpec", "Kind", "UnknownCommand", "UnknownSubcommand", "WrongArity",
+    "add", "all_specs", "check_complete", "command", "container", "lookup", "lookup_full", "resolve",
+]  # fmt: skip
 
 
 class Kind(enum.IntEnum):
@@ -17,7 +47,7 @@ class Kind(enum.IntEnum):
 
 
 class Flag(enum.IntFlag):
-    """Redis's command flags, and two of ours (HEAVY, ASYNC)."""
+    """Redis's command flags, and three of ours (HEAVY, UNQUEUED, LOCAL)."""
 
     NONE = 0
     WRITE = enum.auto()
@@ -41,37 +71,63 @@ class Flag(enum.IntFlag):
     NO_MULTI = enum.auto()
     MOVABLEKEYS = enum.auto()
     HEAVY = enum.auto()  # a generator handler, run in slices over a frozen view
+    NO_ASYNC_LOADING = enum.auto()
+    UNQUEUED = enum.auto()  # runs at once even inside MULTI
+    LOCAL = enum.auto()  # LOCAL although READONLY: the command reads nothing (LOLWUT)
 
 
-@dataclass(frozen=True, slots=True)
-class KeySpec:
-    """First key, last key (negative: from the end) and step, as in COMMAND's reply; (0, 0, 0) = none."""
+FLAG_NAMES: tuple[tuple[Flag, str], ...] = (
+    (Flag.WRITE, "write"),
+    (Flag.READONLY, "readonly"),
+    (Flag.DENYOOM, "denyoom"),
+    (Flag.ADMIN, "admin"),
+    (Flag.PUBSUB, "pubsub"),
+    (Flag.NOSCRIPT, "noscript"),
+    (Flag.BLOCKING, "blocking"),
+    (Flag.LOADING, "loading"),
+    (Flag.STALE, "stale"),
+    (Flag.SKIP_MONITOR, "skip_monitor"),
+    (Flag.SKIP_SLOWLOG, "skip_slowlog"),
+    (Flag.ASKING, "asking"),
+    (Flag.FAST, "fast"),
+    (Flag.NO_AUTH, "no_auth"),
+    (Flag.MAY_REPLICATE, "may_replicate"),
+    (Flag.NO_MANDATORY_KEYS, "no_mandatory_keys"),
+    (Flag.NO_ASYNC_LOADING, "no_async_loading"),
+    (Flag.NO_MULTI, "no_multi"),
+    (Flag.MOVABLEKEYS, "movablekeys"),
+    (Flag.ALLOW_BUSY, "allow_busy"),
+)
+"""The flags that COMMAND shows, in the order in which it shows them."""
 
-    first: int = 0
-    last: int = 0
-    step: int = 0
-    finder: Callable[[list[bytes]], list[bytes]] | None = None
+CATEGORIES: tuple[str, ...] = (
+    "keyspace", "read", "write", "set", "sortedset", "list", "hash", "string", "bitmap", "hyperloglog", "geo",
+    "stream", "pubsub", "admin", "fast", "slow", "blocking", "dangerous", "connection", "transaction", "scripting",
+)  # fmt: skip
+"""All ACL categories, in the order in which ACL CAT and COMMAND show them."""
 
-    def keys(self, argv: list[bytes]) -> list[bytes]:
-        """Return the keys of a whole command line (name first)."""
-        if self.finder is not None:
-            return self.finder(argv)
-        if self.first == 0:
-            return []
-        last = self.last if self.last >= 0 else len(argv) + self.last
-        return argv[self.first : last + 1 : self.step]
+_GROUP_CATEGORIES = {
+    "generic": "keyspace", "string": "string", "list": "list", "set": "set", "sorted-set": "sortedset", "hash": "hash",
+    "pubsub": "pubsub", "transactions": "transaction", "connection": "connection", "scripting": "scripting",
+    "hyperloglog": "hyperloglog", "geo": "geo", "stream": "stream", "bitmap": "bitmap",
+}  # fmt: skip
+
+_FLAG_CATEGORIES = (
+    (Flag.WRITE, ("write",)),
+    (Flag.READONLY, ("read",)),
+    (Flag.ADMIN, ("admin", "dangerous")),
+    (Flag.PUBSUB, ("pubsub",)),
+    (Flag.FAST, ("fast",)),
+    (Flag.BLOCKING, ("blocking",)),
+)
 
 
-NO_KEYS = KeySpec()
-KEYS_FIRST = KeySpec(1, 1, 1)
-KEYS_ALL = KeySpec(1, -1, 1)
-KEYS_PAIRS = KeySpec(1, -1, 2)
-KEYS_TWO = KeySpec(1, 2, 1)
-
-
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class CommandSpec:
-    """Everything known of one command. `arity` counts the name; negative means "at least"."""
+    """Everything known of one command. `arity` counts the name (both words of a subcommand); negative means "at least".
+
+    Identity is equality, so that a spec can be a key of statistics.
+    """
 
     name: str
     arity: int
@@ -90,15 +146,117 @@ class CommandSpec:
     subcommands: dict[str, CommandSpec] = field(default_factory=dict)
     parent: CommandSpec | None = None
     heavy: bool = False
+    doc_flags: tuple[str, ...] = ()
+    deprecated_since: str = ""
+    replaced_by: str = ""
+    key_parts: tuple[KeyPart, ...] = ()
+    key_access: Callable[[list[bytes]], str] | None = None
+    full_name: str = field(init=False)
+    words: int = field(init=False)
+    unqueued: bool = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.full_name = self.name.lower().replace(" ", "|")
+        self.words = self.name.count(" ") + 1
+        self.unqueued = bool(self.flags & Flag.UNQUEUED)
+
+    @property
+    def acl_categories(self) -> tuple[str, ...]:
+        """All ACL categories of the command, without `@`, in Redis's order."""
+        found = set(self.categories)
+        for flag, names in _FLAG_CATEGORIES:
+            if self.flags & flag:
+                found.update(names)
+        if "fast" not in found:
+            found.add("slow")
+        return tuple(name for name in CATEGORIES if name in found)
+
+    @property
+    def flag_names(self) -> tuple[str, ...]:
+        """The flags as COMMAND shows them."""
+        return tuple(name for flag, name in FLAG_NAMES if self.flags & flag)
+
+    def accepts(self, argc: int) -> bool:
+        """Return whether `argc` words, the name's included, fit the arity."""
+        return argc == self.arity if self.arity > 0 else argc >= -self.arity
+
+    def arguments(self, argv: list[bytes]) -> list[bytes]:
+        """Return what follows the name in a whole command line: the handler's arguments."""
+        return argv[self.words :]
 
 
 COMMANDS: dict[bytes, CommandSpec] = {}
 """Upper-case name → spec; the one table that everything else derives from."""
 
+_orphans: dict[str, list[CommandSpec]] = {}  # subcommands whose module was imported before their container's
+
+
+class UnknownCommand(DefiniteError):
+    """No such command; the text shows the beginning of what was sent, as Redis does."""
+
+    def __init__(self, argv: list[bytes]) -> None:
+        shown = ""
+        for argument in argv[1:]:
+            if len(shown) >= 128:
+                break
+            shown += f"'{_shown(argument[: 128 - len(shown)])}' "
+        super().__init__(f"unknown command '{_shown(argv[0][:128])}', with args beginning with: {shown}")
+
+
+class UnknownSubcommand(DefiniteError):
+    """The container has no such subcommand."""
+
+    def __init__(self, container: CommandSpec, word: bytes) -> None:
+        super().__init__(f"unknown subcommand '{_shown(word[:128])}'. Try {container.name} HELP.")
+
+
+class WrongArity(DefiniteError):
+    """Too few or too many arguments for the command `spec`."""
+
+    def __init__(self, spec: CommandSpec) -> None:
+        super().__init__(f"wrong number of arguments for '{spec.full_name}' command")
+
+
+def _shown(word: bytes) -> str:
+    """Return `word` as it may stand in an error line: up to its first zero byte, without line breaks."""
+    return word.partition(b"\0")[0].replace(b"\r", b" ").replace(b"\n", b" ").decode("utf-8", "surrogateescape")
+
 
 def lookup(name: bytes) -> CommandSpec | None:
     """Return the spec of a command name in any case, or None."""
     return COMMANDS.get(name) or COMMANDS.get(name.upper())
+
+
+def lookup_full(name: bytes) -> CommandSpec | None:
+    """Return the spec of a name as COMMAND INFO takes it (`get`, `client|id`) in any case, or None."""
+    word, _, sub = name.partition(b"|")
+    spec = lookup(word)
+    if spec is None or not sub:
+        return spec
+    return spec.subcommands.get(sub.decode("latin-1").upper())
+
+
+def resolve(argv: list[bytes]) -> CommandSpec:
+    """Return the spec, a subcommand's own where there is one, that the command line `argv` calls.
+
+    Raises UnknownCommand, UnknownSubcommand or WrongArity, in Redis's order. `argv` is not empty.
+    """
+    spec = COMMANDS.get(argv[0]) or COMMANDS.get(argv[0].upper())
+    if spec is None:
+        raise UnknownCommand(argv)
+    if spec.subcommands and len(argv) > 1:
+        sub = spec.subcommands.get(argv[1].decode("latin-1").upper())
+        if sub is None:
+            raise UnknownSubcommand(spec, argv[1])
+        spec = sub
+    if not spec.accepts(len(argv)):
+        raise WrongArity(spec)
+    return spec
+
+
+def all_specs() -> list[CommandSpec]:
+    """Return every spec, each container followed by its subcommands."""
+    return [one for spec in COMMANDS.values() for one in (spec, *spec.subcommands.values())]
 
 
 def command(
@@ -111,33 +269,97 @@ def command(
     since: str,
     complexity: str = "",
     syntax: str = "",
-    categories: tuple[str, ...] = (),
+    categories: tuple[str, ...] | None = None,
     tips: tuple[str, ...] = (),
     history: tuple[tuple[str, str], ...] = (),
+    doc_flags: tuple[str, ...] = (),
+    deprecated_since: str = "",
+    replaced_by: str = "",
+    key_flags: str = "",
+    key_notes: str = "",
+    key_parts: tuple[KeyPart, ...] = (),
+    key_access: Callable[[list[bytes]], str] | None = None,
 ) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
     """Register the decorated handler. A space in `name` ("CLIENT ID") registers a subcommand of its container.
 
-    The kind follows from the flags: WRITE → at apply, READONLY → at a read point, neither → LOCAL.
+    The kind follows from the flags: WRITE → at apply, READONLY → at a read point, neither (or LOCAL) → LOCAL.
     The summary is the first line of the handler's docstring.
+
+    `key_flags` ("RO access", "OW update", …) and `key_notes` describe the keys of `keys` for COMMAND INFO; by default
+    they are "RO access" of a READONLY and "RW update" of any other command. Where one range is not enough, or the keys
+    are found by a keyword or a number, `key_parts` says it all. `key_access` returns the flags of the keys of one given
+    command line where they vary (SET with GET).
     """
 
     def register(handler: Callable[..., Any]) -> Callable[..., Any]:
-        kind = Kind.WRITE if flags & Flag.WRITE else Kind.READ if flags & Flag.READONLY else Kind.LOCAL
-        summary = (handler.__doc__ or "").strip().split("\n")[0].rstrip(".")
-        spec = CommandSpec(
-            name=name, arity=arity, kind=kind, flags=flags, keys=keys, group=group, since=since, handler=handler,
-            summary=summary, complexity=complexity, syntax=syntax, categories=categories, tips=tips, history=history,
-            heavy=bool(flags & Flag.HEAVY),
+        parts = key_parts
+        if not parts and keys is not NO_KEYS and keys.first:
+            default = "RO access" if flags & Flag.READONLY else "RW update"
+            parts = (keys.part(key_flags or default, key_notes),)
+        group_category = _GROUP_CATEGORIES.get(group)
+        add(
+            CommandSpec(
+                name=name, arity=arity, kind=_kind(flags), flags=flags, keys=keys, group=group, since=since,
+                handler=handler, summary=_summary(handler), complexity=complexity, syntax=syntax,
+                categories=categories if categories is not None else (group_category,) if group_category else (),
+                tips=tips, history=history, heavy=bool(flags & Flag.HEAVY),
+                doc_flags=(*doc_flags, "deprecated") if deprecated_since else doc_flags,
+                deprecated_since=deprecated_since, replaced_by=replaced_by, key_parts=parts, key_access=key_access,
+            )
         )  # fmt: skip
-        container, _, sub = name.partition(" ")
-        if sub:
-            parent = COMMANDS[container.encode().upper()]
-            spec.parent = parent
-            parent.subcommands[sub.upper()] = spec
-        else:
-            if name.encode() in COMMANDS:
-                raise ValueError(f"command {name} is defined twice")
-            COMMANDS[name.encode()] = spec
         return handler
 
     return register
+
+
+def container(name: str, summary: str, *, group: str, since: str, complexity: str = "Depends on subcommand.") -> None:
+    """Register a command that is nothing but the name of its subcommands (CLIENT, CONFIG, …)."""
+    add(
+        CommandSpec(
+            name=name, arity=-2, kind=Kind.LOCAL, flags=Flag.NONE, keys=NO_KEYS, group=group, since=since,
+            handler=_no_subcommands, summary=summary, complexity=complexity,
+        )
+    )  # fmt: skip
+
+
+def add(spec: CommandSpec) -> None:
+    """Put `spec` into the table. Raises ValueError when its name is taken.
+
+    A subcommand may come before its container: modules are imported in any order.
+    """
+    parent_name, _, sub = spec.name.partition(" ")
+    if not sub:
+        if spec.name.encode() in COMMANDS:
+            raise ValueError(f"command {spec.name} is defined twice")
+        COMMANDS[spec.name.encode()] = spec
+        for orphan in _orphans.pop(spec.name, ()):
+            add(orphan)
+        return
+    parent = COMMANDS.get(parent_name.encode())
+    if parent is None:
+        _orphans.setdefault(parent_name, []).append(spec)
+        return
+    if sub in parent.subcommands:
+        raise ValueError(f"command {spec.name} is defined twice")
+    spec.parent = parent
+    parent.subcommands[sub] = spec
+
+
+def check_complete() -> None:
+    """Raise ValueError if a subcommand waits for a container that nobody registered."""
+    if _orphans:
+        raise ValueError(f"no container for the subcommands of {', '.join(sorted(_orphans))}")
+
+
+def _kind(flags: Flag) -> Kind:
+    if flags & Flag.LOCAL:
+        return Kind.LOCAL
+    return Kind.WRITE if flags & Flag.WRITE else Kind.READ if flags & Flag.READONLY else Kind.LOCAL
+
+
+def _summary(handler: Callable[..., Any]) -> str:
+    return (handler.__doc__ or "").strip().split("\n")[0].rstrip(".")
+
+
+def _no_subcommands(_ctx: object, *_arguments: bytes) -> None:
+    raise AssertionError("`resolve` never returns a container: its arity asks for a subcommand")
