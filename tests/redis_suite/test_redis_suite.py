@@ -1,0 +1,102 @@
+"""Redis's own test suite, unit by unit, against one zattd; and against redis-server, which shows that the harness works.
+
+Not run: tests tagged `needs:debug` (DEBUG internals of Redis), `needs:repl`, `needs:save` and `needs:other-server` (its
+replication and files, which Raft stands in for), and, by the suite itself, those that cannot run on an external server.
+Encodings are not compared: how a value is laid out in memory is Redis's own affair.
+"""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.redis_suite.suite import SuiteUnavailable, exceptions_of, judge, run_unit, suite_directory
+from tests.support.cluster import Node, ZattCluster, free_port, wait_until
+from tests.support.resp_client import RespClient
+
+UNITS = (
+    "unit/type/string",
+    "unit/type/incr",
+    "unit/keyspace",
+    "unit/expire",
+    "unit/scan",
+    "unit/multi",
+    "unit/protocol",
+    "unit/info-command",
+    "unit/quit",
+    "unit/introspection",
+    "unit/introspection-2",
+    "unit/pause",
+    "unit/slowlog",
+    "unit/querybuf",
+    "unit/other",
+)
+
+
+@pytest.fixture(scope="module")
+def suite() -> Path:
+    try:
+        return suite_directory()
+    except SuiteUnavailable as reason:
+        pytest.skip(f"Redis's test suite cannot be had: {reason}")
+
+
+@pytest.fixture(scope="module")
+def server(suite: Path) -> Iterator[Node]:
+    with ZattCluster(1) as cluster:
+        yield cluster.nodes[0]
+
+
+def command_names(port: int) -> set[str]:
+    with RespClient(port) as client:
+        return {name.decode().lower() for name in client.call("COMMAND", "LIST")}
+
+
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize("unit", UNITS)
+def test_unit(server: Node, unit: str) -> None:
+    run = run_unit(unit, server.host, server.port)
+    assert server.running, server.log()[-2000:]
+    verdict = judge(run, exceptions_of(unit), command_names(server.port))
+    later = sorted({outcome.missing_command or "" for outcome in verdict.later})
+    print(
+        f"{unit}: {verdict.passed} passed, {len(verdict.listed)} listed, {verdict.not_applicable} not applicable, "
+        f"{len(verdict.later)} need commands of later ({', '.join(later)})"
+    )
+    report = "\n".join(f"[{o.status}] {o.name}\n    {o.details[:700]}" for o in verdict.unexpected)
+    assert not verdict.unexpected, f"{len(verdict.unexpected)} unexpected:\n{report}"
+    assert run.complete, f"the unit did not run to its end:\n{run.output}"
+    assert not verdict.stale, f"listed in exceptions.toml but passing now: {verdict.stale}"
+
+
+def test_harness_against_redis_server(suite: Path, tmp_path: Path) -> None:
+    binary = shutil.which("redis-server")
+    if binary is None:
+        pytest.skip("redis-server is not installed")
+    port = free_port()
+    command = [binary, "--port", str(port), "--bind", "127.0.0.1", "--dir", str(tmp_path), "--save", ""]
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
+    try:
+        wait_until(lambda: _answers(port), "redis-server answers")
+        passed = 0
+        for unit in ("unit/type/incr", "unit/keyspace", "unit/protocol", "unit/quit", "unit/info-command"):
+            run = run_unit(unit, "127.0.0.1", port)
+            assert run.complete
+            assert [outcome.name for outcome in run.outcomes if outcome.failed] == []
+            passed += run.count("ok")
+        assert passed >= 90
+    finally:
+        process.kill()
+        process.wait()
+
+
+def _answers(port: int) -> bool:
+    try:
+        with RespClient(port) as client:
+            return bool(client.call("PING") == b"PONG")
+    except OSError:
+        return False

@@ -1,0 +1,166 @@
+"""Is a concurrent history of one key linearizable?
+
+The search of Wing & Gong (1993) with the memory of Lowe (2017): operations are tried in every order that real time
+allows, and a pair (set of operations done, state) is never entered twice. Keys are independent, and linearizability is
+local (Herlihy & Wing 1990, theorem 1), so each key is checked alone.
+
+An operation whose outcome is unknown may take effect at any time after it was invoked, or never.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+READ, WRITE, WRITE_IF_ABSENT = "read", "write", "write_if_absent"
+INCREMENT, APPEND, DELETE = "increment", "append", "delete"
+
+State = bytes | None
+
+
+@dataclass(frozen=True, slots=True)
+class Operation:
+    """One operation on one key, with the times of its invocation and return (same clock for all clients)."""
+
+    kind: str
+    key: bytes
+    argument: Any = None  # WRITE, APPEND, WRITE_IF_ABSENT: bytes; INCREMENT: int
+    result: Any = None  # READ: bytes|None; INCREMENT, APPEND, DELETE: int; WRITE_IF_ABSENT: bool; WRITE: not looked at
+    invoked: float = 0.0
+    returned: float = math.inf
+    known: bool = True  # False: it may or may not have been executed
+    client: int = 0
+
+
+def apply_operation(state: State, operation: Operation) -> tuple[Any, State]:
+    """What a single register answers, and its next state."""
+    kind, argument = operation.kind, operation.argument
+    if kind == READ:
+        return state, state
+    if kind == WRITE:
+        return None, argument
+    if kind == INCREMENT:
+        total = int(state or b"0") + argument
+        return total, b"%d" % total
+    if kind == APPEND:
+        longer = (state or b"") + argument
+        return len(longer), longer
+    if kind == DELETE:
+        return int(state is not None), None
+    if kind == WRITE_IF_ABSENT:
+        return state is None, argument if state is None else state
+    raise ValueError(kind)
+
+
+def is_possible(state: State, operation: Operation) -> tuple[bool, State]:
+    """Whether the operation can have had its result in this state, and the state after it."""
+    try:
+        result, after = apply_operation(state, operation)
+    except ValueError:  # INCR of something that is no number: was refused, so it is not in a history as done
+        return False, state
+    return (not operation.known or operation.kind == WRITE or result == operation.result), after
+
+
+def relevant(history: Sequence[Operation]) -> list[Operation]:
+    """Without what cannot matter: unknown reads, and, where values are only written and read, unknown writes of values
+    that nobody read (leaving such a write out cannot contradict anything)."""
+    kept = [operation for operation in history if operation.known or operation.kind != READ]
+    if all(operation.kind in (READ, WRITE) for operation in kept):
+        seen = {operation.result for operation in kept if operation.kind == READ}
+        kept = [operation for operation in kept if operation.known or operation.argument in seen]
+    return kept
+
+
+class _Event:
+    """A call or a return in the doubly linked list of what is not yet linearized."""
+
+    __slots__ = ("following", "is_call", "match", "number", "previous")
+
+    def __init__(self, number: int, is_call: bool) -> None:
+        self.number = number
+        self.is_call = is_call
+        self.match: _Event | None = None
+        self.previous: _Event | None = None
+        self.following: _Event | None = None
+
+    def unlink(self) -> None:
+        assert self.previous is not None
+        self.previous.following = self.following
+        if self.following is not None:
+            self.following.previous = self.previous
+
+    def relink(self) -> None:
+        assert self.previous is not None
+        self.previous.following = self
+        if self.following is not None:
+            self.following.previous = self
+
+
+def _linked(operations: Sequence[Operation]) -> _Event:
+    """The head of the list of events in order of time; at equal times calls come first (they overlap)."""
+    timed: list[tuple[float, int, _Event]] = []
+    for number, operation in enumerate(operations):
+        call = _Event(number, True)
+        timed.append((operation.invoked, 0, call))
+        if operation.known:
+            call.match = _Event(number, False)
+            timed.append((operation.returned, 1, call.match))
+    timed.sort(key=lambda item: item[:2])
+    head = last = _Event(-1, True)
+    for _, _, event in timed:
+        last.following, event.previous = event, last
+        last = event
+    return head
+
+
+def is_linearizable(history: Sequence[Operation], initial: State = None) -> bool:
+    """Whether the history of ONE key can be explained by a single register that starts as `initial`."""
+    operations = relevant(history)
+    waiting = sum(operation.known for operation in operations)
+    head = _linked(operations)
+    state = initial
+    done = 0
+    visited: set[tuple[int, State]] = set()
+    path: list[tuple[_Event, State]] = []
+    event = head.following
+    while waiting:
+        if event is not None and event.is_call:
+            possible, after = is_possible(state, operations[event.number])
+            key = (done | 1 << event.number, after)
+            if possible and key not in visited:
+                visited.add(key)
+                path.append((event, state))
+                done, state = key
+                event.unlink()
+                if event.match is not None:
+                    event.match.unlink()
+                    waiting -= 1
+                event = head.following
+            else:
+                event = event.following
+        else:  # a return whose operation is not done yet, or the end: the last choice was wrong
+            if not path:
+                return False
+            event, state = path.pop()
+            done &= ~(1 << event.number)
+            if event.match is not None:
+                event.match.relink()
+                waiting += 1
+            event.relink()
+            event = event.following
+    return True
+
+
+def violations(history: Iterable[Operation], initial: dict[bytes, State] | None = None) -> dict[bytes, list[Operation]]:
+    """The keys whose histories are not linearizable, each with its operations in order of invocation."""
+    by_key: defaultdict[bytes, list[Operation]] = defaultdict(list)
+    for operation in history:
+        by_key[operation.key].append(operation)
+    bad = {}
+    for key, operations in by_key.items():
+        if not is_linearizable(operations, (initial or {}).get(key)):
+            bad[key] = sorted(operations, key=lambda operation: operation.invoked)
+    return bad
