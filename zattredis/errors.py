@@ -16,6 +16,10 @@ class FatalError(ZattredisError):
     """The node cannot go on safely; its text is the one line that is printed before the process ends."""
 
 
+class InvariantViolated(FatalError):
+    """Something happened that the protocol rules out; going on could lose or invent data."""
+
+
 class ConfigError(ZattredisError):
     """A setting is unknown, of the wrong type or contradictory; the text names the place and the remedy."""
 
