@@ -1,4 +1,4 @@
-"""Redis's own test suite, unit by unit, against one zattd; and against redis-server, which shows that the harness works.
+"""Redis's own test suite, unit by unit, against one zattd; and against redis-server, to show that the harness works.
 
 Not run: tests tagged `needs:debug` (DEBUG internals of Redis), `needs:repl`, `needs:save` and `needs:other-server` (its
 replication and files, which Raft stands in for), and, by the suite itself, those that cannot run on an external server.
