@@ -46,7 +46,7 @@ class Settings:
         derived="this node alone",
     )  # fmt: skip
     dir: str = _setting(
-        "str", "zattredis-data", "node", "Data directory; made at the first start.", flags=("--storage", "-s"),
+        "path", "zattredis-data", "node", "Data directory; made at the first start.", flags=("--storage", "-s"),
         config_name="dir",
     )  # fmt: skip
     host: str = _setting(

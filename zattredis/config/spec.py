@@ -23,9 +23,9 @@ _SIZE_FACTORS: Final = {"": 1, "b": 1, "kb": KIB, "kib": KIB, "mb": MIB, "mib": 
 class SettingSpec:
     """What is known of one setting; derived from a field of `Settings`, see `SETTINGS`.
 
-    `kind` is `int`, `bytes` (an int that may be written 64MiB), `port`, `str`, `choice`, `node_id`, `host`, `bind`,
-    `binds` or `cluster`. `config_name` is its name in CONFIG GET ("" = not shown). `hot` settings may be changed by
-    CONFIG SET on a running node. `derived` says, for a default that depends on other settings, what it will be.
+    `kind` is `int`, `bytes` (an int that may be written 64MiB), `port`, `str`, `path`, `choice`, `node_id`, `host`,
+    `bind`, `binds` or `cluster`. `config_name` is its name in CONFIG GET ("" = not shown). `hot` settings may be
+    changed by CONFIG SET on a running node. `derived` says, for a default that depends on other settings, what it will be.
     """
 
     name: str
@@ -100,7 +100,7 @@ def _parse_str(spec: SettingSpec, value: object) -> str:
     text = _text(value)
     if "\0" in text or "\n" in text:
         raise ConfigError("must not hold a line break or a zero byte")
-    if spec.name == "dir" and not text.strip():
+    if spec.kind == "path" and not text.strip():
         raise ConfigError("must not be empty")
     return text
 
@@ -187,6 +187,7 @@ def _parse_cluster(_spec: SettingSpec, value: object) -> tuple[Member, ...]:
 
 _PARSERS: Final = {
     "str": _parse_str,
+    "path": _parse_str,
     "int": _parse_int,
     "bytes": _parse_bytes,
     "port": _parse_port,

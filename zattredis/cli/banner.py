@@ -1,0 +1,62 @@
+"""What a starting node says to a person: where the data is, who leads, and what to type next."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from zattredis.config import Settings, bracketed
+from zattredis.version import __version__
+
+
+def started_text(settings: Settings, pid: int) -> str:
+    """Return the lines printed once a node listens."""
+    return "\n".join(_started_lines(settings, pid))
+
+
+def _started_lines(settings: Settings, pid: int) -> Iterator[str]:
+    listens = ", ".join(f"{bracketed(host)}:{port}" for host, port in settings.client_listen)
+    yield f"zattredis {__version__}, node {settings.node_id}, process {pid}"
+    yield f"  data     {Path(settings.dir).absolute()}"
+    yield f"  clients  {listens}"
+    if settings.peers:
+        host, port = settings.peer_listen
+        yield f"  peers    {bracketed(host)}:{port}"
+        yield f"  cluster  {', '.join(map(str, settings.cluster))}"
+
+
+def waiting_text(settings: Settings) -> str:
+    """Return the line printed when no leader is known after a while."""
+    needed = len(settings.cluster) // 2 + 1
+    others = ", ".join(member.node_id for member in settings.peers)
+    return (
+        f"  leader   none yet: {needed} of the {len(settings.cluster)} nodes must run and reach each other; "
+        f"waiting for {others}"
+    )
+
+
+def ready_text(settings: Settings, leader_id: str, term: int) -> str:
+    """Return the lines printed once a leader is known."""
+    own = " (this node)" if leader_id == settings.node_id else ""
+    reach = reach_flags(settings)
+    return "\n".join(
+        (
+            f"  leader   {leader_id}{own}, term {term}",
+            "",
+            f"Try    redis-cli{reach} SET greeting hello",
+            f"       zattctl status{reach.replace('-h', '--host')}",
+            "Stop   Ctrl-C",
+        )
+    )
+
+
+def reach_flags(settings: Settings) -> str:
+    """Return the flags of redis-cli that reach this node from this machine, with a leading space each."""
+    host, port = local_address(settings)
+    return (f" -h {host}" if host != "127.0.0.1" else "") + f" -p {port}"
+
+
+def local_address(settings: Settings) -> tuple[str, int]:
+    """Return (host, port) at which this machine reaches the node."""
+    host, port = settings.client_listen[0]
+    return {"0.0.0.0": "127.0.0.1", "::": "::1", "localhost": "127.0.0.1"}.get(host, host), port

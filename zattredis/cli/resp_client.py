@@ -1,0 +1,86 @@
+"""The smallest client that the commands need: one blocking connection, one command at a time, a limit on its time."""
+
+from __future__ import annotations
+
+import socket
+import time
+from types import TracebackType
+from typing import Any
+
+import hiredis
+
+from zattredis.errors import ZattredisError
+
+
+class NoAnswer(ZattredisError):
+    """The node cannot be reached, closed the connection or did not answer in time; the text says which."""
+
+
+class ErrorReply(ZattredisError):
+    """The node answered with an error; the text is what it said."""
+
+
+class RespClient:
+    """One connection to one node. Every method raises NoAnswer, and ErrorReply for an error reply."""
+
+    def __init__(self, host: str, port: int, password: str = "", timeout_s: float = 2.0) -> None:
+        """Connect, and authenticate when a password is given."""
+        self._where = f"{host}:{port}"
+        self._timeout_s = timeout_s
+        self._reader = hiredis.Reader()
+        try:
+            self._socket = socket.create_connection((host, port), timeout=timeout_s)
+        except OSError as error:
+            raise NoAnswer(f"cannot connect to {self._where}: {_reason(error)}") from None
+        if password:
+            try:
+                self.call("AUTH", password)
+            except BaseException:
+                self.close()
+                raise
+
+    def call(self, *words: str) -> Any:
+        """Send one command and return its reply: bytes, int, None or a list of these."""
+        parts = [word.encode() for word in words]
+        request = b"".join([b"*%d\r\n" % len(parts), *(b"$%d\r\n%b\r\n" % (len(part), part) for part in parts)])
+        deadline = time.monotonic() + self._timeout_s
+        try:
+            self._socket.settimeout(self._timeout_s)
+            self._socket.sendall(request)
+            while (reply := self._reader.gets()) is False:
+                self._socket.settimeout(max(0.001, deadline - time.monotonic()))
+                data = self._socket.recv(65_536)
+                if not data:
+                    raise NoAnswer(f"{self._where} closed the connection")
+                self._reader.feed(data)
+        except OSError as error:
+            raise NoAnswer(f"no answer from {self._where}: {_reason(error)}") from None
+        except hiredis.ProtocolError:
+            raise NoAnswer(f"{self._where} does not speak the Redis protocol") from None
+        if isinstance(reply, hiredis.ReplyError):
+            raise ErrorReply(f"{self._where} answered: {reply}")
+        return reply
+
+    def info(self, section: str) -> dict[str, str]:
+        """Return the lines of one section of INFO as name → value."""
+        text = self.call("INFO", section)
+        if not isinstance(text, bytes):
+            raise NoAnswer(f"{self._where} answered INFO with something else")
+        pairs = (line.partition(":") for line in text.decode(errors="replace").splitlines() if ":" in line)
+        return {name: value for name, _, value in pairs}
+
+    def close(self) -> None:
+        """Close the connection."""
+        self._socket.close()
+
+    def __enter__(self) -> RespClient:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+def _reason(error: OSError) -> str:
+    return "timed out" if isinstance(error, TimeoutError) else (error.strerror or str(error))

@@ -1,0 +1,141 @@
+"""One node from start to exit code: checks, signals, and what a person is told."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import signal
+import sys
+from pathlib import Path
+from typing import Final, Protocol
+
+import structlog
+import uvloop
+
+from zattredis.cli import banner
+from zattredis.cli.arguments import EXIT_DONE, EXIT_FATAL, complain
+from zattredis.cli.preflight import check_ports, fit_open_files
+from zattredis.config import Settings
+from zattredis.errors import FatalError
+from zattredis.observability.events import configure_events, uses_console
+from zattredis.version import __version__
+
+_LEADER_POLL_S: Final = 0.05
+_PATIENCE_S: Final = 3.0
+
+_log = structlog.get_logger()
+
+
+class ServedNode(Protocol):
+    """What serving needs of `zattredis.server.node.Node`."""
+
+    @property
+    def leader(self) -> tuple[str | None, int]:
+        """Id of the leader this node knows of, or None, and the term."""
+        ...
+
+    async def start(self) -> None:
+        """Open the data and listen. Raises FatalError."""
+        ...
+
+    async def stop(self) -> None:
+        """Hand over, finish what was accepted, flush, close. Does no harm before or during `start`, or twice."""
+        ...
+
+    async def wait_stopped(self) -> None:
+        """Return once the node has stopped by itself (SHUTDOWN) or by `stop`. Raises FatalError if it had to end."""
+        ...
+
+
+def run(settings: Settings) -> int:
+    """Serve until told to stop and return the exit code. Raises FatalError when the node cannot start."""
+    configure_events(settings.log_format, settings.log_level, node_id=settings.node_id)
+    check_ports(settings)
+    settings = fit_open_files(settings)
+    from zattredis.server.node import Node
+
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        return runner.run(serve(Node(settings), settings))
+
+
+async def serve(node: ServedNode, settings: Settings) -> int:
+    """Start `node`, tell a person about it, and stop it at the first signal. Returns the exit code.
+
+    Raises FatalError when it cannot start. If it has to end later, prints why and ends the process at once: a disk that
+    hangs would hold any orderly end.
+    """
+    stop = asyncio.Event()
+    _stop_at_first_signal(stop)
+    signalled = asyncio.create_task(stop.wait())
+    starting = asyncio.create_task(node.start())
+    await asyncio.wait({signalled, starting}, return_when=asyncio.FIRST_COMPLETED)
+    if not starting.done():
+        starting.cancel()
+        await asyncio.wait({starting})
+        await node.stop()
+        return EXIT_DONE
+    starting.result()
+    telling = asyncio.create_task(_tell(node, settings))
+    running = asyncio.create_task(node.wait_stopped())
+    await asyncio.wait({signalled, running}, return_when=asyncio.FIRST_COMPLETED)
+    telling.cancel()
+    try:
+        if not running.done():
+            await node.stop()
+        await running
+    except FatalError as error:
+        complain("zattd", error)
+        sys.stdout.flush()
+        os._exit(EXIT_FATAL)
+    signalled.cancel()
+    _log.info("stopped")
+    return EXIT_DONE
+
+
+def _stop_at_first_signal(stop: asyncio.Event) -> None:
+    loop = asyncio.get_running_loop()
+
+    def on_signal(number: signal.Signals) -> None:
+        _log.info("stopping", signal=number.name, hint="a second signal ends at once")
+        for each in (signal.SIGTERM, signal.SIGINT):
+            loop.remove_signal_handler(each)
+            # The kernel's own action, so that a second signal works even when this loop hangs.
+            signal.signal(each, signal.SIG_DFL)
+        stop.set()
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, on_signal, number)
+
+
+async def _tell(node: ServedNode, settings: Settings) -> None:
+    """Say where everything is, and who leads once that is known."""
+    console = uses_console(settings.log_format)
+    if console:
+        _say(banner.started_text(settings, os.getpid()))
+    else:
+        _log.info(
+            "started", version=__version__, pid=os.getpid(), dir=str(Path(settings.dir).absolute()),
+            clients=[f"{host}:{port}" for host, port in settings.client_listen], cluster=[*map(str, settings.cluster)],
+        )  # fmt: skip
+    patience = _PATIENCE_S
+    while (leader := node.leader)[0] is None:
+        await asyncio.sleep(_LEADER_POLL_S)
+        patience -= _LEADER_POLL_S
+        if patience <= 0:
+            patience = float("inf")
+            if console:
+                _say(banner.waiting_text(settings))
+            else:
+                _log.warning("no leader yet", majority=len(settings.cluster) // 2 + 1, of=len(settings.cluster))
+    leader_id, term = leader
+    assert leader_id is not None
+    if console:
+        _say(banner.ready_text(settings, leader_id, term))
+    else:
+        _log.info("ready", leader_id=leader_id, term=term, hint=f"redis-cli{banner.reach_flags(settings)}")
+
+
+def _say(text: str) -> None:
+    with contextlib.suppress(OSError):
+        print(text, flush=True)

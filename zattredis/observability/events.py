@@ -1,0 +1,87 @@
+"""Set-up of structlog: one event a line on standard error, for a person on a terminal or for a machine as JSON."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import MutableMapping
+from typing import Any, Final
+
+import msgspec
+import structlog
+
+LEVELS: Final = {"debug": 10, "info": 20, "warning": 30, "error": 40, "critical": 50, "exception": 40}
+
+_threshold = LEVELS["info"]
+
+
+def configure_events(form: str = "auto", level: str = "info", **always: object) -> None:
+    """Send all structlog events of this process to standard error.
+
+    `form` is console, json, or auto (console if standard error is a terminal); `always` is bound to every event.
+    May be called again; loggers made before follow.
+    """
+    set_level(level)
+    console = uses_console(form)
+    structlog.contextvars.clear_contextvars()
+    structlog.contextvars.bind_contextvars(**always)
+    processors: list[structlog.typing.Processor] = [
+        _drop_below_threshold,
+        structlog.contextvars.merge_contextvars,
+        structlog.processors.add_log_level,
+        structlog.processors.TimeStamper(fmt="%H:%M:%S.%f" if console else "iso", utc=not console),
+        structlog.processors.format_exc_info,
+    ]
+    if console:
+        colors = sys.stderr.isatty() and "NO_COLOR" not in os.environ
+        processors.append(structlog.dev.ConsoleRenderer(colors=colors, pad_event_to=24, sort_keys=False))
+    else:
+        processors += [structlog.processors.EventRenamer("event"), _render_json]
+    structlog.configure(
+        processors=processors,
+        wrapper_class=structlog.BoundLogger,
+        logger_factory=_LineLogger,
+        cache_logger_on_first_use=False,
+    )
+
+
+def uses_console(form: str) -> bool:
+    """Return whether events are written for a person rather than as JSON."""
+    return form == "console" or (form == "auto" and sys.stderr.isatty())
+
+
+def set_level(level: str) -> None:
+    """Log events of `level` and above from now on. Raises KeyError for a level that is none of `LEVELS`."""
+    global _threshold
+    _threshold = LEVELS[level]
+
+
+def _drop_below_threshold(_logger: object, method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+    if LEVELS.get(method, LEVELS["error"]) < _threshold:
+        raise structlog.DropEvent
+    return event
+
+
+def _render_json(_logger: object, _method: str, event: MutableMapping[str, Any]) -> str:
+    return msgspec.json.encode(event, enc_hook=_plain).decode()
+
+
+def _plain(value: object) -> str:
+    return value.decode(errors="backslashreplace") if isinstance(value, bytes) else str(value)
+
+
+class _LineLogger:
+    """Writes each line with one system call; a log that cannot be written must never stop a node that serves."""
+
+    __slots__ = ()
+
+    def __init__(self, *_args: object) -> None:
+        pass
+
+    def msg(self, line: str) -> None:
+        try:
+            os.write(sys.stderr.fileno(), line.encode(errors="backslashreplace") + b"\n")
+        except (OSError, ValueError):
+            return
+
+    debug = info = warning = warn = error = critical = exception = fatal = log = msg
