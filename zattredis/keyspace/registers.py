@@ -1,0 +1,153 @@
+"""The state machine's registers: one counter, database number → namespace, and exact counts per namespace.
+
+They live in `m` keys, are held in memory by whoever applies, and change in the same WriteBatch as the effects that
+changed them. One counter serves as version of records and as collection id: no value is ever given twice.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterable
+from typing import Final
+
+from zattredis.errors import StateDamaged
+from zattredis.keyspace.keys import META_COUNTER, META_COUNTS, META_DATABASES, META_MAINTENANCE
+from zattredis.keyspace.reader import Reader
+
+DATABASES: Final = 16
+"""Databases a client may SELECT; a constant, since SWAPDB and FLUSHALL depend on it at apply."""
+NAMESPACES_MAX: Final = 0xFFFFFFFF
+
+_COUNTER: Final = struct.Struct(">Q")
+_DATABASES: Final = struct.Struct(f">{DATABASES + 1}I")
+_COUNTS: Final = struct.Struct(">QQQQ")
+_MAINTENANCE: Final = struct.Struct(">QQQ")
+_LOW64: Final = 0xFFFFFFFFFFFFFFFF
+_NO_COUNTS: Final = bytes(_COUNTS.size)
+
+
+class NamespaceCounts:
+    """Exact counts of one namespace: keys, keys with an expiry, and the sum of those expiries in ms (for avg_ttl)."""
+
+    __slots__ = ("expire_sum_ms", "expires", "keys", "namespace", "stored", "stored_under")
+
+    def __init__(self, namespace: int) -> None:
+        self.namespace = namespace
+        self.keys = 0
+        self.expires = 0
+        self.expire_sum_ms = 0
+        self.stored = _NO_COUNTS
+        """What the store holds of these counts, so that only a change is written."""
+        self.stored_under = META_COUNTS + namespace.to_bytes(4, "big")
+
+    def encode(self) -> bytes:
+        """Return the stored form. Raises struct.error if a count is negative, which would be a bug."""
+        return _COUNTS.pack(self.keys, self.expires, self.expire_sum_ms >> 64, self.expire_sum_ms & _LOW64)
+
+    def decode(self, stored: bytes) -> None:
+        """Take over the stored form."""
+        self.keys, self.expires, high, low = _COUNTS.unpack(stored)
+        self.expire_sum_ms = high << 64 | low
+        self.stored = stored
+
+
+class Registers:
+    """What every command may need and change; see the module."""
+
+    __slots__ = (
+        "counter",
+        "databases",
+        "databases_changed",
+        "dead_count",
+        "dead_front",
+        "expired_until_ms",
+        "maintenance_changed",
+        "next_namespace",
+        "stored_counter",
+    )
+
+    def __init__(self) -> None:
+        self.counter = 0
+        """The last version or collection id given."""
+        self.stored_counter = 0
+        self.databases = [NamespaceCounts(number) for number in range(DATABASES)]
+        """Database number → its namespace and counts."""
+        self.next_namespace = DATABASES
+        self.databases_changed = False
+        self.expired_until_ms = 0
+        """No x-key below this time exists; where the expiry seek starts."""
+        self.dead_front = 0
+        """No entry of the reclaim queue lies before this order number; where its seek starts."""
+        self.dead_count = 0
+        """Entries in the reclaim queue."""
+        self.maintenance_changed = False
+
+    @classmethod
+    def load(cls, reader: Reader) -> Registers:
+        """Return the registers stored in `reader`; those of an empty keyspace when it has none.
+
+        Raises StateDamaged when they are of another size than this version writes.
+        """
+        self = cls()
+        counter, databases, maintenance = reader.multi_get([META_COUNTER, META_DATABASES, META_MAINTENANCE])
+        try:
+            if counter is not None:
+                (self.counter,) = _COUNTER.unpack(counter)
+                self.stored_counter = self.counter
+            if databases is not None:
+                *namespaces, self.next_namespace = _DATABASES.unpack(databases)
+                self.databases = [NamespaceCounts(namespace) for namespace in namespaces]
+            if maintenance is not None:
+                self.expired_until_ms, self.dead_front, self.dead_count = _MAINTENANCE.unpack(maintenance)
+            names = [counts.stored_under for counts in self.databases]
+            for counts, stored in zip(self.databases, reader.multi_get(names), strict=True):
+                if stored is not None:
+                    counts.decode(stored)
+        except struct.error as error:
+            raise StateDamaged(f"the registers of the state database are of another form: {error}") from error
+        return self
+
+    def copy(self) -> Registers:
+        """Return an independent copy, for a view of a frozen point in time."""
+        other = Registers()
+        other.counter = self.counter
+        other.stored_counter = self.stored_counter
+        other.databases = []
+        for counts in self.databases:
+            twin = NamespaceCounts(counts.namespace)
+            twin.keys, twin.expires, twin.expire_sum_ms = counts.keys, counts.expires, counts.expire_sum_ms
+            twin.stored = counts.stored
+            other.databases.append(twin)
+        other.next_namespace = self.next_namespace
+        other.databases_changed = self.databases_changed
+        other.expired_until_ms = self.expired_until_ms
+        other.dead_front = self.dead_front
+        other.dead_count = self.dead_count
+        other.maintenance_changed = self.maintenance_changed
+        return other
+
+    def fresh_counts(self) -> NamespaceCounts:
+        """Return the empty counts of a namespace id never used before."""
+        namespace = self.next_namespace
+        if namespace >= NAMESPACES_MAX:
+            raise StateDamaged("all namespace ids have been used")
+        self.next_namespace = namespace + 1
+        return NamespaceCounts(namespace)
+
+    def drain_changes(self, touched: Iterable[NamespaceCounts], changes: dict[bytes, bytes | None]) -> None:
+        """Add to `changes` each register that differs from the store, of the counts the `touched` ones."""
+        if self.counter != self.stored_counter:
+            self.stored_counter = self.counter
+            changes[META_COUNTER] = _COUNTER.pack(self.counter)
+        for counts in touched:
+            encoded = counts.encode()
+            if encoded != counts.stored:
+                changes[counts.stored_under] = counts.stored = encoded
+        if self.databases_changed:
+            self.databases_changed = False
+            changes[META_DATABASES] = _DATABASES.pack(
+                *[counts.namespace for counts in self.databases], self.next_namespace
+            )
+        if self.maintenance_changed:
+            self.maintenance_changed = False
+            changes[META_MAINTENANCE] = _MAINTENANCE.pack(self.expired_until_ms, self.dead_front, self.dead_count)

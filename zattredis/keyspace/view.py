@@ -1,0 +1,400 @@
+"""A View: what commands see of the keyspace while one log entry, or one tick's reads, is carried out.
+
+It reads through to a `Reader`, remembers every record it has seen, and holds all effects until `take`. So a command
+sees the writes of the commands before it (read your writes), and one that fails is undone from a list of what it
+replaced.
+"""
+
+from __future__ import annotations
+
+from binascii import crc_hqx
+from bisect import bisect_left
+from collections.abc import Iterable, Iterator
+from typing import Any, Final
+from zlib import crc32
+
+from zattredis.keyspace.keys import META_DEAD, hash_slot, k_prefix, pack_k_header, x_key
+from zattredis.keyspace.metadata import (
+    SEPARATE,
+    STRING,
+    TYPE_MASK,
+    VOLATILE,
+    collection_id_of,
+    expire_of,
+    pack_header,
+    size_of,
+    with_expire,
+    with_version,
+)
+from zattredis.keyspace.reader import Reader
+from zattredis.keyspace.registers import DATABASES, NamespaceCounts, Registers
+from zattredis.keyspace.sizes import CHUNK_BYTES, EFFECT_OVERHEAD_BYTES, POINT_DELETES_MAX
+
+_OWNS: Final = VOLATILE | SEPARATE
+_NOT_WRITTEN: Final = object()
+"""Stands in the undo list for "this store key had no effect yet"."""
+_RAW: Final = object()
+_MAP: Final = object()
+_MAINTENANCE: Final = object()
+
+DEAD_COLLECTION: Final = b"c"
+DEAD_NAMESPACE: Final = b"n"
+
+
+class _Table:
+    """What a view knows of one namespace: records by user key (None: known to be absent) and their k-keys."""
+
+    __slots__ = ("counts", "k_keys", "prefix", "records")
+
+    def __init__(self, counts: NamespaceCounts) -> None:
+        self.counts = counts
+        self.prefix = k_prefix(counts.namespace)
+        self.records: dict[bytes, bytes | None] = {}
+        self.k_keys: dict[bytes, bytes] = {}
+
+
+class View:
+    """See the module. One owner at a time; `registers` is shared with whoever made the view and changes in place."""
+
+    __slots__ = (
+        "_effect_keys",
+        "_effects",
+        "_mark",
+        "_mark_bytes",
+        "_mark_counter",
+        "_opened",
+        "_tables",
+        "_undo",
+        "_unit",
+        "effect_bytes",
+        "reader",
+        "registers",
+    )
+
+    def __init__(self, reader: Reader, registers: Registers) -> None:
+        self.reader = reader
+        self.registers = registers
+        self.effect_bytes = 0
+        """About how many bytes `take` would return now."""
+        self._effects: dict[bytes, bytes | None] = {}
+        self._effect_keys: list[bytes] | None = None
+        self._tables: list[_Table | None] = [None] * DATABASES
+        self._opened: list[_Table] = []
+        self._undo: list[tuple[Any, bytes, Any]] = []
+        self._mark = 0
+        self._mark_bytes = 0
+        self._mark_counter = registers.counter
+        self._unit: tuple[int, int, int] | None = None
+
+    # -- reading -----------------------------------------------------------------------------------------------------
+
+    def prefetch(self, pairs: Iterable[tuple[int, bytes]]) -> None:
+        """Fetch the records of all (database, key) not known yet, with one multi_get."""
+        tables = self._tables
+        k_keys: list[bytes] = []
+        wanted: list[tuple[dict[bytes, bytes | None], bytes]] = []
+        for db, key in pairs:
+            table = tables[db] or self._open(db)
+            records = table.records
+            if key in records:
+                continue
+            slot = hash_slot(key) if b"{" in key else crc_hqx(key, 0) & 0x3FFF
+            table.k_keys[key] = k = pack_k_header(table.prefix, slot, crc32(key)) + key
+            records[key] = None
+            k_keys.append(k)
+            wanted.append((records, key))
+        if k_keys:
+            for (records, key), record in zip(wanted, self.reader.multi_get(k_keys), strict=True):
+                if record is not None:
+                    records[key] = record
+
+    def record(self, db: int, key: bytes, now_ms: int) -> bytes | None:
+        """Return the record of a key that lives at `now_ms`, else None."""
+        table = self._tables[db] or self._open(db)
+        try:
+            record = table.records[key]
+        except KeyError:
+            record = self._load(table, key)
+        if record is not None and record[0] & VOLATILE and now_ms > expire_of(record):
+            return None
+        return record
+
+    def version_of(self, db: int, key: bytes, now_ms: int) -> int:
+        """Return the version of a key's last change, 0 when it is absent or expired: what WATCH compares."""
+        record = self.record(db, key, now_ms)
+        return 0 if record is None else int.from_bytes(record[9:17], "big")
+
+    def counts(self, db: int) -> NamespaceCounts:
+        """Return the counts of a database (to be read only)."""
+        return self.registers.databases[db]
+
+    def get_raw(self, key: bytes) -> bytes | None:
+        """Return the value of a store key (subkeys, `m` keys), through this view's effects."""
+        effect = self._effects.get(key, _NOT_WRITTEN)
+        return self.reader.get(key) if effect is _NOT_WRITTEN else effect  # type: ignore[return-value]
+
+    def multi_get_raw(self, keys: list[bytes]) -> list[bytes | None]:
+        """Return the values of store keys, through this view's effects."""
+        effects = self._effects
+        if not effects:
+            return self.reader.multi_get(keys)
+        found = {key: effects[key] for key in keys if key in effects}
+        missing = [key for key in keys if key not in found]
+        if missing:
+            found.update(zip(missing, self.reader.multi_get(missing), strict=True))
+        return [found[key] for key in keys]
+
+    def iterate(self, lower: bytes, upper: bytes, reverse: bool = False) -> Iterator[tuple[bytes, bytes]]:
+        """Yield (store key, value) for lower <= key < upper in order, through this view's effects as they are now."""
+        changed = self._changed_between(lower, upper)
+        stored = self.reader.iterate(lower, upper, reverse)
+        return _merge(stored, changed, reverse) if changed else stored
+
+    def _changed_between(self, lower: bytes, upper: bytes) -> list[tuple[bytes, bytes | None]]:
+        effects = self._effects
+        if not effects:
+            return []
+        keys = self._effect_keys
+        if keys is None or len(keys) != len(effects):
+            keys = self._effect_keys = sorted(effects)
+        return [(key, effects[key]) for key in keys[bisect_left(keys, lower) : bisect_left(keys, upper)]]
+
+    def k_prefix(self, db: int) -> bytes:
+        """Return what every k-key of a database begins with now."""
+        return (self._tables[db] or self._open(db)).prefix
+
+    def _open(self, db: int) -> _Table:
+        table = self._tables[db] = _Table(self.registers.databases[db])
+        self._opened.append(table)
+        return table
+
+    def _load(self, table: _Table, key: bytes) -> bytes | None:
+        k = pack_k_header(table.prefix, hash_slot(key), crc32(key)) + key
+        table.k_keys[key] = k
+        record = table.records[key] = self.reader.get(k)
+        return record
+
+    # -- writing -----------------------------------------------------------------------------------------------------
+
+    def next_id(self) -> int:
+        """Return a number never given before: a version or a collection id."""
+        registers = self.registers
+        registers.counter = counter = registers.counter + 1
+        return counter
+
+    def set_plain(self, db: int, key: bytes, value: bytes, touched_s: int) -> None:
+        """Make the key an inline string without expiry (SET's usual case; at most INLINE_BYTES_MAX bytes)."""
+        table = self._tables[db] or self._open(db)
+        records = table.records
+        try:
+            old = records[key]
+        except KeyError:
+            old = self._load(table, key)
+        registers = self.registers
+        registers.counter = version = registers.counter + 1
+        record = pack_header(STRING, 0, version, touched_s) + value
+        if old is None:
+            table.counts.keys += 1
+        elif old[0] & _OWNS:
+            self.put(db, key, record)
+            return
+        self._undo.append((table, key, old))
+        records[key] = record
+        self._effects[table.k_keys[key]] = record
+        self.effect_bytes += len(record) + EFFECT_OVERHEAD_BYTES
+
+    def put(self, db: int, key: bytes, record: bytes | None) -> None:
+        """Replace a key's record (None deletes it); counts and expiry index follow, content it no longer names dies."""
+        table = self._tables[db] or self._open(db)
+        old = table.records[key] if key in table.records else self._load(table, key)
+        self._replace(table, key, old, record)
+        if old is None or not old[0] & SEPARATE:
+            return
+        if record is None or collection_id_of(old) != collection_id_of(record):
+            self._bury(old)
+
+    def delete(self, db: int, key: bytes, now_ms: int) -> bool:
+        """Delete a key; return whether it lived at `now_ms` (an expired record goes too)."""
+        table = self._tables[db] or self._open(db)
+        old = table.records[key] if key in table.records else self._load(table, key)
+        if old is None:
+            return False
+        self.put(db, key, None)
+        return not (old[0] & VOLATILE and now_ms > expire_of(old))
+
+    def move(self, db: int, key: bytes, to_db: int, to_key: bytes, touched_s: int) -> None:
+        """Give an existing key another name or database, content and expiry with it; what was there dies."""
+        table = self._tables[db] or self._open(db)
+        record = table.records[key] if key in table.records else self._load(table, key)
+        if record is None:
+            raise LookupError("only an existing key can be moved")
+        self._replace(table, key, record, None)
+        self.put(to_db, to_key, with_version(record, self.next_id(), touched_s))
+
+    def set_expire(self, db: int, key: bytes, record: bytes, expire_ms: int, touched_s: int) -> None:
+        """Give an existing key another expiry (0: none)."""
+        self.put(db, key, with_expire(record, expire_ms, self.next_id(), touched_s))
+
+    def put_raw(self, key: bytes, value: bytes | None) -> None:
+        """Write a store key that is not a record (None deletes it)."""
+        effects = self._effects
+        self._undo.append((_RAW, key, effects.get(key, _NOT_WRITTEN)))
+        effects[key] = value
+        self.effect_bytes += len(key) + (len(value) if value is not None else 0) + EFFECT_OVERHEAD_BYTES
+
+    def flush(self, db: int) -> None:
+        """Empty a database at once: it takes a fresh namespace, the old one is queued for reclaim."""
+        counts = self.registers.databases[db]
+        if counts.keys == 0:
+            return
+        self._save_map()
+        self.registers.databases[db] = self.registers.fresh_counts()
+        self._tables[db] = None
+        self.bury(DEAD_NAMESPACE + counts.namespace.to_bytes(4, "big"))
+
+    def swap(self, one: int, other: int) -> None:
+        """Exchange two databases."""
+        if one == other:
+            return
+        self._save_map()
+        databases, tables = self.registers.databases, self._tables
+        databases[one], databases[other] = databases[other], databases[one]
+        tables[one], tables[other] = tables[other], tables[one]
+
+    def bury(self, what: bytes) -> None:
+        """Queue content that nothing names any more for reclaim by maintenance entries."""
+        registers = self.registers
+        self._undo.append((_MAINTENANCE, b"", (registers.expired_until_ms, registers.dead_front, registers.dead_count)))
+        registers.dead_count += 1
+        registers.maintenance_changed = True
+        self.put_raw(META_DEAD + self.next_id().to_bytes(8, "big"), what)
+
+    def _replace(self, table: _Table, key: bytes, old: bytes | None, record: bytes | None) -> None:
+        self._undo.append((table, key, old))
+        self._change(table, key, old, record)
+        self.effect_bytes += len(key) + (len(record) if record is not None else 0) + EFFECT_OVERHEAD_BYTES
+
+    def _change(self, table: _Table, key: bytes, old: bytes | None, record: bytes | None) -> None:
+        """The only place where a record changes, done or undone (but `set_plain`): counts and x-keys always agree."""
+        k = table.k_keys[key]
+        table.records[key] = record
+        effects = self._effects
+        effects[k] = record
+        counts = table.counts
+        counts.keys += (record is not None) - (old is not None)
+        old_expire_ms = 0 if old is None else expire_of(old)
+        expire_ms = 0 if record is None else expire_of(record)
+        if old_expire_ms != expire_ms:
+            if old_expire_ms:
+                effects[x_key(old_expire_ms, k)] = None
+                counts.expires -= 1
+                counts.expire_sum_ms -= old_expire_ms
+            if expire_ms:
+                effects[x_key(expire_ms, k)] = b""
+                counts.expires += 1
+                counts.expire_sum_ms += expire_ms
+
+    def _bury(self, record: bytes) -> None:
+        identity = collection_id_of(record).to_bytes(8, "big")
+        if record[0] & TYPE_MASK == STRING and size_of(record) <= POINT_DELETES_MAX * CHUNK_BYTES:
+            for number in range(-(-size_of(record) // CHUNK_BYTES)):
+                self.put_raw(b"s" + identity + number.to_bytes(4, "big"), None)
+        else:
+            self.bury(DEAD_COLLECTION + identity)
+
+    def _save_map(self) -> None:
+        registers = self.registers
+        registers.databases_changed = True
+        saved = (list(registers.databases), list(self._tables), registers.next_namespace)
+        self._undo.append((_MAP, b"", saved))
+
+    # -- commands and units ------------------------------------------------------------------------------------------
+
+    def begin(self) -> None:
+        """Mark the start of a command."""
+        self._mark = len(self._undo)
+        self._mark_bytes = self.effect_bytes
+        self._mark_counter = self.registers.counter
+
+    def commit(self) -> None:
+        """Keep the command's effects (within a unit: until the unit ends)."""
+        if self._unit is None:
+            self._undo.clear()
+
+    def rollback(self) -> None:
+        """Undo all since `begin`."""
+        self._undo_to(self._mark, self._mark_bytes, self._mark_counter)
+
+    def begin_unit(self) -> None:
+        """Mark the start of an EXEC or script, whose commands have their own begin and commit."""
+        self._unit = (len(self._undo), self.effect_bytes, self.registers.counter)
+
+    def commit_unit(self) -> None:
+        """Keep the effects of the whole unit."""
+        self._unit = None
+        self._undo.clear()
+
+    def rollback_unit(self) -> None:
+        """Undo all since `begin_unit`."""
+        if self._unit is None:
+            raise RuntimeError("no unit has begun")
+        mark, mark_bytes, mark_counter = self._unit
+        self._unit = None
+        self._undo_to(mark, mark_bytes, mark_counter)
+
+    def _undo_to(self, mark: int, mark_bytes: int, mark_counter: int) -> None:
+        undo, effects, registers = self._undo, self._effects, self.registers
+        while len(undo) > mark:
+            what, key, old = undo.pop()
+            if what is _RAW:
+                if old is _NOT_WRITTEN:
+                    del effects[key]
+                else:
+                    effects[key] = old
+            elif what is _MAP:
+                registers.databases[:], self._tables[:], registers.next_namespace = old
+            elif what is _MAINTENANCE:
+                registers.expired_until_ms, registers.dead_front, registers.dead_count = old
+            else:
+                self._change(what, key, what.records[key], old)
+        self._effect_keys = None
+        self.effect_bytes = mark_bytes
+        registers.counter = mark_counter
+
+    def take(self) -> dict[bytes, bytes | None]:
+        """Return all effects since the last `take`, changed registers among them; write them before going on.
+
+        The view stays usable: what it has read stays known. Raises RuntimeError within a unit.
+        """
+        if self._unit is not None:
+            raise RuntimeError("a unit's effects are taken whole")
+        self._undo.clear()
+        effects = self._effects
+        self._effects = {}
+        self._effect_keys = None
+        self.effect_bytes = 0
+        self.registers.drain_changes([table.counts for table in self._opened], effects)
+        return effects
+
+
+def _merge(
+    stored: Iterator[tuple[bytes, bytes]], changed: list[tuple[bytes, bytes | None]], reverse: bool
+) -> Iterator[tuple[bytes, bytes]]:
+    """Yield both in order; of equal keys the changed one counts, None hides the stored one."""
+    waiting = iter(reversed(changed) if reverse else changed)
+    change = next(waiting, None)
+    for pair in stored:
+        while change is not None and (change[0] > pair[0] if reverse else change[0] < pair[0]):
+            if change[1] is not None:
+                yield change[0], change[1]
+            change = next(waiting, None)
+        if change is not None and change[0] == pair[0]:
+            if change[1] is not None:
+                yield change[0], change[1]
+            change = next(waiting, None)
+        else:
+            yield pair
+    while change is not None:
+        if change[1] is not None:
+            yield change[0], change[1]
+        change = next(waiting, None)
