@@ -100,9 +100,7 @@ class Membership:
         """Return the configuration after the joint one."""
         if not self.joint:
             raise InvariantViolated(f"not joint: {self}")
-        return Membership(
-            voters=self.voters, learners=(*self.learners, *self.learners_next), addresses=self.addresses
-        )
+        return Membership(voters=self.voters, learners=(*self.learners, *self.learners_next), addresses=self.addresses)
 
     def encode(self) -> bytes:
         """Return the bytes of a CONFIG entry's payload and of stored records; equal memberships give equal bytes."""
@@ -125,7 +123,12 @@ class Membership:
         except msgspec.MsgspecError as error:
             raise InvariantViolated(f"a membership record cannot be read: {error}") from error
         return Membership(
-            tuple(r.voters), tuple(r.voters_outgoing), tuple(r.learners), tuple(r.learners_next), r.auto_leave, r.addresses
+            tuple(r.voters),
+            tuple(r.voters_outgoing),
+            tuple(r.learners),
+            tuple(r.learners_next),
+            r.auto_leave,
+            r.addresses,
         )
 
 

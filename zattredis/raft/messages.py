@@ -107,7 +107,7 @@ class ReadIndexResponse(Message, array_like=True, gc=False, frozen=True):
 
 
 class InstallSnapshot(Message, array_like=True, gc=False, frozen=True):
-    """The offer of a snapshot (§5) that ends with entry (`index`, `snapshot_term`); its bytes go over their own stream."""
+    """The offer of a snapshot (§5) that ends with entry (`index`, `snapshot_term`); its bytes have their own stream."""
 
     index: int
     snapshot_term: int

@@ -109,4 +109,6 @@ class Progress:
         self.match_at_heartbeat = self.match_index
 
     def __repr__(self) -> str:
-        return f"Progress({self.state}, match={self.match_index}, next={self.next_index}, in_flight={len(self.in_flight)})"
+        return (
+            f"Progress({self.state}, match={self.match_index}, next={self.next_index}, in_flight={len(self.in_flight)})"
+        )

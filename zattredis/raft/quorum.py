@@ -1,5 +1,5 @@
-"""Majorities, also joint ones (§4.3): every decision needs a majority of the voters and, while a change is under way, of
-the outgoing voters too. Pure functions of a membership and what each node said; whoever is no voter counts for nothing.
+"""Majorities, also joint ones (§4.3): every decision needs a majority of the voters and, while a change is under way,
+of the outgoing voters too. Pure functions of a membership and what each node said; who is no voter counts for nothing.
 """
 
 from __future__ import annotations

@@ -38,8 +38,8 @@ class CoreConfig:
     election_timeout_ticks: int = 10
     heartbeat_ticks: int = 2
     window_entries: int = 4096
-    window_bytes: int = 8 * MIB
-    message_bytes_max: int = 1 * MIB
+    window_bytes: int = 4 * MIB
+    message_bytes_max: int = MIB // 4
     uncommitted_bytes_max: int = 64 * MIB
     apply_bytes_max: int = 8 * MIB
     tail_bytes_max: int = 16 * MIB
@@ -165,7 +165,8 @@ class MessageRefused(Event):
     reason: str
 
 
-class ReadConfirmed(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class ReadConfirmed:
     """`node_id`'s read request `context` may be served once `index` is applied there."""
 
     node_id: str
