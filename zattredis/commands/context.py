@@ -105,6 +105,10 @@ class ClientProtocol(Protocol):
         """CLIENT REPLY SKIP: send no reply to the next command (nothing changes while replies are off)."""
         ...
 
+    def skip_used(self) -> None:
+        """The reply that a SKIP was for has come and gone."""
+        ...
+
     def reset(self, authenticated: bool) -> None:
         """RESET: put everything the client may have changed back to how a new connection starts."""
         ...

@@ -29,12 +29,14 @@ from zattredis.commands.keyspec import (
     KeyPart,
     KeySpec,
 )
+from zattredis.commands.syntax import usage
 from zattredis.errors import DefiniteError
 
 __all__ = [
     "CATEGORIES", "COMMANDS", "FLAG_NAMES", "KEYS_ALL", "KEYS_FIRST", "KEYS_PAIRS", "KEYS_SECOND", "KEYS_TWO",
     "NO_KEYS", "CommandSpec", "Flag", "KeyPart", "KeySpec", "Kind", "UnknownCommand", "UnknownSubcommand", "WrongArity",
-    "add", "all_specs", "check_complete", "command", "container", "lookup", "lookup_full", "resolve",
+    "add", "add_help", "all_specs", "check_complete", "command", "container", "help_lines", "lookup", "lookup_full",
+    "resolve",
 ]  # fmt: skip
 
 
@@ -312,14 +314,47 @@ def command(
     return register
 
 
-def container(name: str, summary: str, *, group: str, since: str, complexity: str = "Depends on subcommand.") -> None:
-    """Register a command that is nothing but the name of its subcommands (CLIENT, CONFIG, …)."""
+def container(
+    name: str,
+    summary: str,
+    *,
+    group: str,
+    since: str,
+    help_since: str,
+    help_categories: tuple[str, ...] = (),
+    complexity: str = "Depends on subcommand.",
+) -> None:
+    """Register a command that is nothing but the name of its subcommands (CLIENT, CONFIG, …), and its HELP."""
     add(
         CommandSpec(
             name=name, arity=-2, kind=Kind.LOCAL, flags=Flag.NONE, keys=NO_KEYS, group=group, since=since,
             handler=_no_subcommands, summary=summary, complexity=complexity,
         )
     )  # fmt: skip
+    add_help(name, group=group, since=help_since, categories=help_categories)
+
+
+def add_help(name: str, *, group: str, since: str, categories: tuple[str, ...] = ()) -> None:
+    """Register the HELP subcommand of `name`; its text derives from the specs of the other subcommands."""
+
+    def show_help(_ctx: object) -> list[str]:
+        """Show helpful text about the different subcommands."""
+        return help_lines(COMMANDS[name.encode()])
+
+    command(
+        f"{name} HELP", arity=2, flags=Flag.LOADING | Flag.STALE, group=group, since=since, complexity="O(1)",
+        categories=categories,
+    )(show_help)  # fmt: skip
+
+
+def help_lines(spec: CommandSpec) -> list[str]:
+    """Return the reply of a container's HELP: usage and summary of each subcommand, in Redis's layout."""
+    lines = [f"{spec.name} <subcommand> [<arg> [value] [opt] ...]. Subcommands are:"]
+    for name, sub in spec.subcommands.items():
+        if name != "HELP":
+            lines.append(f"{name} {usage(sub.syntax)}".strip())
+            lines.append(f"    {sub.summary}.")
+    return [*lines, "HELP", "    Print this help."]
 
 
 def add(spec: CommandSpec) -> None:

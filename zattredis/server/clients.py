@@ -128,8 +128,12 @@ class ClientState:
         """
         if spec.name == "CLIENT REPLY":
             return False
-        self.mute = self.replies_off
+        self.skip_used()
         return True
+
+    def skip_used(self) -> None:
+        """The reply that a SKIP was for has come and gone."""
+        self.mute = self.replies_off
 
     # -- blocking ------------------------------------------------------------------------------------------------
 
