@@ -25,7 +25,7 @@ class SettingSpec:
 
     `kind` is `int`, `bytes` (an int that may be written 64MiB), `port`, `str`, `path`, `choice`, `node_id`, `host`,
     `bind`, `binds` or `cluster`. `config_name` is its name in CONFIG GET ("" = not shown). `hot` settings may be
-    changed by CONFIG SET on a running node. `derived` says, for a default that depends on other settings, what it will be.
+    changed by CONFIG SET on a running node. `derived` says what a default that depends on other settings will be.
     """
 
     name: str

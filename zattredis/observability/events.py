@@ -23,11 +23,16 @@ def configure_events(form: str = "auto", level: str = "info", **always: object) 
     """
     set_level(level)
     console = uses_console(form)
-    structlog.contextvars.clear_contextvars()
-    structlog.contextvars.bind_contextvars(**always)
+
+    def add_always(_logger: object, _method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+        # Not context variables: events also come from threads, which do not inherit them.
+        for name, value in always.items():
+            event.setdefault(name, value)
+        return event
+
     processors: list[structlog.typing.Processor] = [
         _drop_below_threshold,
-        structlog.contextvars.merge_contextvars,
+        add_always,
         structlog.processors.add_log_level,
         structlog.processors.TimeStamper(fmt="%H:%M:%S.%f" if console else "iso", utc=not console),
         structlog.processors.format_exc_info,
@@ -36,7 +41,7 @@ def configure_events(form: str = "auto", level: str = "info", **always: object) 
         colors = sys.stderr.isatty() and "NO_COLOR" not in os.environ
         processors.append(structlog.dev.ConsoleRenderer(colors=colors, pad_event_to=24, sort_keys=False))
     else:
-        processors += [structlog.processors.EventRenamer("event"), _render_json]
+        processors.append(_render_json)
     structlog.configure(
         processors=processors,
         wrapper_class=structlog.BoundLogger,
@@ -63,11 +68,13 @@ def _drop_below_threshold(_logger: object, method: str, event: MutableMapping[st
 
 
 def _render_json(_logger: object, _method: str, event: MutableMapping[str, Any]) -> str:
-    return msgspec.json.encode(event, enc_hook=_plain).decode()
+    # msgspec would write bytes as base64; names of keys and clients are wanted readable.
+    plain = {name: _text(value) if isinstance(value, bytes) else value for name, value in event.items()}
+    return msgspec.json.encode(plain, enc_hook=str).decode()
 
 
-def _plain(value: object) -> str:
-    return value.decode(errors="backslashreplace") if isinstance(value, bytes) else str(value)
+def _text(value: bytes) -> str:
+    return value.decode(errors="backslashreplace")
 
 
 class _LineLogger:

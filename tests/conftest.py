@@ -1,0 +1,57 @@
+"""For the whole suite: where nothing may be skipped (CI), a skip that the machine does not force is a failure.
+
+ZATTREDIS_TEST_NO_SKIPS=1 turns that on. What a machine can lack for good is listed in MACHINE_FORCED; everything else
+can be installed, and .ci/run does install it.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Generator
+
+import pytest
+
+MACHINE_FORCED = (
+    r"needs a Docker engine",
+    r"needs network namespaces",
+    r"needs loop devices",
+    r"needs a kernel with",
+    r"needs \d+ cores",
+)
+"""Beginnings of the reasons of skips that no installation could cure."""
+
+NO_SKIPS = os.environ.get("ZATTREDIS_TEST_NO_SKIPS") == "1"
+
+
+def skip_reason(report: pytest.TestReport | pytest.CollectReport) -> str | None:
+    """Return why this was skipped, or None if it was not (an expected failure is no skip)."""
+    if not report.skipped or hasattr(report, "wasxfail"):
+        return None
+    text = report.longrepr[2] if isinstance(report.longrepr, tuple) else str(report.longrepr)
+    return text.removeprefix("Skipped: ")
+
+
+def refuse_skip(report: pytest.TestReport | pytest.CollectReport) -> None:
+    """Make a failure of a skip that nothing forces."""
+    reason = skip_reason(report)
+    if reason is None or any(re.match(pattern, reason) for pattern in MACHINE_FORCED):
+        return
+    report.outcome = "failed"
+    report.longrepr = f"skipped where nothing may be skipped (ZATTREDIS_TEST_NO_SKIPS=1): {reason}"
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport() -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    report = yield
+    if NO_SKIPS:
+        refuse_skip(report)
+    return report
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_make_collect_report() -> Generator[None, pytest.CollectReport, pytest.CollectReport]:
+    report = yield
+    if NO_SKIPS:
+        refuse_skip(report)
+    return report
