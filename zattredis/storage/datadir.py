@@ -1,0 +1,298 @@
+"""A node's data directory: whose it is, who uses it, and what in it counts.
+
+    lock          flocked by the process that uses the directory; holds its pid
+    VERSION       format of everything below
+    node.json     node id, cluster id, incarnation; its presence says that the directory is complete
+    log/          LogStore; log.marks beside it
+    state-<n>/    StateStore begun by the snapshot of index n; the one in use is named in the log
+    bootstrapping only while the directory is made
+
+Everything that can be lost is created once, at bootstrap, under the marker `bootstrapping`; a bootstrap that was cut
+short is begun anew, because no node has ever run on it. From then on nothing that is missing is created again: a log
+or a state that has vanished stops the node.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import fcntl
+import json
+import os
+import shutil
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Final
+
+from rocksdict import Cache
+
+from zattredis.errors import DataDirectoryBusy, DataDirectoryMismatch, LogLost, StateDamaged, StorageFailed
+from zattredis.storage.log_store import LogStore, marks_path
+from zattredis.storage.rocks import StoreOptions, exists, fsync_directory
+from zattredis.storage.state_store import StateStore
+
+FORMAT: Final = "1"
+"""Version of the on-disk format; raised when an older program could not read a newer directory."""
+
+_LOCK: Final = "lock"
+_VERSION: Final = "VERSION"
+_NODE: Final = "node.json"
+_MARKER: Final = "bootstrapping"
+_LOG: Final = "log"
+STATE_PREFIX: Final = "state-"
+SNAPSHOT_PREFIX: Final = "snapshot-"
+_FIRST_STATE: Final = "state-0"
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """Whose data this is. `incarnation` differs for every bootstrap, so that peers notice a node that lost its data."""
+
+    node_id: str
+    cluster_id: str
+    incarnation: str
+
+
+class DataDirectory:
+    """A locked directory with its open log and state. The server may use `log` and `state` until `close`."""
+
+    __slots__ = ("_cache", "_lock", "_options", "identity", "log", "path", "state")
+
+    def __init__(
+        self,
+        path: Path,
+        lock: int,
+        identity: Identity,
+        log: LogStore,
+        state: StateStore,
+        options: StoreOptions,
+        cache: Cache,
+    ) -> None:
+        """Compose what `open_data_directory` has opened; not for others."""
+        self.path = path
+        self._lock = lock
+        self.identity = identity
+        self.log = log
+        self.state = state
+        self._options = options
+        self._cache = cache
+
+    def incoming_path(self, index: int) -> Path:
+        """Return where a snapshot of `index` is to be received: a state directory that no record names yet."""
+        return self.path / f"{STATE_PREFIX}{index}"
+
+    def outgoing_path(self, index: int) -> Path:
+        """Return where a snapshot of `index` is to be made for sending; the next start deletes what is left there."""
+        return self.path / f"{SNAPSHOT_PREFIX}{index}"
+
+    def install(self, directory: Path, index: int, term: int, membership: bytes) -> None:
+        """Make the complete snapshot in `directory` the state: open and check it, switch, drop the old one.
+
+        `log` is reset as `LogStore.switch_state` says (the commit point: one synced write); `state` is another object
+        afterwards, and readers of the old one end. Blocks for syncs. Raises StateDamaged, before anything has
+        changed, when the snapshot is not of `index` and `term`.
+        """
+        if directory.parent != self.path or not directory.name.startswith(STATE_PREFIX):
+            raise StateDamaged(f"{directory} is no state directory of {self.path}")
+        incoming = StateStore.open(directory, options=self._options, cache=self._cache)
+        applied = incoming.applied
+        if (applied.index, applied.term) != (index, term):
+            incoming.close()
+            raise StateDamaged(
+                f"{directory} holds the state of entry {applied.index} (term {applied.term}), not {index} ({term})"
+            )
+        self.log.switch_state(directory.name, index, term, membership)
+        old, self.state = self.state, incoming
+        old.close()
+        shutil.rmtree(old.path, ignore_errors=True)
+
+    def free_bytes(self) -> int:
+        """Return how many bytes the file system has left for this process. Raises StorageFailed."""
+        try:
+            usage = os.statvfs(self.path)
+        except OSError as error:
+            raise StorageFailed(f"cannot ask how full {self.path} is: {error.strerror}") from error
+        return usage.f_bavail * usage.f_frsize
+
+    def close(self) -> None:
+        """Flush and close everything and give up the lock; harmless when repeated. Raises StorageFailed."""
+        try:
+            try:
+                self.state.close()
+            finally:
+                self.log.close()
+        finally:
+            if self._lock >= 0:
+                os.close(self._lock)
+                self._lock = -1
+
+
+def open_data_directory(
+    path: Path | str,
+    *,
+    node_id: str,
+    cluster_id: str,
+    incarnation: str,
+    membership: bytes,
+    options: StoreOptions | None = None,
+) -> DataDirectory:
+    """Lock and open the data directory at `path`; make it (bootstrap) when there is none or its making was cut short.
+
+    `incarnation` and `membership` are used only at bootstrap. Raises DataDirectoryBusy (names the other process),
+    DataDirectoryMismatch (another node, cluster or format, or not a data directory), LogLost, LogDamaged, StateDamaged
+    or StorageFailed, each one line; in the first two cases nothing has been changed.
+    """
+    path = Path(path).absolute()
+    options = options or StoreOptions()
+    wanted = Identity(node_id, cluster_id, incarnation)
+    lock = -1
+    try:
+        _ensure_directory(path)
+        _refuse_strangers(path)
+        lock = _acquire_lock(path)
+        identity = _identify(path, wanted)
+        if identity is None:
+            identity = wanted
+            _bootstrap(path, wanted, membership, options)
+        return _open_stores(path, lock, identity, options)
+    except OSError as error:
+        _close(lock)
+        raise StorageFailed(f"cannot use data directory {error.filename or path}: {error.strerror}") from error
+    except BaseException:
+        _close(lock)
+        raise
+
+
+def _close(descriptor: int) -> None:
+    if descriptor >= 0:
+        os.close(descriptor)
+
+
+def _ensure_directory(path: Path) -> None:
+    if not path.exists():
+        path.mkdir(mode=0o700, parents=True)
+        fsync_directory(path.parent)
+    elif not path.is_dir():
+        raise DataDirectoryMismatch(f"{path} is not a directory")
+
+
+def _refuse_strangers(path: Path) -> None:
+    """Refuse a directory that holds something and is none of ours, before a lock file is put into it."""
+    names = set(os.listdir(path))
+    if names - {_LOCK, "lost+found"} and not names & {_NODE, _MARKER, _VERSION}:
+        raise DataDirectoryMismatch(f"{path} is not empty and not a data directory of zattredis; choose another one")
+
+
+def _acquire_lock(path: Path) -> int:
+    descriptor = os.open(path / _LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        pid = os.pread(descriptor, 32, 0).decode("ascii", "replace").strip() or "unknown"
+        os.close(descriptor)
+        if error.errno not in (errno.EWOULDBLOCK, errno.EACCES):
+            raise
+        raise DataDirectoryBusy(f"data directory {path} is in use by process {pid}") from None
+    os.ftruncate(descriptor, 0)
+    os.pwrite(descriptor, b"%d\n" % os.getpid(), 0)
+    return descriptor
+
+
+def _identify(path: Path, wanted: Identity) -> Identity | None:
+    """Return whose directory this is, checked against `wanted`; None when it has yet to be made."""
+    version = path / _VERSION
+    if version.exists() and (found := version.read_text().strip()) != FORMAT:
+        raise DataDirectoryMismatch(f"{path} has format version {found!r}; this program reads version {FORMAT}")
+    node = path / _NODE
+    if not node.exists():
+        if (path / _MARKER).exists() or not set(os.listdir(path)) - {_LOCK, "lost+found"}:
+            return None
+        raise DataDirectoryMismatch(f"{node} is missing from a data directory that was complete; nothing was changed")
+    try:
+        record = json.loads(node.read_bytes())
+        identity = Identity(str(record["node_id"]), str(record["cluster_id"]), str(record["incarnation"]))
+    except (ValueError, KeyError, TypeError) as error:
+        raise DataDirectoryMismatch(f"{node} cannot be read as a node's identity: {error}") from error
+    if identity.node_id != wanted.node_id:
+        raise DataDirectoryMismatch(f"{path} belongs to node {identity.node_id!r}, not to {wanted.node_id!r}")
+    if identity.cluster_id != wanted.cluster_id:
+        raise DataDirectoryMismatch(f"{path} belongs to cluster {identity.cluster_id!r}, not to {wanted.cluster_id!r}")
+    if not version.exists():
+        raise DataDirectoryMismatch(f"{version} is missing; nothing was changed")
+    (path / _MARKER).unlink(missing_ok=True)
+    return identity
+
+
+def _bootstrap(path: Path, identity: Identity, membership: bytes, options: StoreOptions) -> None:
+    """Make the directory, node.json last; whatever a bootstrap that was cut short has left is deleted first."""
+    _write_file(path / _MARKER, b"")
+    with contextlib.suppress(PermissionError):
+        path.chmod(0o700)
+    for name in os.listdir(path):
+        if name == _LOG or name.startswith(STATE_PREFIX):
+            shutil.rmtree(path / name)
+    marks_path(path / _LOG).unlink(missing_ok=True)
+    _write_file(path / _VERSION, FORMAT.encode() + b"\n")
+    cache = Cache(options.cache_bytes)
+    StateStore.create(path / _FIRST_STATE, membership=membership, options=options, cache=cache).close()
+    LogStore.create(
+        path / _LOG, state_directory=_FIRST_STATE, membership=membership, options=options, cache=cache
+    ).close()
+    for name in (_LOG, _FIRST_STATE):
+        fsync_directory(path / name)
+    _write_file(path / _NODE, json.dumps(asdict(identity), indent=1).encode() + b"\n")
+    (path / _MARKER).unlink()
+    fsync_directory(path)
+
+
+def _write_file(path: Path, content: bytes) -> None:
+    """Write a file so that after a crash it is there whole or not at all."""
+    temporary = path.with_name(path.name + ".new")
+    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+    try:
+        os.write(descriptor, content)
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+    os.replace(temporary, path)
+    fsync_directory(path.parent)
+
+
+def _open_stores(path: Path, lock: int, identity: Identity, options: StoreOptions) -> DataDirectory:
+    if not exists(path / _LOG):
+        raise LogLost(
+            f"the log of node {identity.node_id} is gone from {path}; rejoin the node with an empty directory"
+        )
+    cache = Cache(options.cache_bytes)
+    log = LogStore.open(path / _LOG, options=options, cache=cache)
+    try:
+        current = log.state_directory.name
+        for name in os.listdir(path):
+            if name.startswith((STATE_PREFIX, SNAPSHOT_PREFIX)) and name != current:
+                shutil.rmtree(path / name)
+        state = StateStore.open(path / current, options=options, cache=cache)
+        try:
+            check_together(log, state)
+        except BaseException:
+            state.close()
+            raise
+    except BaseException:
+        log.close()
+        raise
+    return DataDirectory(path, lock, identity, log, state, options, cache)
+
+
+def check_together(log: LogStore, state: StateStore) -> None:
+    """Check first_index - 1 <= applied <= last_index, and that both name the same term there.
+
+    Raises LogLost when the log ends before the state, StateDamaged when the state ends before the log begins.
+    """
+    applied = state.applied
+    if applied.index > log.last_index:
+        raise LogLost(f"the state holds entry {applied.index}, but the log ends with {log.last_index}")
+    if applied.index < log.first_index - 1:
+        raise StateDamaged(f"the state ends with entry {applied.index}, but the log begins with {log.first_index}")
+    if log.term(applied.index) != applied.term:
+        raise StateDamaged(
+            f"entry {applied.index} is of term {applied.term} in the state and of {log.term(applied.index)} in the log"
+        )
