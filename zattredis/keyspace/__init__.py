@@ -16,6 +16,7 @@ Redis's patterns, `long_double` and `random` do what libm and `random` would do,
 **Decisions.**
 - Rolling back walks a list of replaced values backwards. Commands that fail nearly always fail before they write, so
   the list costs one tuple for each change and nothing else.
+- Views share a `record_cache` of what they read and wrote: a pipelined GET or SET of a key used lately costs half.
 - A view remembers records by (namespace, user key), so one hash of the user's key answers GET; k-keys are made once,
   when a key is fetched.
 - An expired record stays until it is overwritten or maintenance removes it; until then `View.record` hides it, and it

@@ -13,7 +13,7 @@ from collections.abc import Iterable, Iterator
 from typing import Any, Final
 from zlib import crc32
 
-from zattredis.keyspace.keys import META_DEAD, hash_slot, k_prefix, pack_k_header, x_key
+from zattredis.keyspace.keys import META_DEAD, hash_slot, pack_k_header, x_key
 from zattredis.keyspace.metadata import (
     SEPARATE,
     STRING,
@@ -27,6 +27,7 @@ from zattredis.keyspace.metadata import (
     with_version,
 )
 from zattredis.keyspace.reader import Reader
+from zattredis.keyspace.record_cache import RecordCache, Table
 from zattredis.keyspace.registers import DATABASES, NamespaceCounts, Registers
 from zattredis.keyspace.sizes import CHUNK_BYTES, EFFECT_OVERHEAD_BYTES, POINT_DELETES_MAX
 
@@ -41,22 +42,14 @@ DEAD_COLLECTION: Final = b"c"
 DEAD_NAMESPACE: Final = b"n"
 
 
-class _Table:
-    """What a view knows of one namespace: records by user key (None: known to be absent) and their k-keys."""
-
-    __slots__ = ("counts", "k_keys", "prefix", "records")
-
-    def __init__(self, counts: NamespaceCounts) -> None:
-        self.counts = counts
-        self.prefix = k_prefix(counts.namespace)
-        self.records: dict[bytes, bytes | None] = {}
-        self.k_keys: dict[bytes, bytes] = {}
-
-
 class View:
-    """See the module. One owner at a time; `registers` is shared with whoever made the view and changes in place."""
+    """See the module. One owner at a time; `registers` is shared with whoever made the view and changes in place.
+
+    With a `cache`, what was read stays known to the views after this one (see `record_cache` for when that is right).
+    """
 
     __slots__ = (
+        "_cache",
         "_effect_keys",
         "_effects",
         "_mark",
@@ -71,15 +64,16 @@ class View:
         "registers",
     )
 
-    def __init__(self, reader: Reader, registers: Registers) -> None:
+    def __init__(self, reader: Reader, registers: Registers, cache: RecordCache | None = None) -> None:
+        self._cache = cache
         self.reader = reader
         self.registers = registers
         self.effect_bytes = 0
         """About how many bytes `take` would return now."""
         self._effects: dict[bytes, bytes | None] = {}
         self._effect_keys: list[bytes] | None = None
-        self._tables: list[_Table | None] = [None] * DATABASES
-        self._opened: list[_Table] = []
+        self._tables: list[Table | None] = [None] * DATABASES
+        self._opened: list[Table] = []
         self._undo: list[tuple[Any, bytes, Any]] = []
         self._mark = 0
         self._mark_bytes = 0
@@ -96,7 +90,7 @@ class View:
         for db, key in pairs:
             table = tables[db] or self._open(db)
             records = table.records
-            if key in records:
+            if key in records or table.recall(key):
                 continue
             slot = hash_slot(key) if b"{" in key else crc_hqx(key, 0) & 0x3FFF
             table.k_keys[key] = k = pack_k_header(table.prefix, slot, crc32(key)) + key
@@ -104,9 +98,12 @@ class View:
             k_keys.append(k)
             wanted.append((records, key))
         if k_keys:
-            for (records, key), record in zip(wanted, self.reader.multi_get(k_keys), strict=True):
+            found = self.reader.multi_get(k_keys)
+            for (records, key), record in zip(wanted, found, strict=True):
                 if record is not None:
                     records[key] = record
+            if self._cache is not None:
+                self._cache.loaded(k_keys, found)
 
     def record(self, db: int, key: bytes, now_ms: int) -> bytes | None:
         """Return the record of a key that lives at `now_ms`, else None."""
@@ -163,15 +160,20 @@ class View:
         """Return what every k-key of a database begins with now."""
         return (self._tables[db] or self._open(db)).prefix
 
-    def _open(self, db: int) -> _Table:
-        table = self._tables[db] = _Table(self.registers.databases[db])
+    def _open(self, db: int) -> Table:
+        counts = self.registers.databases[db]
+        table = self._tables[db] = Table(counts) if self._cache is None else self._cache.table(counts)
         self._opened.append(table)
         return table
 
-    def _load(self, table: _Table, key: bytes) -> bytes | None:
+    def _load(self, table: Table, key: bytes) -> bytes | None:
+        if table.recall(key):
+            return table.records[key]
         k = pack_k_header(table.prefix, hash_slot(key), crc32(key)) + key
         table.k_keys[key] = k
         record = table.records[key] = self.reader.get(k)
+        if self._cache is not None:
+            self._cache.loaded([k], [record])
         return record
 
     # -- writing -----------------------------------------------------------------------------------------------------
@@ -269,12 +271,12 @@ class View:
         registers.maintenance_changed = True
         self.put_raw(META_DEAD + self.next_id().to_bytes(8, "big"), what)
 
-    def _replace(self, table: _Table, key: bytes, old: bytes | None, record: bytes | None) -> None:
+    def _replace(self, table: Table, key: bytes, old: bytes | None, record: bytes | None) -> None:
         self._undo.append((table, key, old))
         self._change(table, key, old, record)
         self.effect_bytes += len(key) + (len(record) if record is not None else 0) + EFFECT_OVERHEAD_BYTES
 
-    def _change(self, table: _Table, key: bytes, old: bytes | None, record: bytes | None) -> None:
+    def _change(self, table: Table, key: bytes, old: bytes | None, record: bytes | None) -> None:
         """The only place where a record changes, done or undone (but `set_plain`): counts and x-keys always agree."""
         k = table.k_keys[key]
         table.records[key] = record
@@ -369,6 +371,8 @@ class View:
         if self._unit is not None:
             raise RuntimeError("a unit's effects are taken whole")
         self._undo.clear()
+        if self._cache is not None:
+            self._cache.written(self.effect_bytes)
         effects = self._effects
         self._effects = {}
         self._effect_keys = None
