@@ -140,7 +140,7 @@ def test_the_banner_says_where_the_data_is_who_leads_and_what_to_type() -> None:
     assert "127.0.0.1:7002" in text
     assert "127.0.0.1:17002" in text
     assert "waiting for n1, n3" in banner.waiting_text(settings)
-    assert "2 of the 3 nodes" in banner.waiting_text(settings)
+    assert "All 3 nodes must run at the first start, 2 of them later" in banner.waiting_text(settings)
     ready = banner.ready_text(settings, "n1", 7)
     assert "n1, term 7" in ready
     assert "redis-cli -p 7002 SET" in ready

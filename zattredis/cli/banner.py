@@ -30,8 +30,8 @@ def waiting_text(settings: Settings) -> str:
     needed = len(settings.cluster) // 2 + 1
     others = ", ".join(member.node_id for member in settings.peers)
     return (
-        f"  leader   none yet: {needed} of the {len(settings.cluster)} nodes must run and reach each other; "
-        f"waiting for {others}"
+        f"  leader   none yet; waiting for {others}. All {len(settings.cluster)} nodes must run at the first start, "
+        f"{needed} of them later"
     )
 
 
