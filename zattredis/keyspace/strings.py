@@ -10,6 +10,7 @@ from __future__ import annotations
 from typing import Final
 
 from zattredis.errors import StateDamaged, WrongType
+from zattredis.keyspace.keys import s_prefix
 from zattredis.keyspace.metadata import (
     ENCODING_HINTS,
     HEADER_BYTES,
@@ -68,7 +69,7 @@ def put_string(
         view.put(db, key, pack_header(kind, expire_ms, view.next_id(), touched_s) + value)
         return
     collection_id = view.next_id()
-    prefix = _chunk_prefix(collection_id)
+    prefix = s_prefix(collection_id)
     for number, start in enumerate(range(0, len(value), CHUNK_BYTES)):
         view.put_raw(prefix + number.to_bytes(4, "big"), value[start : start + CHUNK_BYTES])
     body = separate_body(collection_id, len(value))
@@ -107,14 +108,20 @@ def copy_string(view: View, record: bytes, db: int, key: bytes, expire_ms: int, 
     put_string(view, db, key, string_value(view, record), touched_s, expire_ms, record[0] & ENCODING_HINTS)
 
 
-def _chunk_prefix(collection_id: int) -> bytes:
-    return b"s" + collection_id.to_bytes(8, "big")
+def chunk_key(collection_id: int, number: int) -> bytes:
+    """Return the store key of a chunk."""
+    return s_prefix(collection_id) + number.to_bytes(4, "big")
+
+
+def chunks_of(size: int) -> int:
+    """Return how many chunks a string of `size` bytes may have."""
+    return -(-size // CHUNK_BYTES)
 
 
 def _read_chunks(view: View, collection_id: int, start: int, stop: int) -> bytes:
     if stop <= start:
         return b""
-    prefix = _chunk_prefix(collection_id)
+    prefix = s_prefix(collection_id)
     first, last = start // CHUNK_BYTES, (stop - 1) // CHUNK_BYTES
     parts: list[bytes] = []
     for begin in range(first, last + 1, _CHUNKS_PER_READ):
@@ -131,7 +138,7 @@ def _read_chunks(view: View, collection_id: int, start: int, stop: int) -> bytes
 
 def _write_chunks(view: View, collection_id: int, length: int, offset: int, data: bytes) -> None:
     """Write data at `offset` of a string of `length` bytes in chunks."""
-    prefix = _chunk_prefix(collection_id)
+    prefix = s_prefix(collection_id)
     end = offset + len(data)
     for number in range(offset // CHUNK_BYTES, -(-end // CHUNK_BYTES)):
         begin = number * CHUNK_BYTES

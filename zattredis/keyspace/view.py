@@ -15,6 +15,7 @@ from zlib import crc32
 
 from zattredis.keyspace.keys import META_DEAD, hash_slot, pack_k_header, x_key
 from zattredis.keyspace.metadata import (
+    HEADER_BYTES,
     SEPARATE,
     STRING,
     TYPE_MASK,
@@ -38,6 +39,7 @@ _RAW: Final = object()
 _MAP: Final = object()
 _MAINTENANCE: Final = object()
 
+DEAD_STRING: Final = b"s"
 DEAD_COLLECTION: Final = b"c"
 DEAD_NAMESPACE: Final = b"n"
 
@@ -213,7 +215,7 @@ class View:
         if old is None or not old[0] & SEPARATE:
             return
         if record is None or collection_id_of(old) != collection_id_of(record):
-            self._bury(old)
+            self.bury_content(old)
 
     def delete(self, db: int, key: bytes, now_ms: int) -> bool:
         """Delete a key; return whether it lived at `now_ms` (an expired record goes too)."""
@@ -265,11 +267,21 @@ class View:
 
     def bury(self, what: bytes) -> None:
         """Queue content that nothing names any more for reclaim by maintenance entries."""
-        registers = self.registers
-        self._undo.append((_MAINTENANCE, b"", (registers.expired_until_ms, registers.dead_front, registers.dead_count)))
-        registers.dead_count += 1
-        registers.maintenance_changed = True
+        self._save_maintenance()
+        self.registers.dead_count += 1
         self.put_raw(META_DEAD + self.next_id().to_bytes(8, "big"), what)
+
+    def unbury(self, name: bytes) -> None:
+        """Take the first entry, of this store key, out of the reclaim queue: its content is gone."""
+        self._save_maintenance()
+        self.registers.dead_count -= 1
+        self.registers.dead_front = int.from_bytes(name[len(META_DEAD) :], "big") + 1
+        self.put_raw(name, None)
+
+    def set_expired_until(self, expire_ms: int) -> None:
+        """Remember that no x-key below this time is left."""
+        self._save_maintenance()
+        self.registers.expired_until_ms = expire_ms
 
     def _replace(self, table: Table, key: bytes, old: bytes | None, record: bytes | None) -> None:
         self._undo.append((table, key, old))
@@ -296,13 +308,27 @@ class View:
                 counts.expires += 1
                 counts.expire_sum_ms += expire_ms
 
-    def _bury(self, record: bytes) -> None:
-        identity = collection_id_of(record).to_bytes(8, "big")
-        if record[0] & TYPE_MASK == STRING and size_of(record) <= POINT_DELETES_MAX * CHUNK_BYTES:
-            for number in range(-(-size_of(record) // CHUNK_BYTES)):
-                self.put_raw(b"s" + identity + number.to_bytes(4, "big"), None)
-        else:
+    def bury_content(self, record: bytes) -> int:
+        """Let the content of a SEPARATE record die: a short string at once, anything else by maintenance.
+
+        Returns how many store keys were deleted at once.
+        """
+        identity = record[HEADER_BYTES : HEADER_BYTES + 8]
+        if record[0] & TYPE_MASK != STRING:
             self.bury(DEAD_COLLECTION + identity)
+            return 0
+        chunks = -(-size_of(record) // CHUNK_BYTES)
+        if chunks > POINT_DELETES_MAX:
+            self.bury(DEAD_STRING + record[HEADER_BYTES : HEADER_BYTES + 16])
+            return 0
+        for number in range(chunks):
+            self.put_raw(b"s" + identity + number.to_bytes(4, "big"), None)
+        return chunks
+
+    def _save_maintenance(self) -> None:
+        registers = self.registers
+        registers.maintenance_changed = True
+        self._undo.append((_MAINTENANCE, b"", (registers.expired_until_ms, registers.dead_front, registers.dead_count)))
 
     def _save_map(self) -> None:
         registers = self.registers

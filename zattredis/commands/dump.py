@@ -1,0 +1,86 @@
+"""The generic group: DUMP and RESTORE."""
+
+from __future__ import annotations
+
+from zattredis.commands.arguments import INTEGER_MAX, Options, parse_integer
+from zattredis.commands.context import Context
+from zattredis.commands.table import KEYS_FIRST, Flag, command
+from zattredis.errors import DefiniteError, SyntaxReplyError
+from zattredis.keyspace.rdb import dump_string, load_string
+from zattredis.keyspace.strings import put_string, string_value
+
+
+class BusyKey(DefiniteError):
+    """RESTORE onto a key that exists, without REPLACE."""
+
+    prefix = "BUSYKEY"
+
+    def __init__(self) -> None:
+        super().__init__("Target key name already exists.")
+
+
+@command(
+    "DUMP", arity=2, flags=Flag.READONLY, keys=KEYS_FIRST, group="generic", since="2.6.0",
+    complexity="O(N) where N is the size of the value.", syntax="key", tips=("nondeterministic_output",),
+)  # fmt: skip
+def dump(ctx: Context, key: bytes) -> bytes | None:
+    """Return a serialized version of the value stored at the specified key."""
+    record = ctx.view.record(ctx.db, key, ctx.now_ms)
+    return None if record is None else dump_string(string_value(ctx.view, record))
+
+
+class _RestoreOptions:
+    __slots__ = ("absolute", "frequency", "idle_s", "replace")
+
+    def __init__(self, words: tuple[bytes, ...]) -> None:
+        self.replace = self.absolute = False
+        self.idle_s = self.frequency = -1
+        options = Options(words)
+        while options.more():
+            word = options.word()
+            if word == b"REPLACE":
+                self.replace = True
+            elif word == b"ABSTTL":
+                self.absolute = True
+            elif word == b"IDLETIME" and self.frequency == -1:
+                self.idle_s = parse_integer(options.argument())
+                if self.idle_s < 0:
+                    raise DefiniteError("Invalid IDLETIME value, must be >= 0")
+            elif word == b"FREQ" and self.idle_s == -1:
+                self.frequency = parse_integer(options.argument())
+                if not 0 <= self.frequency <= 255:
+                    raise DefiniteError("Invalid FREQ value, must be >= 0 and <= 255")
+            else:
+                raise SyntaxReplyError
+
+
+@command(
+    "RESTORE", arity=-4, flags=Flag.WRITE | Flag.DENYOOM, keys=KEYS_FIRST, group="generic", since="2.6.0",
+    complexity="O(N) where N is the size of the value.",
+    syntax="key ttl serialized-value [REPLACE@3.0.0] [ABSTTL@5.0.0] [IDLETIME@5.0.0 seconds] [FREQ@5.0.0 frequency]",
+    categories=("keyspace", "dangerous"), key_flags="OW update",
+    history=(
+        ("3.0.0", "Added the `REPLACE` modifier."),
+        ("5.0.0", "Added the `ABSTTL` modifier."),
+        ("5.0.0", "Added the `IDLETIME` and `FREQ` options."),
+    ),
+)  # fmt: skip
+def restore(ctx: Context, key: bytes, ttl: bytes, dumped: bytes, *words: bytes) -> str:
+    """Create a key using the provided serialized value, previously obtained using DUMP."""
+    options = _RestoreOptions(words)
+    view = ctx.view
+    if not options.replace and view.record(ctx.db, key, ctx.now_ms) is not None:
+        raise BusyKey
+    expire_ms = parse_integer(ttl)
+    if expire_ms < 0:
+        raise DefiniteError("Invalid TTL value, must be >= 0")
+    value = load_string(dumped)
+    if expire_ms and not options.absolute:
+        expire_ms += ctx.now_ms
+    if expire_ms and not ctx.now_ms < expire_ms <= INTEGER_MAX:
+        # Redis's sum wraps around beyond 64 bits: such a key has expired, too.
+        view.put(ctx.db, key, None)
+        return "OK"
+    touched_s = max(ctx.now_ms // 1000 - max(options.idle_s, 0), 0)
+    put_string(view, ctx.db, key, value, touched_s, expire_ms)
+    return "OK"

@@ -1,0 +1,91 @@
+"""The generic group: finding keys."""
+
+from __future__ import annotations
+
+from collections.abc import Generator
+from typing import Final
+
+from zattredis.commands.arguments import Options, parse_integer
+from zattredis.commands.context import Context
+from zattredis.commands.glob import compile_glob
+from zattredis.commands.table import Flag, command
+from zattredis.errors import DefiniteError, SyntaxReplyError
+from zattredis.keyspace.metadata import TYPE_MASK, TYPE_NAMES
+from zattredis.keyspace.scan import live_keys, random_key, scan_window
+
+_SLICE_KEYS: Final = 512
+_COUNT_DEFAULT: Final = 10
+_CURSOR_MAX: Final = (1 << 64) - 1
+
+
+@command(
+    "KEYS", arity=2, flags=Flag.READONLY | Flag.HEAVY, group="generic", since="1.0.0",
+    complexity="O(N) with N being the number of keys in the database.", syntax="pattern",
+    categories=("keyspace", "dangerous"), tips=("request_policy:all_shards", "nondeterministic_output_order"),
+)  # fmt: skip
+def keys(ctx: Context, pattern: bytes) -> Generator[None, None, list[bytes]]:
+    """Find all keys matching the given pattern."""
+    match = None if pattern == b"*" else compile_glob(pattern)
+    found: list[bytes] = []
+    for number, key in enumerate(live_keys(ctx.view, ctx.db, ctx.now_ms), 1):
+        if key is not None and (match is None or match(key)):
+            found.append(key)
+        if number % _SLICE_KEYS == 0:
+            yield
+    return found
+
+
+@command(
+    "SCAN", arity=-2, flags=Flag.READONLY, group="generic", since="2.8.0",
+    complexity="O(COUNT) for every call, at most some thousand keys; O(N) for a complete iteration.",
+    syntax="cursor [MATCH pattern] [COUNT count] [TYPE@6.0.0 type]",
+    tips=("nondeterministic_output", "request_policy:special"),
+    history=(("6.0.0", "Added the `TYPE` subcommand."),),
+)  # fmt: skip
+def scan(ctx: Context, cursor: bytes, *words: bytes) -> list[bytes | list[bytes]]:
+    """Incrementally iterate the keys space."""
+    position = parse_cursor(cursor)
+    match = wanted = None
+    count = _COUNT_DEFAULT
+    options = Options(words)
+    while options.more():
+        word = options.word()
+        if word == b"COUNT":
+            count = parse_integer(options.argument())
+            if count < 1:
+                raise SyntaxReplyError
+        elif word == b"MATCH":
+            pattern = options.argument()
+            match = None if pattern == b"*" else compile_glob(pattern)
+        elif word == b"TYPE":
+            wanted = options.argument().lower()
+        else:
+            raise SyntaxReplyError
+    following, pairs = scan_window(ctx.view, ctx.db, position, count, ctx.now_ms)
+    found = [
+        key
+        for key, record in pairs
+        if (match is None or match(key))
+        and (wanted is None or TYPE_NAMES[record[0] & TYPE_MASK].encode("ascii") == wanted)
+    ]
+    return [b"%d" % following, found]
+
+
+def parse_cursor(text: bytes) -> int:
+    """Return a SCAN cursor, read as Redis reads it: by strtoul. Raises DefiniteError."""
+    digits = text.lstrip(b"+-") if text[1:2].isdigit() else text
+    if not digits.isdigit() or len(text) - len(digits) > 1:
+        raise DefiniteError("invalid cursor")
+    value = int(digits) if len(digits) <= 20 else _CURSOR_MAX + 1
+    if value > _CURSOR_MAX:
+        raise DefiniteError("invalid cursor")
+    return (1 << 64) - value if text.startswith(b"-") and value else value
+
+
+@command(
+    "RANDOMKEY", arity=1, flags=Flag.READONLY, group="generic", since="1.0.0", complexity="O(1)",
+    tips=("request_policy:all_shards", "nondeterministic_output"),
+)  # fmt: skip
+def randomkey(ctx: Context) -> bytes | None:
+    """Return a random key from the keyspace."""
+    return random_key(ctx.view, ctx.db, ctx.now_ms, ctx.random)
