@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import shlex
+import shutil
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -44,10 +48,28 @@ def ready_text(settings: Settings, leader_id: str, term: int) -> str:
             f"  leader   {leader_id}{own}, term {term}",
             "",
             f"Try    redis-cli{reach} SET greeting hello",
-            f"       zattctl status{reach.replace('-h', '--host')}",
+            f"       {control_command()} status{reach.replace('-h', '--host')}",
             "Stop   Ctrl-C",
+            *missing_tools(),
         )
     )
+
+
+def control_command() -> str:
+    """Return how to type `zattctl` here: its name if the shell finds it, else its path."""
+    if shutil.which("zattctl"):
+        return "zattctl"
+    beside = Path(sys.executable).with_name("zattctl")
+    if beside.exists():
+        return shlex.quote(os.path.relpath(beside) if beside.is_relative_to(Path.cwd()) else str(beside))
+    return f"{shlex.quote(sys.executable)} -m zattredis.cli.zattctl"
+
+
+def missing_tools() -> list[str]:
+    """Return a line about redis-cli if it is not installed."""
+    if shutil.which("redis-cli"):
+        return []
+    return ["redis-cli is not installed here; it comes with Redis (Debian and Ubuntu: apt install redis-tools)."]
 
 
 def reach_flags(settings: Settings) -> str:

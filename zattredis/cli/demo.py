@@ -18,6 +18,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Final
 
+from zattredis.cli import banner
 from zattredis.cli.arguments import EXIT_DONE, EXIT_FATAL, OneLineParser
 from zattredis.cli.resp_client import ErrorReply, NoAnswer, RespClient
 from zattredis.config import Member, default_peer_port
@@ -209,9 +210,10 @@ class Demo:
             f"  redis-cli -p {first.port} SET greeting hello       # write on one node",
             f"  redis-cli -p {second.port} GET greeting             # read it on another",
             f"  redis-benchmark -p {third.port} -t set,get -n 20000 -q",
-            f"  zattctl status --port {first.port}",
+            f"  {banner.control_command()} status --port {first.port}",
             f"  kill -9 {leading}                                  # kill the leader: the others go on",
             "Ctrl-C ends all three.",
+            *banner.missing_tools(),
             "",
         ]
         return "\n".join(lines)
