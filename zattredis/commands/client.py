@@ -285,7 +285,8 @@ def client_trackinginfo(_ctx: LocalContext) -> dict[bytes, Any]:
     group="connection",
     since="6.0.0",
     complexity="O(1). Some options may introduce additional complexity.",
-    syntax="status=<ON | OFF> [REDIRECT client-id] [PREFIX prefix [PREFIX prefix ...]] [BCAST] [OPTIN] [OPTOUT] [NOLOOP]",
+    syntax="status=<ON | OFF> [REDIRECT client-id] [PREFIX prefix [PREFIX prefix ...]] [BCAST] [OPTIN] [OPTOUT]"
+    " [NOLOOP]",
 )
 def client_tracking(_ctx: LocalContext, status: bytes, *_words: bytes) -> str:
     """Turn client side caching off, as it always is here; ON is refused."""

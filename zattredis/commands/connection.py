@@ -26,7 +26,7 @@ class WrongPassword(DefiniteError):
 
 
 def printable(word: bytes) -> bool:
-    """Return whether `word` may be a client's name: no blanks, nothing but printable ASCII, so that lists stay readable."""
+    """Return whether `word` may be a name: printable ASCII without blanks, so that lists stay readable."""
     return _NAME_BYTES.issuperset(word)
 
 

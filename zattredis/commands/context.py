@@ -301,7 +301,7 @@ class ServerProtocol(Protocol):
         ...
 
     def memory_stats(self) -> dict[bytes, Any]:
-        """Return the reply of MEMORY STATS."""
+        """Return the reply of MEMORY STATS; `server.info.memory_stats` makes it."""
         ...
 
     def release_memory(self) -> None:
@@ -348,15 +348,16 @@ class LocalContext:
     """For LOCAL handlers: the connection, the node and the whole command line (name first).
 
     One may be kept for each connection, with `argv` set before every call: a handler that is a coroutine reads
-    `argv` before it first awaits, if at all.
+    `argv` before it first awaits, if at all. Inside EXEC `may_block` is False.
     """
 
-    __slots__ = ("argv", "client", "server")
+    __slots__ = ("argv", "client", "may_block", "server")
 
     def __init__(self, client: ClientProtocol, server: ServerProtocol, argv: list[bytes]) -> None:
         self.client = client
         self.server = server
         self.argv = argv
+        self.may_block = True
 
     @property
     def db(self) -> int:

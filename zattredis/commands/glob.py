@@ -1,7 +1,7 @@
 """Redis's glob patterns (KEYS, SCAN MATCH, CONFIG GET, …) as regular expressions without backtracking.
 
-`*` any bytes, `?` one byte, `[a-z]` and `[^a-z]` one byte of a class, `\\x` that byte itself. Between two stars stands a
-run of elements of one byte each, so its leftmost match is as good as any other: an atomic group takes it and never
+`*` any bytes, `?` one byte, `[a-z]` and `[^a-z]` one byte of a class, `\\x` that byte itself. Between two stars stands
+a run of elements of one byte each, so its leftmost match is as good as any other: an atomic group takes it and never
 looks back, and no pattern costs more than its length times the text's.
 """
 

@@ -214,7 +214,7 @@ def _named(argument: Argument, name: str) -> Argument:
 def _repeat(found: list[Argument], again: Argument) -> bool:
     """Handle `x [x ...]`: mark the end of `found` as multiple if `again` repeats it; return whether it does."""
     once = replace(again, optional=False, multiple=False)
-    members = (once,)
+    members: tuple[Argument, ...] = (once,)
     if again.type == "block" and not again.token and _tail(found, members) is None:
         members = (*again.arguments[:-1], replace(again.arguments[-1], multiple=False))
     tail = _tail(found, members)

@@ -281,11 +281,12 @@ def command(
     key_notes: str = "",
     key_parts: tuple[KeyPart, ...] = (),
     key_access: Callable[[list[bytes]], str] | None = None,
+    summary: str = "",
 ) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
     """Register the decorated handler. A space in `name` ("CLIENT ID") registers a subcommand of its container.
 
     The kind follows from the flags: WRITE → at apply, READONLY → at a read point, neither (or LOCAL) → LOCAL.
-    The summary is the first line of the handler's docstring.
+    The summary, if not given, is the first line of the handler's docstring.
 
     `key_flags` ("RO access", "OW update", …) and `key_notes` describe the keys of `keys` for COMMAND INFO; by default
     they are "RO access" of a READONLY and "RW update" of any other command. Where one range is not enough, or the keys
@@ -302,7 +303,7 @@ def command(
         add(
             CommandSpec(
                 name=name, arity=arity, kind=_kind(flags), flags=flags, keys=keys, group=group, since=since,
-                handler=handler, summary=_summary(handler), complexity=complexity, syntax=syntax,
+                handler=handler, summary=summary or _summary(handler), complexity=complexity, syntax=syntax,
                 categories=categories if categories is not None else (group_category,) if group_category else (),
                 tips=tips, history=history, heavy=bool(flags & Flag.HEAVY),
                 doc_flags=(*doc_flags, "deprecated") if deprecated_since else doc_flags,

@@ -1,0 +1,105 @@
+"""DEBUG and LOLWUT: what tests and the curious send."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+from zattredis.commands.arguments import parse_double, parse_integer
+from zattredis.commands.context import REDIS_VERSION, LocalContext
+from zattredis.commands.table import Flag, command
+from zattredis.errors import DefiniteError
+from zattredis.resp.replies import Verbatim
+from zattredis.version import __version__
+
+_SLEEP_SECONDS_MAX = 3600.0
+
+
+async def _sleep(ctx: LocalContext, seconds: bytes) -> str:
+    """SLEEP: let this one connection wait; the node and all other clients go on."""
+    duration = parse_double(seconds)
+    await ctx.server.sleep(min(max(duration, 0.0), _SLEEP_SECONDS_MAX))
+    return "OK"
+
+
+async def _object(ctx: LocalContext, key: bytes) -> str:
+    """OBJECT: the encoding and the serialized length of a key's value."""
+    encoding = await ctx.server.execute(ctx.client, [b"OBJECT", b"ENCODING", key])
+    dumped = await ctx.server.execute(ctx.client, [b"DUMP", key])
+    if not isinstance(encoding, bytes) or not isinstance(dumped, bytes):
+        raise DefiniteError("no such key")
+    return (
+        f"Value at:0x0 refcount:1 encoding:{encoding.decode()} serializedlength:{len(dumped)} lru:0 lru_seconds_idle:0"
+    )
+
+
+async def _help(_ctx: LocalContext) -> list[str]:
+    return [
+        "DEBUG <subcommand> [<arg> [value] [opt] ...]. Subcommands are:",
+        "OBJECT <key>",
+        "    Show encoding and serialized length of the value at <key>.",
+        "SLEEP <seconds>",
+        "    Let this connection wait for <seconds>; other clients go on. Decimals allowed.",
+        "HELP",
+        "    Print this help.",
+    ]
+
+
+_SUBCOMMANDS: dict[bytes, tuple[int, Callable[..., Awaitable[Any]]]] = {
+    b"HELP": (0, _help),
+    b"OBJECT": (1, _object),
+    b"SLEEP": (1, _sleep),
+}
+
+
+@command(
+    "DEBUG",
+    arity=-2,
+    flags=Flag.ADMIN | Flag.NOSCRIPT | Flag.LOADING | Flag.STALE,
+    group="server",
+    since="1.0.0",
+    complexity="Depends on subcommand.",
+    doc_flags=("syscmd",),
+)
+def debug(ctx: LocalContext, subcommand: bytes, *words: bytes) -> Awaitable[Any]:
+    """A container for debugging commands."""
+    count, handler = _SUBCOMMANDS.get(subcommand.upper(), (-1, _help))
+    if len(words) != count:
+        shown = subcommand[:128].decode("utf-8", "surrogateescape")
+        raise DefiniteError(f"unknown subcommand or wrong number of arguments for '{shown}'. Try DEBUG HELP.")
+    return handler(ctx, *words)
+
+
+# -- LOLWUT ------------------------------------------------------------------------------------------------------
+
+_RAFT = (
+    "        |\\",
+    "        | \\",
+    "        |__\\",
+    "   _____|______",
+    "  (=)==(=)==(=)",
+)
+_WAVES_MIN, _WAVES_MAX = 18, 200
+
+
+@command(
+    "LOLWUT",
+    arity=-1,
+    flags=Flag.READONLY | Flag.FAST | Flag.LOCAL,
+    group="server",
+    since="5.0.0",
+    complexity="O(1)",
+    syntax="[VERSION version:integer]",
+)
+def lolwut(_ctx: LocalContext, *words: bytes) -> Verbatim:
+    """Draw a raft at sea (VERSION 7, optionally so many columns wide), and tell the version."""
+    version = 7
+    if len(words) >= 2 and words[0].upper() == b"VERSION":
+        version = parse_integer(words[1])
+        words = words[2:]
+    columns = min(max(parse_integer(words[0]), _WAVES_MIN), _WAVES_MAX) if words and version == 7 else 40
+    name = f"Redis ver. {REDIS_VERSION} (zattredis {__version__})\n"
+    if version != 7:
+        return Verbatim("txt", name.encode())
+    waves = [("~^~-" * columns)[shift : shift + columns] for shift in (0, 2)]
+    return Verbatim("txt", "\n".join((*_RAFT, *waves, "", name)).encode())
