@@ -1,10 +1,10 @@
 """The disk: the Raft log, the state, snapshots, and the data directory that holds them. The only users of rocksdict.
 
 What is here
-    log_store     LogStore: entries, hard state, the name of the state directory; group commit   (log_index, log_records)
-    log_recovery  what must be true before a log is used again                                    (marks)
+    log_store     LogStore: entries, hard state, name of the state directory; group commit  (log_index, log_records)
+    log_recovery  what must be true before a log is used again  (marks)
     sync_thread   SyncThread: runs LogStore.sync for everything asked so far; the loop waits for it, but not for long
-    state_store   StateStore: the keyspace; implements keyspace.reader.Reader                     (state_readers)
+    state_store   StateStore: the keyspace; implements keyspace.reader.Reader  (state_readers)
     snapshots     a checkpoint with its manifest; sending it in chunks; receiving it, resumable and verified
     datadir       DataDirectory: lock, format, identity, bootstrap, and everything above composed
     rocks         how RocksDB is opened, and what rocksdict 0.3.29 does unexpectedly

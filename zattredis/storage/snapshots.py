@@ -1,0 +1,322 @@
+"""Snapshots: a checkpoint of the state with a manifest, sent in checked chunks and verified before it counts.
+
+A snapshot is made of RocksDB's own files (hard links), so it costs a flush and a few milliseconds. Its index and term
+are read from the checkpoint itself, because the state moves on while it is made. The manifest names every file with
+size and digest; the receiver accepts bytes only in the manifest's order, and uses nothing before all digests agree.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+import re
+import shutil
+import zlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Final, NamedTuple
+
+import msgspec
+from rocksdict import Cache
+
+from zattredis.errors import SnapshotDamaged, StateDamaged, StorageFailed
+from zattredis.storage.rocks import MIB, StoreOptions, fsync_directory, open_database, state_options
+from zattredis.storage.state_store import APPLIED_KEY, MEMBERSHIP_KEY, StateStore, decode_applied
+
+MANIFEST_NAME: Final = "snapshot-manifest"
+"""Kept in a directory that is being received, so that another connection can go on; removed by `finish`."""
+
+MANIFEST_BYTES_MAX: Final = 16 * MIB
+FILES_MAX: Final = 100_000
+DIGEST_BYTES: Final = 32
+
+_READ_BYTES: Final = MIB
+_NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,127}")
+_OF_THE_PROCESS: Final = re.compile(r"LOCK|LOG(\.old.*)?")
+"""Files that RocksDB makes for whoever opens a database; they are no part of its content."""
+
+
+class SnapshotFile(msgspec.Struct, array_like=True, frozen=True):
+    """One file: its plain name, size in bytes and BLAKE2b digest."""
+
+    name: str
+    size: int
+    digest: bytes
+
+
+class Manifest(msgspec.Struct, array_like=True, frozen=True):
+    """What a snapshot is: the state after `index` (of `term`), the membership as of then, and its files in order."""
+
+    index: int
+    term: int
+    membership: bytes
+    files: list[SnapshotFile]
+
+    @property
+    def size_bytes(self) -> int:
+        """Bytes of all files."""
+        return sum(file.size for file in self.files)
+
+    def encode(self) -> bytes:
+        """Return the manifest's bytes."""
+        return msgspec.msgpack.encode(self)
+
+    @staticmethod
+    def decode(raw: bytes) -> Manifest:
+        """Return the manifest in `raw`, checked. Raises SnapshotDamaged (also for names that are not plain)."""
+        if len(raw) > MANIFEST_BYTES_MAX:
+            raise SnapshotDamaged(f"a snapshot manifest of {len(raw)} bytes is longer than {MANIFEST_BYTES_MAX}")
+        try:
+            manifest = msgspec.msgpack.decode(raw, type=Manifest)
+        except msgspec.MsgspecError as error:
+            raise SnapshotDamaged(f"a snapshot manifest cannot be read: {error}") from error
+        names = [file.name for file in manifest.files]
+        if len(names) > FILES_MAX or len(set(names)) != len(names) or "CURRENT" not in names:
+            raise SnapshotDamaged("a snapshot manifest with repeated, too many or no files of a database")
+        for file in manifest.files:
+            if not _NAME.fullmatch(file.name) or _OF_THE_PROCESS.fullmatch(file.name) or file.name == MANIFEST_NAME:
+                raise SnapshotDamaged(f"a snapshot manifest with the file name {file.name!r}")
+            if file.size < 0 or len(file.digest) != DIGEST_BYTES:
+                raise SnapshotDamaged(f"a snapshot manifest with a malformed size or digest of {file.name}")
+        return manifest
+
+
+class Chunk(NamedTuple):
+    """A piece of the file number `file` (in the manifest's order) at `offset`, with the CRC-32 of its bytes."""
+
+    file: int
+    offset: int
+    data: bytes
+    crc: int
+
+
+class Position(NamedTuple):
+    """The next byte that a sink lacks: offset `offset` of file number `file`; file == number of files when complete."""
+
+    file: int
+    offset: int
+
+
+def create_snapshot(store: StateStore, path: Path, *, options: StoreOptions | None = None) -> Manifest:
+    """Make a snapshot of `store` in the new directory `path` and return its manifest.
+
+    For a thread: it flushes, reads every byte for the digests, and holds the GIL for a few milliseconds only. Writes
+    may go on meanwhile; which of them are in it says the manifest. Raises StateDamaged or StorageFailed (neither is
+    final for `store`, unless its flush failed), leaving nothing behind.
+    """
+    shutil.rmtree(path, ignore_errors=True)
+    try:
+        store.checkpoint(path)
+        index, term, membership = _read_own_record(path, options or StoreOptions(cache_bytes=MIB))
+        files = [
+            SnapshotFile(name, (path / name).stat().st_size, _digest(path / name))
+            for name in sorted(os.listdir(path))
+            if not _OF_THE_PROCESS.fullmatch(name)
+        ]
+    except OSError as error:
+        shutil.rmtree(path, ignore_errors=True)
+        raise StorageFailed(f"making the snapshot {path} failed: {error.strerror}") from error
+    except BaseException:
+        shutil.rmtree(path, ignore_errors=True)
+        raise
+    return Manifest(index, term, membership, files)
+
+
+def _read_own_record(path: Path, options: StoreOptions) -> tuple[int, int, bytes]:
+    """Return (index, term, membership) from the checkpoint itself. Raises StateDamaged."""
+    database = open_database(path, state_options(options, Cache(MIB)), StateDamaged, read_only=True)
+    try:
+        applied = decode_applied(database.get(APPLIED_KEY))
+        membership: bytes | None = database.get(MEMBERSHIP_KEY)
+    finally:
+        database.close()
+    if membership is None:
+        raise StateDamaged(f"the state in {path} has no membership record")
+    return applied.index, applied.term, membership
+
+
+def _digest(path: Path) -> bytes:
+    with path.open("rb") as file:
+        digest = hashlib.blake2b(digest_size=DIGEST_BYTES)
+        while block := file.read(_READ_BYTES):
+            digest.update(block)
+    return digest.digest()
+
+
+class SnapshotSource:
+    """A finished snapshot to be sent, to any number of receivers."""
+
+    __slots__ = ("manifest", "path")
+
+    def __init__(self, manifest: Manifest, path: Path) -> None:
+        self.manifest = manifest
+        self.path = path
+
+    def chunks(self, position: Position, chunk_bytes: int) -> Iterator[Chunk]:
+        """Yield the chunks from `position` on, each of at most `chunk_bytes`; an empty file yields one empty chunk.
+
+        Each step reads from the disk. Raises StorageFailed when that fails, SnapshotDamaged when a file has another
+        size than the manifest says or the position lies outside.
+        """
+        files = self.manifest.files
+        if not 0 <= position.file <= len(files) or position.offset < 0:
+            raise SnapshotDamaged(f"a snapshot of {len(files)} files was asked for from {position}")
+        offset = position.offset
+        for number in range(position.file, len(files)):
+            yield from self._file_chunks(number, offset, chunk_bytes)
+            offset = 0
+
+    def _file_chunks(self, number: int, offset: int, chunk_bytes: int) -> Iterator[Chunk]:
+        expected = self.manifest.files[number]
+        try:
+            with (self.path / expected.name).open("rb") as file:
+                file.seek(offset)
+                while True:
+                    data = file.read(min(chunk_bytes, max(0, expected.size - offset)))
+                    if not data and offset != expected.size:
+                        raise SnapshotDamaged(f"snapshot file {expected.name} ends at {offset}, not at {expected.size}")
+                    yield Chunk(number, offset, data, zlib.crc32(data))
+                    offset += len(data)
+                    if offset >= expected.size:
+                        return
+        except OSError as error:
+            raise StorageFailed(f"reading snapshot file {self.path / expected.name}: {error.strerror}") from error
+
+    def delete(self) -> None:
+        """Delete the snapshot's files; those of the state itself are only unlinked here."""
+        shutil.rmtree(self.path, ignore_errors=True)
+
+
+class SnapshotSink:
+    """A snapshot being received into a new state directory. Several connections may do it one after the other.
+
+    Invariant: the directory holds the manifest, every file before the current one in full, and the current one up to
+    the position; nothing else. Writing blocks on the disk. After an error the sink may be begun again.
+    """
+
+    __slots__ = ("_directory", "_file", "_manifest", "_position")
+
+    def __init__(self, directory: Path) -> None:
+        self._directory = directory
+        self._manifest: Manifest | None = None
+        self._position = Position(0, 0)
+        self._file = -1
+
+    @property
+    def position(self) -> Position:
+        """The next byte that is missing."""
+        return self._position
+
+    @property
+    def complete(self) -> bool:
+        """True when every byte has been written; `finish` has yet to verify them."""
+        return self._manifest is not None and self._position.file == len(self._manifest.files)
+
+    def begin(self, manifest: Manifest) -> Position:
+        """Prepare for `manifest` and return where its sender is to go on: further than the start only after a broken
+        transfer of the very same snapshot. Raises StorageFailed.
+        """
+        self._close_file()
+        raw = manifest.encode()
+        stored = self._directory / MANIFEST_NAME
+        try:
+            if not stored.is_file() or stored.read_bytes() != raw:
+                shutil.rmtree(self._directory, ignore_errors=True)
+                self._directory.mkdir(mode=0o700)
+                stored.write_bytes(raw)
+            self._manifest = manifest
+            self._position = self._find_position(manifest)
+        except OSError as error:
+            raise self._failed(error) from error
+        return self._position
+
+    def _find_position(self, manifest: Manifest) -> Position:
+        """Return how far the files on disk go; what is longer than it may be is cut or left to the digests."""
+        for number, file in enumerate(manifest.files):
+            path = self._directory / file.name
+            size = path.stat().st_size if path.is_file() else 0
+            if size > file.size:
+                path.unlink()
+                size = 0
+            if size < file.size or not path.exists():
+                return Position(number, size)
+        return Position(len(manifest.files), 0)
+
+    def write(self, chunk: Chunk) -> None:
+        """Write the next chunk. Raises SnapshotDamaged when it is not the next one, too long or fails its checksum."""
+        manifest = self._manifest
+        if manifest is None:
+            raise SnapshotDamaged("a snapshot chunk before its manifest")
+        number, offset, data, crc = chunk
+        if (number, offset) != self._position or number >= len(manifest.files):
+            raise SnapshotDamaged(f"a snapshot chunk of file {number} at {offset} in the place of {self._position}")
+        expected = manifest.files[number]
+        if offset + len(data) > expected.size or (not data and expected.size):
+            raise SnapshotDamaged(f"a snapshot chunk of {len(data)} bytes at {offset} of {expected.name}")
+        if zlib.crc32(data) != crc:
+            raise SnapshotDamaged(f"a snapshot chunk at {offset} of {expected.name} fails its checksum")
+        try:
+            if self._file < 0:
+                flags = os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
+                self._file = os.open(self._directory / expected.name, flags, 0o600)
+            view, at = memoryview(data), offset
+            while view:
+                written = os.pwrite(self._file, view, at)
+                view, at = view[written:], at + written
+        except OSError as error:
+            self._close_file()
+            raise self._failed(error) from error
+        if at == expected.size:
+            self._close_file()
+            self._position = Position(number + 1, 0)
+        else:
+            self._position = Position(number, at)
+
+    def finish(self) -> Manifest:
+        """Verify every digest, make files and directory durable, and return the manifest. Blocks: for a thread.
+
+        Raises SnapshotDamaged (then everything received is deleted) or StorageFailed. Afterwards the directory may be
+        given to `DataDirectory.install`.
+        """
+        manifest = self._manifest
+        if manifest is None or not self.complete:
+            raise SnapshotDamaged(f"a snapshot was ended at {self._position}, before it was complete")
+        try:
+            for file in manifest.files:
+                path = self._directory / file.name
+                if path.stat().st_size != file.size or _digest(path) != file.digest:
+                    self.abandon()
+                    raise SnapshotDamaged(f"snapshot file {file.name} fails its digest; all of it was deleted")
+                descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+                try:
+                    os.fsync(descriptor)
+                finally:
+                    os.close(descriptor)
+            (self._directory / MANIFEST_NAME).unlink()
+            fsync_directory(self._directory)
+            fsync_directory(self._directory.parent)
+        except OSError as error:
+            raise self._failed(error) from error
+        self._manifest = None
+        return manifest
+
+    def close(self) -> None:
+        """Close the open file and keep what was received, for another `begin`."""
+        self._close_file()
+
+    def abandon(self) -> None:
+        """Delete everything received."""
+        self._close_file()
+        self._manifest = None
+        self._position = Position(0, 0)
+        shutil.rmtree(self._directory, ignore_errors=True)
+
+    def _close_file(self) -> None:
+        descriptor, self._file = self._file, -1
+        if descriptor >= 0:
+            with contextlib.suppress(OSError):
+                os.close(descriptor)
+
+    def _failed(self, error: OSError) -> StorageFailed:
+        return StorageFailed(f"receiving a snapshot into {self._directory} failed: {error.strerror}")
