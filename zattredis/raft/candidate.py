@@ -24,7 +24,7 @@ from zattredis.raft.state import CANDIDATE, FOLLOWER, LEADER, PRE_CANDIDATE, Raf
 def tick(s: RaftState) -> None:
     """A tick of any role but the leader's. Only voters campaign, and only with a disk that answers."""
     s.election_elapsed += 1
-    if not s.membership.is_voter(s.node_id):
+    if not s.may_campaign:
         return
     if s.storage_hung:
         s.report_hung_storage()
@@ -36,7 +36,7 @@ def tick(s: RaftState) -> None:
 
 def campaign(s: RaftState, forced: bool = False) -> None:
     """Start an election. `forced` (after TimeoutNow) goes without the pre-vote and past other nodes' stickiness."""
-    if s.role == LEADER or not s.membership.is_voter(s.node_id):
+    if s.role == LEADER or not s.may_campaign:
         raise InvariantViolated(f"a {s.role} cannot campaign")
     s.set_leader(None)
     if not s.config.pre_vote or forced:
@@ -66,7 +66,7 @@ def _become_candidate(s: RaftState, forced: bool) -> None:
 
 def count_own_vote(s: RaftState) -> None:
     """Called when writes have become durable."""
-    if s.vote_is_durable and s.node_id not in s.votes:
+    if s.vote_is_durable and s.node_id not in s.votes and s.membership.is_voter(s.node_id):
         _count(s, s.node_id, True)
 
 

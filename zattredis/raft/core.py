@@ -131,7 +131,8 @@ class Core(RaftState):
         """Begin the change to `target` and return the index of its (first) CONFIG entry.
 
         One differing voter changes at once, more by joint consensus that leaves itself. Raises NotLeader, or
-        ProposalRefused: before the term's first commit, while another change is under way, without voters or change.
+        ProposalRefused: before the term's first commit, while another change is under way, without voters or change, or
+        for a new voter that is not yet a learner which holds the present configuration.
         """
         return leader.propose_membership(self, target)
 
@@ -191,8 +192,10 @@ class Core(RaftState):
 
     def persisted(self, write_number: int) -> None:
         """All writes up to `write_number` are durable. Raises InvariantViolated for one never handed over."""
+        was_hung = self.storage_hung
         self.acknowledge_writes(write_number)
         if self.role == LEADER:
+            self.replicate_due |= was_hung
             leader.own_log_durable(self)
         elif self.role == CANDIDATE:
             candidate.count_own_vote(self)

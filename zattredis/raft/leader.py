@@ -246,6 +246,8 @@ def on_heartbeat_response(s: RaftState, m: HeartbeatResponse) -> None:
         # A lost append shows as a refusal of this one, a lost acknowledgement is repeated by its answer.
         p.stalled = False
         _send_append(s, m.src, p, empty=True)
+    elif p.next_index <= s.log.last_index or p.commit_sent < s.commit_index:
+        s.replicate_due = True
     if s.reads.in_flight and m.round >= s.reads.started:
         _maybe_confirm(s)
 
@@ -258,9 +260,6 @@ def own_log_durable(s: RaftState) -> None:
     own = s.progress.get(s.node_id)
     if own is not None and own.acknowledged(s.durable_index):
         maybe_commit(s)
-    if s.hung_reported:
-        s.hung_reported = 0
-        s.replicate_due = True
 
 
 def maybe_commit(s: RaftState) -> None:
@@ -310,9 +309,18 @@ def propose_membership(s: RaftState, target: Membership) -> int:
         raise ProposalRefused("another membership change is under way")
     if target.joint or target.learners_next or not target.voters:
         raise ProposalRefused("the target must have voters and must not be a joint configuration")
+    for node_id in target.voters:
+        if not s.membership.is_voter(node_id) and not _knows_membership(s, node_id):
+            raise ProposalRefused(f"{node_id} must first be a learner that has caught up")
     if target == s.membership and target.addresses == s.membership.addresses:
         raise ProposalRefused("nothing would change")
     return _append_membership(s, s.membership.change_to(target))
+
+
+def _knows_membership(s: RaftState, node_id: str) -> bool:
+    """Return whether a learner durably holds the configuration that names it: only then does it vote when asked."""
+    p = s.progress.get(node_id)
+    return p is not None and p.match_index > 0 and p.match_index >= s.membership_index
 
 
 # --- reads ------------------------------------------------------------------------------------------------------------

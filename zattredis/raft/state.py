@@ -406,7 +406,8 @@ class RaftState:
             raise InvariantViolated(
                 f"a snapshot ending at {index} cannot replace a log committed to {self.commit_index}"
             )
-        if self.log.last_index > index and self.log.matches(index, term):
+        # Asked of the tail only: the stored log is replaced already. `accepts_snapshot` has asked the whole log before.
+        if self.log.last_index > index and self.log.in_memory(index) and self.log.matches(index, term):
             raise InvariantViolated(f"a snapshot ending at {index} would drop entries that were acknowledged")
         self.log.reset(index, term)
         self.commit_index = self.commit_hint = self.applied_index = self.delivered_index = index
@@ -440,6 +441,12 @@ class RaftState:
         self.events.append(ready.MembershipChanged(index, membership))
         if self.role in (FOLLOWER, LEARNER):
             self.role = self.idle_role
+
+    @property
+    def may_campaign(self) -> bool:
+        """True for a voter. Also for one whose removal is not known to be committed: until then it may hold entries that
+        no voter of the new configuration has, and if it kept still nobody could be elected (§4.2.2)."""
+        return any(membership.is_voter(self.node_id) for _, membership in self._memberships)
 
     @property
     def other_voters(self) -> list[str]:
