@@ -1,8 +1,9 @@
 """RESP: client bytes → requests (`parser`), Python values → replies (`replies`). Knows no command and no connection.
 
 What it owns
-    `RequestParser` and `ProtocolLimits`: what a client sends, split into argument lists, within bounds, with Redis's own
-    protocol errors. `encode` and its relatives: every reply type of RESP2 and RESP3. `split_arguments`: inline commands.
+    `RequestParser` and `ProtocolLimits`: what a client sends, split into argument lists, within bounds, with Redis's
+    own protocol errors. `encode` and its relatives: every reply type of RESP2 and RESP3. `split_arguments`: inline
+    commands.
 
 Invariants
     Bytes end to end; how the bytes were cut into chunks never changes what comes out. Memory for an unfinished request
@@ -14,7 +15,7 @@ Decisions
     *A quick way for whole requests.* One split and one comparison prove what the scanner would have found out header
     by header; see `parser`. It is 0.6 µs per SET in a chunk of 16 and 0.9 µs for one alone, the scanner with hiredis
     1.6 and 4.5 (two shared cores, CPython 3.11). Arguments of some KiB go to the scanner, which skips them unseen.
-    *Handlers return values.* Only the connection knows whether its client reads RESP2 or RESP3, so encoding happens last.
+    *Handlers return values.* Only the connection knows whether its client reads RESP2 or RESP3: encoding comes last.
     *Doubles have 17 significant digits* in both protocols, as in redis-server 7.0 (7.2 writes the shortest form).
 """
 

@@ -115,7 +115,7 @@ def _cut(pieces: list[bytes], size: int) -> tuple[list[list[bytes]], int]:
     """Return the whole requests at the start of `size` split bytes and their size; none if any is doubtful."""
     last = len(pieces) - 1
     stride = STRIDES.get(pieces[0], last + 1)
-    if last % stride == 0 and pieces[:last:stride].count(pieces[0]) * stride == last and not pieces[last]:
+    if last and last % stride == 0 and pieces[:last:stride].count(pieces[0]) * stride == last and not pieces[last]:
         requests = _cut_alike(pieces, stride)
         return requests, size if requests else 0
     requests = []

@@ -190,7 +190,7 @@ def append_replies(out: list[bytes], values: Iterable[Any], resp: int) -> None:
 
 
 def append_reply(out: list[bytes], value: Any, resp: int) -> None:
-    """Append the pieces of one reply to `out`, for the caller to join. Raises TypeError for a value of no reply type."""
+    """Append the pieces of one reply to `out`, for the caller to join. Raises TypeError as `encode` does."""
     encoder = _ENCODERS.get(type(value))
     if encoder is None:
         encoder = _find_encoder(value)

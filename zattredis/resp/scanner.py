@@ -151,12 +151,12 @@ class Scanner:
         lengths = _LENGTHS
         while True:
             stop = find(b"\r\n", position, position + _HEADER_BYTES_MAX)
-            stride = STRIDES.get(data[position:stop], 0)
+            stride = STRIDES.get(data[position:stop], 0) if stop > 0 else 0
             after = stop + 2
             for _ in range(stride >> 1):
                 stop = find(b"\r\n", after, after + _HEADER_BYTES_MAX)
                 length = lengths.get(data[after:stop])
-                if length is None:
+                if stop < 0 or length is None:
                     return position
                 after = stop + 4 + length
             if after > end or not stride:
@@ -300,7 +300,8 @@ class Scanner:
         self._feed(data, position, position)
         if self._whole:
             gets = self._reader.gets
-            requests.extend([gets() for _ in range(self._whole)])
+            requests += [gets() for _ in range(self._whole)]
+            assert type(requests[-1]) is list, "the guard counted a request that hiredis does not see"
             self._whole = 0
 
     def _feed(self, data: bytes, position: int, after: int) -> None:
