@@ -11,8 +11,9 @@ from zattredis.keyspace.long_double import LongDouble, parse_long_double
 
 INTEGER_MIN: Final = -(1 << 63)
 INTEGER_MAX: Final = (1 << 63) - 1
+INT_MIN: Final = -(1 << 31)
+INT_MAX: Final = (1 << 31) - 1
 _INTEGER_CHARS_MAX: Final = 20
-_FLOAT_CHARS_MAX: Final = 255
 
 NOT_AN_INTEGER: Final = "value is not an integer or out of range"
 NOT_A_FLOAT: Final = "value is not a valid float"
@@ -56,8 +57,6 @@ def parse_integer_between(text: bytes, low: int, high: int, error: str) -> int:
 
 def parse_double(text: bytes, error: str = NOT_A_FLOAT) -> float:
     """Return a double as strtod reads it (decimal, hexadecimal, infinity; never NaN). Raises DefiniteError."""
-    if len(text) > _FLOAT_CHARS_MAX:
-        raise DefiniteError(error)
     if _DECIMAL.fullmatch(text):
         value = float(text)
         if math.isinf(value) and b"n" not in text.lower():
@@ -81,9 +80,19 @@ def parse_float(text: bytes) -> LongDouble:
     return value
 
 
-def parse_database(text: bytes, databases: int, error: str = NOT_AN_INTEGER) -> int:
-    """Return a database number. Raises DefiniteError: `error` when no integer, else Redis's text for the range."""
-    value = parse_integer(text, error)
+def parse_int(text: bytes, error: str | None = None) -> int:
+    """Return an integer of 32 bits. Raises DefiniteError: `error`, or Redis's usual texts."""
+    value = strict_integer(text)
+    if value is None:
+        raise DefiniteError(error or NOT_AN_INTEGER)
+    if not INT_MIN <= value <= INT_MAX:
+        raise DefiniteError(error or f"value is out of range, value must between {INT_MIN} and {INT_MAX}")
+    return value
+
+
+def parse_database(text: bytes, databases: int) -> int:
+    """Return a database number, 0 <= n < `databases`. Raises DefiniteError."""
+    value = parse_int(text)
     if not 0 <= value < databases:
         raise DefiniteError("DB index is out of range")
     return value

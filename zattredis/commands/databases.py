@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from zattredis.commands.arguments import parse_integer_between
+from zattredis.commands.arguments import parse_int
 from zattredis.commands.context import Context
 from zattredis.commands.table import Flag, command
 from zattredis.errors import DefiniteError, SyntaxReplyError
 from zattredis.keyspace.registers import DATABASES
 
-_INT_MIN, _INT_MAX = -(1 << 31), (1 << 31) - 1
 _FLUSH_TIPS = ("request_policy:all_shards", "response_policy:all_succeeded")
 _FLUSH_HISTORY = (
     ("4.0.0", "Added the `ASYNC` flushing mode modifier."),
@@ -62,8 +61,8 @@ def flushall(ctx: Context, *words: bytes) -> str:
 )  # fmt: skip
 def swapdb(ctx: Context, first: bytes, second: bytes) -> str:
     """Swaps two Redis databases."""
-    one = parse_integer_between(first, _INT_MIN, _INT_MAX, "invalid first DB index")
-    other = parse_integer_between(second, _INT_MIN, _INT_MAX, "invalid second DB index")
+    one = parse_int(first, "invalid first DB index")
+    other = parse_int(second, "invalid second DB index")
     if not (0 <= one < DATABASES and 0 <= other < DATABASES):
         raise DefiniteError("DB index is out of range")
     ctx.view.swap(one, other)

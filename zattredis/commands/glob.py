@@ -70,8 +70,9 @@ def _class(pattern: bytes, place: int) -> tuple[bytes, int]:
             members.add(pattern[place + 1])
             place += 2
         elif pattern[place + 1 : place + 2] == b"-" and place + 2 < len(pattern):
-            low, high = sorted((char, pattern[place + 2]))
-            members.update(range(low, high + 1))
+            # Redis compares signed chars: bytes from 128 on come before 0.
+            low, high = sorted((char ^ 0x80, pattern[place + 2] ^ 0x80))
+            members.update(member ^ 0x80 for member in range(low, high + 1))
             place += 3
         else:
             members.add(char)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Generator
 from typing import Final
 
@@ -15,7 +16,8 @@ from zattredis.keyspace.scan import live_keys, random_key, scan_window
 
 _SLICE_KEYS: Final = 512
 _COUNT_DEFAULT: Final = 10
-_CURSOR_MAX: Final = (1 << 64) - 1
+_CURSOR: Final = re.compile(rb"[+-]?[0-9]+")
+_CURSOR_END: Final = 1 << 64
 
 
 @command(
@@ -72,14 +74,17 @@ def scan(ctx: Context, cursor: bytes, *words: bytes) -> list[bytes | list[bytes]
 
 
 def parse_cursor(text: bytes) -> int:
-    """Return a SCAN cursor, read as Redis reads it: by strtoul. Raises DefiniteError."""
-    digits = text.lstrip(b"+-") if text[1:2].isdigit() else text
-    if not digits.isdigit() or len(text) - len(digits) > 1:
+    """Return a SCAN cursor, read as Redis reads it: by strtoul, up to a zero byte. Raises DefiniteError."""
+    text = text.partition(b"\0")[0]
+    if not text:
+        return 0
+    if _CURSOR.fullmatch(text) is None:
         raise DefiniteError("invalid cursor")
-    value = int(digits) if len(digits) <= 20 else _CURSOR_MAX + 1
-    if value > _CURSOR_MAX:
+    digits = text.lstrip(b"+-0")
+    value = int(digits or b"0") if len(digits) <= 20 else _CURSOR_END
+    if value >= _CURSOR_END:
         raise DefiniteError("invalid cursor")
-    return (1 << 64) - value if text.startswith(b"-") and value else value
+    return -value % _CURSOR_END if text.startswith(b"-") else value
 
 
 @command(

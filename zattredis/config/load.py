@@ -109,9 +109,14 @@ def complete(found: Mapping[str, Found]) -> Settings:
             )
     _complete_binds(found, values, sources)
     settings = Settings(**values, sources=sources)
+    check_settings(settings)
+    return settings
+
+
+def check_settings(settings: Settings) -> None:
+    """Raise ConfigError if two values contradict each other; the text names where both come from."""
     for check in _CHECKS:
         check(settings)
-    return settings
 
 
 def _complete_cluster(found: Mapping[str, Found], values: dict[str, Any], sources: dict[str, str]) -> Member:

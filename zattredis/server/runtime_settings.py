@@ -1,0 +1,286 @@
+"""CONFIG: the settings of a running node, under the names that Redis's tools know.
+
+`RuntimeSettings.settings` is at every moment a complete, consistent `Settings`; CONFIG SET replaces it by a changed
+one and tells those who asked to be told (`on_change`). Beside the settings stand facts that cannot be changed
+(`appendonly yes`: the log is always on and always synced) and a few values that live only while the node runs.
+
+Invariant: a CONFIG SET of several parameters takes effect whole or not at all, also when a listener refuses it.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Final
+
+from zattredis.commands.arguments import strict_integer
+from zattredis.commands.glob import compile_glob
+from zattredis.config import SETTINGS, Settings, SettingSpec
+from zattredis.config.load import check_settings
+from zattredis.errors import ConfigError, DefiniteError
+
+_MEMORY: Final = re.compile(rb"(\d+)(|b|k|kb|m|mb|g|gb)", re.IGNORECASE)
+_UNITS: Final = {
+    b"": 1, b"b": 1, b"k": 1000, b"kb": 1024, b"m": 1000**2, b"mb": 1024**2, b"g": 1000**3, b"gb": 1024**3,
+}  # fmt: skip
+
+_FACTS: Final[Mapping[bytes, bytes]] = {
+    b"save": b"",
+    b"appendonly": b"yes",
+    b"appendfsync": b"always",
+    b"maxmemory": b"0",
+    b"maxmemory-policy": b"noeviction",
+    b"maxmemory-clients": b"0",
+    b"notify-keyspace-events": b"",
+    b"protected-mode": b"no",
+}
+"""What may be SET, but only to what it is: tools and tests say it to be sure."""
+
+_UNCHANGEABLE: Final[Mapping[bytes, bytes]] = {
+    b"cluster-enabled": b"no",
+    b"daemonize": b"no",
+    b"io-threads": b"1",
+    b"replicaof": b"",
+    b"slaveof": b"",
+    b"supervised": b"no",
+    b"tls-port": b"0",
+    b"unixsocket": b"",
+}
+"""What can never be SET; in Redis too, or because it has no meaning here."""
+
+_OUTPUT_LIMIT: Final = b"client-output-buffer-limit"
+
+
+class _Invalid(Exception):
+    """Why a value cannot be taken; becomes the second half of Redis's error."""
+
+
+def _integer(value: bytes, low: int, high: int) -> int:
+    number = strict_integer(value)
+    if number is None:
+        raise _Invalid("argument couldn't be parsed into an integer")
+    return _between(number, low, high)
+
+
+def _memory(value: bytes, low: int, high: int) -> int:
+    match = _MEMORY.fullmatch(value)
+    if match is None:
+        raise _Invalid("argument must be a memory value")
+    return _between(int(match[1]) * _UNITS[match[2].lower()], low, high)
+
+
+def _between(number: int, low: int, high: int) -> int:
+    if not low <= number <= high:
+        raise _Invalid(f"argument must be between {low} and {high} inclusive")
+    return number
+
+
+def _yes_no(value: bytes) -> bool:
+    if value.lower() not in (b"yes", b"no"):
+        raise _Invalid("argument must be 'yes' or 'no'")
+    return value.lower() == b"yes"
+
+
+def _parse(spec: SettingSpec, value: bytes) -> Any:
+    """Return a setting's new value. Raises _Invalid with Redis's text for its kind."""
+    if spec.kind == "int":
+        return _integer(value, spec.low, spec.high)
+    if spec.kind == "bytes":
+        return _memory(value, spec.low, spec.high)
+    text = value.decode("utf-8", "surrogateescape")
+    if spec.kind == "choice":
+        if text.lower() not in spec.choices:
+            raise _Invalid(f"argument(s) must be one of the following: {', '.join(spec.choices)}")
+        return text.lower()
+    try:
+        return spec.parse(text)
+    except ConfigError as error:
+        raise _Invalid(str(error)) from None
+
+
+def _percentiles(value: bytes) -> tuple[float, ...]:
+    try:
+        found = tuple(float(word) for word in value.split())
+    except ValueError:
+        raise _Invalid("Invalid latency-tracking-info-percentiles parameters") from None
+    if not all(0.0 <= percentage <= 100.0 for percentage in found):
+        raise _Invalid("latency-tracking-info-percentiles parameters should sit between [0.0,100.0]")
+    return found
+
+
+def _output_limit(value: bytes, spec: SettingSpec) -> int:
+    """Return the hard limit of normal clients; there are no other classes of clients and no soft limits here."""
+    words = value.split()
+    if not words or len(words) % 4:
+        raise _Invalid("Wrong number of arguments in buffer limit configuration.")
+    limit: int | None = None
+    for place in range(0, len(words), 4):
+        kind = words[place].lower()
+        if kind not in (b"normal", b"slave", b"replica", b"pubsub"):
+            raise _Invalid("Invalid client class specified in buffer limit configuration.")
+        try:
+            hard, soft, seconds = (_memory(word, 0, spec.high) for word in words[place + 1 : place + 4])
+        except _Invalid:
+            raise _Invalid("Error in hard, soft or soft_seconds setting in buffer limit configuration.") from None
+        if kind != b"normal":
+            raise _Invalid("only the class normal can be set: this server has one bound for all clients")
+        if soft or seconds:
+            raise _Invalid("soft limits are not supported; they must be 0 0")
+        limit = _between(hard, spec.low, spec.high)
+    assert limit is not None
+    return limit
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Runtime:
+    """What can be set while the node runs but is no setting of its file."""
+
+    latency_tracking: bool = True
+    latency_percentiles: tuple[float, ...] = (50.0, 99.0, 99.9)
+    latency_monitor_threshold_ms: int = 0
+
+
+_RUNTIME: Final[Mapping[bytes, tuple[str, Callable[[bytes], Any], Callable[[Any], bytes]]]] = {
+    b"latency-tracking": ("latency_tracking", _yes_no, lambda on: b"yes" if on else b"no"),
+    b"latency-tracking-info-percentiles": (
+        "latency_percentiles", _percentiles, lambda found: b" ".join(b"%g" % percentage for percentage in found),
+    ),
+    b"latency-monitor-threshold": (
+        "latency_monitor_threshold_ms", lambda value: _integer(value, 0, (1 << 63) - 1), lambda value: b"%d" % value,
+    ),
+}  # fmt: skip
+
+Listener = Callable[["RuntimeSettings"], None]
+
+
+class RuntimeSettings:
+    """The settings as they are now. Read `settings` and `runtime`; both are replaced, never changed."""
+
+    __slots__ = ("_by_name", "_config_file", "_listeners", "runtime", "settings")
+
+    def __init__(self, settings: Settings, config_file: str | None = None) -> None:
+        self.settings = settings
+        self.runtime = Runtime()
+        self._config_file = config_file
+        self._listeners: list[Listener] = []
+        self._by_name = {spec.config_name.encode(): spec for spec in SETTINGS.values() if spec.config_name}
+
+    @property
+    def requirepass(self) -> bytes:
+        """The password of the default user, empty for none."""
+        return self.settings.requirepass.encode("utf-8", "surrogateescape")
+
+    def on_change(self, listener: Listener) -> None:
+        """Have `listener` called after every change. It may raise DefiniteError: then the change is taken back.
+
+        A listener that has accepted a change that another refuses is called again, with the values as they were.
+        """
+        self._listeners.append(listener)
+
+    # -- CONFIG GET ----------------------------------------------------------------------------------------------
+
+    def names(self) -> list[bytes]:
+        """Return the names of all parameters."""
+        return [*self._by_name, _OUTPUT_LIMIT, *_RUNTIME, *_FACTS, *_UNCHANGEABLE]
+
+    def value(self, name: bytes) -> bytes:
+        """Return a parameter's value as CONFIG GET shows it; secrets that are set are hidden. Raises KeyError."""
+        spec = self._by_name.get(name)
+        if spec is not None:
+            return self._shown(spec).encode("utf-8", "surrogateescape")
+        if name == _OUTPUT_LIMIT:
+            limit = self.settings.output_buffer_bytes_max
+            return b"normal %d 0 0 slave %d 0 0 pubsub %d 0 0" % (limit, limit, limit)
+        if name in _RUNTIME:
+            attribute, _, show = _RUNTIME[name]
+            return show(getattr(self.runtime, attribute))
+        return _FACTS[name] if name in _FACTS else _UNCHANGEABLE[name]
+
+    def _shown(self, spec: SettingSpec) -> str:
+        value = getattr(self.settings, spec.name)
+        if spec.kind == "binds":
+            return " ".join(value)
+        return spec.show(value)
+
+    def matching(self, patterns: Sequence[bytes]) -> dict[bytes, bytes]:
+        """Return name → value of every parameter that one of the glob patterns matches."""
+        matchers = [compile_glob(pattern, ignore_case=True) for pattern in patterns]
+        return {name: self.value(name) for name in self.names() if any(matches(name) for matches in matchers)}
+
+    # -- CONFIG SET ----------------------------------------------------------------------------------------------
+
+    def change(self, pairs: Sequence[tuple[bytes, bytes]]) -> None:
+        """Set all of `pairs` or, raising a DefiniteError with Redis's text, none."""
+        named: dict[bytes, bytes] = {}
+        for given, value in pairs:
+            name = given.lower()
+            if not self._known(name):
+                shown = given.decode("utf-8", "surrogateescape")
+                raise DefiniteError(f"Unknown option or number of arguments for CONFIG SET - '{shown}'")
+            spec = self._by_name.get(name)
+            if name in _UNCHANGEABLE or (spec is not None and not spec.hot):
+                raise _failed(name, "can't set immutable config")
+            if name in named:
+                raise _failed(name, "duplicate parameter")
+            named[name] = value
+        settings: dict[str, Any] = {}
+        runtime: dict[str, Any] = {}
+        for name, value in named.items():
+            try:
+                self._take(name, value, settings, runtime)
+            except _Invalid as reason:
+                raise _failed(name, str(reason)) from None
+        last = next(reversed(named))
+        try:
+            sources = {**self.settings.sources, **dict.fromkeys(settings, "CONFIG SET")}
+            changed = dataclasses.replace(self.settings, **settings, sources=sources)
+            check_settings(changed)
+        except ConfigError as error:
+            raise _failed(last, str(error)) from None
+        self._apply(changed, dataclasses.replace(self.runtime, **runtime), last)
+
+    def _known(self, name: bytes) -> bool:
+        return name in self._by_name or name == _OUTPUT_LIMIT or any(
+            name in table for table in (_RUNTIME, _FACTS, _UNCHANGEABLE)
+        )  # fmt: skip
+
+    def _take(self, name: bytes, value: bytes, settings: dict[str, Any], runtime: dict[str, Any]) -> None:
+        """Put the parsed value of one parameter into `settings` or `runtime`. Raises _Invalid."""
+        spec = self._by_name.get(name)
+        if spec is not None:
+            settings[spec.name] = _parse(spec, value)
+        elif name == _OUTPUT_LIMIT:
+            settings["output_buffer_bytes_max"] = _output_limit(value, SETTINGS["output_buffer_bytes_max"])
+        elif name in _RUNTIME:
+            attribute, parse, _ = _RUNTIME[name]
+            runtime[attribute] = parse(value)
+        else:
+            fact = _FACTS[name]
+            same = _memory(value, 0, 1 << 63) == int(fact) if fact.isdigit() else value.lower() == fact
+            if not same:
+                raise _Invalid(f"argument must be '{fact.decode()}': it cannot be otherwise on this server")
+
+    def _apply(self, settings: Settings, runtime: Runtime, name: bytes) -> None:
+        before = (self.settings, self.runtime)
+        self.settings, self.runtime = settings, runtime
+        told: list[Listener] = []
+        try:
+            for listener in self._listeners:
+                listener(self)
+                told.append(listener)
+        except DefiniteError as error:
+            self.settings, self.runtime = before
+            for listener in told:
+                listener(self)
+            raise _failed(name, error.message) from error
+
+    def rewrite(self) -> None:
+        """Raise DefiniteError: there is no file, or it is the operator's to edit."""
+        if self._config_file is None:
+            raise DefiniteError("The server is running without a config file")
+        raise DefiniteError(f"Rewriting config file: not supported, edit {self._config_file}")
+
+
+def _failed(name: bytes, reason: str) -> DefiniteError:
+    return DefiniteError(f"CONFIG SET failed (possibly related to argument '{name.decode()}') - {reason}")
