@@ -3,8 +3,8 @@
 **What it owns.** The layout of the state database (`keys`), the record of a key (`metadata`), the encoding of each data
 type (`strings`, …), the registers of the state machine (`registers`), and the `View` through which commands read and
 write all of it (`view`). `maintenance` removes what is expired or dead, `scan` walks through the keys, `rdb` is Redis's
-dump format with its checksum in `crc64`, `lcs` the common subsequence of two strings; `long_double` and `random` do what
-libm and `random` would do, alike on every node.
+dump format with its checksum in `crc64`, `lcs` the common subsequence of two strings; `long_double` and `random` do
+what libm and `random` would do, alike on every node.
 
 **Invariants.**
 - A record changes in one place (`View.put` and what it calls, or `View.set_plain` for the common case), and with it, in

@@ -15,10 +15,10 @@ _EXPONENT_MIN: Final = -16445
 """Of the least denormal's only bit."""
 _EXPONENT_MAX: Final = 16383
 """Of the leading bit of the greatest number."""
-_CHARS_MAX: Final = 255
-"""Redis copies the text into a buffer of 256 bytes."""
-_DECIMAL_EXPONENT_MAX: Final = 6000
-"""Beyond it a text of at most 255 digits is 0 or infinite for certain."""
+_CHARS_MAX: Final = 5 * 1024 - 1
+"""Redis copies the text into a buffer of MAX_LONG_DOUBLE_CHARS bytes."""
+_DECIMAL_EXPONENT_MAX: Final = 6000 + _CHARS_MAX
+"""Beyond it a number of at most _CHARS_MAX digits is 0 or infinite for certain."""
 _PLACES: Final = 17
 
 _NUMBER: Final = re.compile(
@@ -55,10 +55,10 @@ def parse_long_double(text: bytes) -> LongDouble | None:
     else:
         digits, places = match["whole"] + (match["part"] or b""), len(match["part"] or b"")
         base, scale = 10, 10
-        shift = _bounded(match["ten"], _DECIMAL_EXPONENT_MAX + _CHARS_MAX) - places
+        shift = _bounded(match["ten"], _DECIMAL_EXPONENT_MAX) - places
     if not digits:
         return None
-    whole = int(digits, base)
+    whole = int(digits, 16) if base == 16 else _integer(digits)
     if whole == 0:
         return LongDouble(0, 0)
     numerator, denominator = (whole * scale**shift, 1) if shift >= 0 else (whole, scale**-shift)
@@ -124,6 +124,11 @@ def _divide_half_even(numerator: int, denominator: int) -> int:
     quotient, remainder = divmod(numerator, denominator)
     twice = 2 * remainder
     return quotient + (twice > denominator or (twice == denominator and quotient & 1))
+
+
+def _integer(digits: bytes) -> int:
+    """Return a decimal integer; int() refuses more than 4300 digits."""
+    return int(digits) if len(digits) <= 4000 else int(digits[:-4000] or b"0") * 10**4000 + int(digits[-4000:])
 
 
 def _decimal(value: int) -> str:
