@@ -15,10 +15,9 @@ from collections.abc import Iterable, Iterator
 from typing import Any
 
 from zattredis.commands.context import REDIS_VERSION
+from zattredis.config import bracketed
 from zattredis.server.clients import ClientRegistry
-from zattredis.server.facts import MemoryFacts, NodeFacts, RaftFacts, read_memory
-from zattredis.server.runtime_settings import RuntimeSettings
-from zattredis.server.statistics import Statistics
+from zattredis.server.node_facts import MemoryFacts, NodeFacts, RaftFacts, read_memory
 from zattredis.version import __version__
 
 Fields = Iterator[tuple[str, object]]
@@ -72,26 +71,26 @@ def role_reply(raft: RaftFacts) -> list[Any]:
     return [b"master", raft.commit_index, followers]
 
 
-def memory_stats(facts: NodeFacts, clients: ClientRegistry, startup_bytes: int) -> dict[bytes, Any]:
-    """Return the reply of MEMORY STATS; `startup_bytes` is what the process held before it served anybody."""
+def memory_stats(facts: NodeFacts) -> dict[bytes, Any]:
+    """Return the reply of MEMORY STATS."""
     memory = read_memory()
     keys = sum(database.keys for database in facts.databases())
-    buffers = client_buffer_bytes(clients)
-    data = max(0, memory.resident - startup_bytes - buffers)
+    buffers = client_buffer_bytes(facts.clients)
+    data = max(0, memory.resident - facts.startup_bytes - buffers)
     return {
         b"peak.allocated": memory.resident_peak,
         b"total.allocated": memory.resident,
-        b"startup.allocated": startup_bytes,
+        b"startup.allocated": facts.startup_bytes,
         b"replication.backlog": 0,
         b"clients.slaves": 0,
         b"clients.normal": buffers,
         b"cluster.links": 0,
         b"aof.buffer": facts.raft().uncommitted_bytes,
-        b"overhead.total": min(memory.resident, startup_bytes + buffers),
+        b"overhead.total": min(memory.resident, facts.startup_bytes + buffers),
         b"keys.count": keys,
         b"keys.bytes-per-key": data // keys if keys else 0,
         b"dataset.bytes": data,
-        b"dataset.percentage": 100.0 * data / max(1, memory.resident - startup_bytes) if data else 0.0,
+        b"dataset.percentage": 100.0 * data / max(1, memory.resident - facts.startup_bytes) if data else 0.0,
         b"peak.percentage": 100.0 * memory.resident / memory.resident_peak,
     }
 
@@ -101,271 +100,276 @@ def client_buffer_bytes(clients: ClientRegistry) -> int:
     return sum(sum(client.connection.buffered()) for client in clients)
 
 
-class InfoRenderer:
-    """Makes the text of INFO from the parts of a node."""
+def render(facts: NodeFacts, names: Iterable[bytes]) -> bytes:
+    """Return the text of INFO for these section names in any case; none means the default sections."""
+    texts = []
+    for name in sections_of(names):
+        lines = [f"# {_TITLES.get(name, name.capitalize())}\r\n"]
+        lines += [f"{field}:{value}\r\n" for field, value in _SECTIONS[name](facts)]
+        texts.append("".join(lines))
+    return "\r\n".join(texts).encode("utf-8", "surrogateescape")
 
-    __slots__ = ("_clients", "_facts", "_makers", "_settings", "_startup_bytes", "_statistics")
 
-    def __init__(
-        self, facts: NodeFacts, clients: ClientRegistry, statistics: Statistics, settings: RuntimeSettings
-    ) -> None:
-        self._facts = facts
-        self._clients = clients
-        self._statistics = statistics
-        self._settings = settings
-        self._startup_bytes = read_memory().resident
-        self._makers = {
-            "server": self._server,
-            "clients": self._client_fields,
-            "memory": self._memory,
-            "persistence": self._persistence,
-            "stats": self._stats,
-            "replication": self._replication,
-            "cpu": self._cpu,
-            "modules": lambda: iter(()),
-            "commandstats": self._commandstats,
-            "errorstats": self._errorstats,
-            "latencystats": self._latencystats,
-            "cluster": lambda: iter([("cluster_enabled", 0)]),
-            "raft": self._raft,
-            "keyspace": self._keyspace,
-        }
+# -- sections ----------------------------------------------------------------------------------------------------
 
-    def render(self, names: Iterable[bytes]) -> bytes:
-        """Return the text of INFO for these section names in any case; none means the default sections."""
-        texts = []
-        for name in sections_of(names):
-            lines = [f"# {_TITLES.get(name, name.capitalize())}\r\n"]
-            lines += [f"{field}:{value}\r\n" for field, value in self._makers[name]()]
-            texts.append("".join(lines))
-        return "\r\n".join(texts).encode("utf-8", "surrogateescape")
 
-    def memory_stats(self) -> dict[bytes, Any]:
-        """Return the reply of MEMORY STATS."""
-        return memory_stats(self._facts, self._clients, self._startup_bytes)
+def _server(facts: NodeFacts) -> Fields:
+    settings = facts.settings.settings
+    now_us = facts.time_us()
+    uptime_s = max(0, now_us - facts.started_us) // 1_000_000
+    yield "redis_version", REDIS_VERSION
+    yield "zattredis_version", __version__
+    yield "redis_git_sha1", "00000000"
+    yield "redis_git_dirty", 0
+    yield "redis_build_id", f"zattredis-{__version__}"
+    yield "redis_mode", "standalone"
+    yield "os", f"{platform.system()} {platform.release()} {platform.machine()}"
+    yield "arch_bits", 64 if sys.maxsize > 1 << 32 else 32
+    yield "python_version", platform.python_version()
+    yield "multiplexing_api", "uvloop"
+    yield "process_id", os.getpid()
+    yield "process_supervised", "no"
+    yield "run_id", facts.run_id
+    yield "tcp_port", settings.port
+    yield "server_time_usec", now_us
+    yield "uptime_in_seconds", uptime_s
+    yield "uptime_in_days", uptime_s // 86_400
+    yield "executable", sys.executable
+    yield "config_file", facts.config_file
+    yield "io_threads_active", 0
 
-    # -- sections ------------------------------------------------------------------------------------------------
 
-    def _server(self) -> Fields:
-        facts, settings = self._facts, self._settings.settings
-        now_us = facts.time_us()
-        uptime_s = max(0, now_us - facts.started_us) // 1_000_000
-        yield "redis_version", REDIS_VERSION
-        yield "zattredis_version", __version__
-        yield "redis_git_sha1", "00000000"
-        yield "redis_git_dirty", 0
-        yield "redis_build_id", f"zattredis-{__version__}"
-        yield "redis_mode", "standalone"
-        yield "os", f"{platform.system()} {platform.release()} {platform.machine()}"
-        yield "arch_bits", 64 if sys.maxsize > 1 << 32 else 32
-        yield "python_version", platform.python_version()
-        yield "multiplexing_api", "uvloop"
-        yield "process_id", os.getpid()
-        yield "process_supervised", "no"
-        yield "run_id", facts.run_id
-        yield "tcp_port", settings.port
-        yield "server_time_usec", now_us
-        yield "uptime_in_seconds", uptime_s
-        yield "uptime_in_days", uptime_s // 86_400
-        yield "executable", sys.executable
-        yield "config_file", facts.config_file
-        yield "io_threads_active", 0
+def _client_fields(facts: NodeFacts) -> Fields:
+    buffers = [client.connection.buffered() for client in facts.clients]
+    settings = facts.settings.settings
+    yield "connected_clients", len(facts.clients)
+    yield "cluster_connections", 0
+    yield "maxclients", settings.maxclients
+    yield "client_recent_max_input_buffer", max((query for query, _ in buffers), default=0)
+    yield "client_recent_max_output_buffer", max((output for _, output in buffers), default=0)
+    yield "client_query_buffer_limit", settings.query_buffer_bytes_max
+    yield "client_output_buffer_limit", settings.output_buffer_bytes_max
+    yield "blocked_clients", facts.clients.blocked_count()
+    yield "tracking_clients", 0
+    yield "clients_in_timeout_table", 0
+    yield "inflight_bytes", facts.flow().inflight_bytes
+    yield "inflight_bytes_max", settings.inflight_bytes_max
 
-    def _client_fields(self) -> Fields:
-        buffers = [client.connection.buffered() for client in self._clients]
-        settings = self._settings.settings
-        yield "connected_clients", len(self._clients)
-        yield "cluster_connections", 0
-        yield "maxclients", settings.maxclients
-        yield "client_recent_max_input_buffer", max((query for query, _ in buffers), default=0)
-        yield "client_recent_max_output_buffer", max((output for _, output in buffers), default=0)
-        yield "client_query_buffer_limit", settings.query_buffer_bytes_max
-        yield "client_output_buffer_limit", settings.output_buffer_bytes_max
-        yield "blocked_clients", self._clients.blocked_count()
-        yield "tracking_clients", 0
-        yield "clients_in_timeout_table", 0
-        yield "inflight_bytes", self._facts.flow().inflight_bytes
-        yield "inflight_bytes_max", settings.inflight_bytes_max
 
-    def _memory(self) -> Fields:
-        memory: MemoryFacts = read_memory()
-        buffers = client_buffer_bytes(self._clients)
-        overhead = min(memory.resident, self._startup_bytes + buffers)
-        for name, value in (
-            ("used_memory", memory.resident),
-            ("used_memory_rss", memory.resident),
-            ("used_memory_peak", memory.resident_peak),
-        ):
-            yield name, value
-            yield f"{name}_human", human_bytes(value)
-        yield "used_memory_peak_perc", f"{100 * memory.resident / memory.resident_peak:.2f}%"
-        yield "used_memory_overhead", overhead
-        yield "used_memory_startup", self._startup_bytes
-        yield "used_memory_dataset", memory.resident - overhead
-        yield "total_system_memory", memory.machine
-        yield "total_system_memory_human", human_bytes(memory.machine)
-        yield "used_memory_lua", 0
-        yield "used_memory_scripts", 0
-        yield "number_of_cached_scripts", 0
-        yield "number_of_functions", 0
-        yield "number_of_libraries", 0
-        yield "maxmemory", 0
-        yield "maxmemory_human", "0B"
-        yield "maxmemory_policy", "noeviction"
-        yield "mem_fragmentation_ratio", "1.00"
-        yield "mem_fragmentation_bytes", 0
-        yield "mem_clients_slaves", 0
-        yield "mem_clients_normal", buffers
-        yield "mem_allocator", "libc"
-        yield "active_defrag_running", 0
+def _memory(facts: NodeFacts) -> Fields:
+    memory: MemoryFacts = read_memory()
+    buffers = client_buffer_bytes(facts.clients)
+    overhead = min(memory.resident, facts.startup_bytes + buffers)
+    for name, value in (
+        ("used_memory", memory.resident),
+        ("used_memory_rss", memory.resident),
+        ("used_memory_peak", memory.resident_peak),
+    ):
+        yield name, value
+        yield f"{name}_human", human_bytes(value)
+    yield "used_memory_peak_perc", f"{100 * memory.resident / memory.resident_peak:.2f}%"
+    yield "used_memory_overhead", overhead
+    yield "used_memory_startup", facts.startup_bytes
+    yield "used_memory_dataset", memory.resident - overhead
+    yield "total_system_memory", memory.machine
+    yield "total_system_memory_human", human_bytes(memory.machine)
+    yield "used_memory_lua", 0
+    yield "used_memory_scripts", 0
+    yield "number_of_cached_scripts", 0
+    yield "number_of_functions", 0
+    yield "number_of_libraries", 0
+    yield "maxmemory", 0
+    yield "maxmemory_human", "0B"
+    yield "maxmemory_policy", "noeviction"
+    yield "mem_fragmentation_ratio", "1.00"
+    yield "mem_fragmentation_bytes", 0
+    yield "mem_clients_slaves", 0
+    yield "mem_clients_normal", buffers
+    yield "mem_allocator", "libc"
+    yield "active_defrag_running", 0
 
-    def _persistence(self) -> Fields:
-        snapshots, storage = self._facts.snapshots(), self._facts.storage()
-        now_s = self._facts.time_us() // 1_000_000
-        running = snapshots.started_s is not None
-        current_s = now_s - snapshots.started_s if snapshots.started_s is not None else -1
-        yield "loading", 0
-        yield "async_loading", 0
-        yield "rdb_changes_since_last_save", snapshots.entries_since
-        yield "rdb_bgsave_in_progress", int(running)
-        yield "rdb_last_save_time", snapshots.last_time_s
-        yield "rdb_last_bgsave_status", "ok" if snapshots.last_ok else "err"
-        yield "rdb_last_bgsave_time_sec", snapshots.last_duration_s
-        yield "rdb_current_bgsave_time_sec", current_s
-        yield "rdb_saves", snapshots.count
-        yield "aof_enabled", 1  # the Raft log is one, and is always on
-        yield "aof_rewrite_in_progress", 0
-        yield "aof_rewrite_scheduled", 0
-        yield "aof_last_rewrite_time_sec", -1
-        yield "aof_current_rewrite_time_sec", -1
-        yield "aof_last_bgrewrite_status", "ok"
-        yield "aof_last_write_status", "err" if storage.refuses_writes else "ok"
-        yield "aof_current_size", storage.log_bytes
-        yield "storage_directory", storage.directory
-        yield "storage_log_bytes", storage.log_bytes
-        yield "storage_state_bytes", storage.state_bytes
-        yield "storage_free_bytes", storage.free_bytes
-        yield "storage_syncs", storage.syncs
-        yield "storage_sync_usec", storage.sync_usec
-        yield "storage_sync_usec_max", storage.sync_usec_max
 
-    def _stats(self) -> Fields:
-        counted, flow = self._statistics, self._facts.flow()
-        yield "total_connections_received", counted.connections_received
-        yield "total_commands_processed", counted.total_commands
-        yield "instantaneous_ops_per_sec", round(counted.operations_rate.per_second)
-        yield "total_net_input_bytes", counted.net_input_bytes
-        yield "total_net_output_bytes", counted.net_output_bytes
-        yield "total_net_repl_input_bytes", 0
-        yield "total_net_repl_output_bytes", 0
-        yield "instantaneous_input_kbps", f"{counted.input_rate.per_second / 1024:.2f}"
-        yield "instantaneous_output_kbps", f"{counted.output_rate.per_second / 1024:.2f}"
-        yield "rejected_connections", counted.connections_rejected
-        yield "sync_full", 0
-        yield "sync_partial_ok", 0
-        yield "sync_partial_err", 0
-        yield "expired_keys", counted.expired_keys
-        yield "expired_stale_perc", "0.00"
-        yield "evicted_keys", 0
-        yield "evicted_clients", 0
-        yield "keyspace_hits", counted.keyspace_hits
-        yield "keyspace_misses", counted.keyspace_misses
-        yield "pubsub_channels", 0
-        yield "pubsub_patterns", 0
-        yield "latest_fork_usec", 0
-        yield "total_forks", 0
-        yield "tracking_total_keys", 0
-        yield "total_error_replies", sum(counted.errors.values())
-        yield "total_reads_processed", counted.reads_processed
-        yield "total_writes_processed", counted.writes_processed
-        yield "write_batches", flow.batches
-        yield "write_batch_commands", flow.batch_commands
-        yield "read_rounds", flow.read_rounds
-        yield "outcome_unknown_replies", flow.outcome_unknown
-        yield "no_quorum_refusals", flow.refused_no_quorum
+def _persistence(facts: NodeFacts) -> Fields:
+    snapshots, storage = facts.snapshots(), facts.storage()
+    now_s = facts.time_us() // 1_000_000
+    running = snapshots.started_s is not None
+    current_s = now_s - snapshots.started_s if snapshots.started_s is not None else -1
+    yield "loading", 0
+    yield "async_loading", 0
+    yield "rdb_changes_since_last_save", snapshots.entries_since
+    yield "rdb_bgsave_in_progress", int(running)
+    yield "rdb_last_save_time", snapshots.last_time_s
+    yield "rdb_last_bgsave_status", "ok" if snapshots.last_ok else "err"
+    yield "rdb_last_bgsave_time_sec", snapshots.last_duration_s
+    yield "rdb_current_bgsave_time_sec", current_s
+    yield "rdb_saves", snapshots.count
+    yield "aof_enabled", 1  # the Raft log is one, and is always on
+    yield "aof_rewrite_in_progress", 0
+    yield "aof_rewrite_scheduled", 0
+    yield "aof_last_rewrite_time_sec", -1
+    yield "aof_current_rewrite_time_sec", -1
+    yield "aof_last_bgrewrite_status", "ok"
+    yield "aof_last_write_status", "err" if storage.refuses_writes else "ok"
+    yield "aof_current_size", storage.log_bytes
+    yield "storage_directory", storage.directory
+    yield "storage_log_bytes", storage.log_bytes
+    yield "storage_state_bytes", storage.state_bytes
+    yield "storage_free_bytes", storage.free_bytes
+    yield "storage_syncs", storage.syncs
+    yield "storage_sync_usec", storage.sync_usec
+    yield "storage_sync_usec_max", storage.sync_usec_max
 
-    def _replication(self) -> Fields:
-        raft = self._facts.raft()
-        followers = role_reply(raft)[2]
-        yield "role", "master"
-        yield "connected_slaves", len(followers)
-        for number, (host, port, offset) in enumerate(followers):
-            lag = max(0, raft.last_index - int(offset))
-            yield (
-                f"slave{number}",
-                f"ip={host.decode()},port={port.decode()},state=online,offset={offset.decode()},lag={lag}",
-            )
-        yield "master_failover_state", "no-failover"
-        yield "master_replid", self._facts.run_id
-        yield "master_replid2", "0" * 40
-        yield "master_repl_offset", raft.commit_index
-        yield "second_repl_offset", -1
-        yield "repl_backlog_active", 0
-        yield "repl_backlog_size", 0
-        yield "repl_backlog_first_byte_offset", 0
-        yield "repl_backlog_histlen", 0
 
-    def _cpu(self) -> Fields:
-        own, children = resource.getrusage(resource.RUSAGE_SELF), resource.getrusage(resource.RUSAGE_CHILDREN)
-        yield "used_cpu_sys", f"{own.ru_stime:.6f}"
-        yield "used_cpu_user", f"{own.ru_utime:.6f}"
-        yield "used_cpu_sys_children", f"{children.ru_stime:.6f}"
-        yield "used_cpu_user_children", f"{children.ru_utime:.6f}"
+def _stats(facts: NodeFacts) -> Fields:
+    counted, flow = facts.statistics, facts.flow()
+    yield "total_connections_received", counted.connections_received
+    yield "total_commands_processed", counted.total_commands
+    yield "instantaneous_ops_per_sec", round(counted.operations_rate.per_second)
+    yield "total_net_input_bytes", counted.net_input_bytes
+    yield "total_net_output_bytes", counted.net_output_bytes
+    yield "total_net_repl_input_bytes", 0
+    yield "total_net_repl_output_bytes", 0
+    yield "instantaneous_input_kbps", f"{counted.input_rate.per_second / 1024:.2f}"
+    yield "instantaneous_output_kbps", f"{counted.output_rate.per_second / 1024:.2f}"
+    yield "rejected_connections", counted.connections_rejected
+    yield "sync_full", 0
+    yield "sync_partial_ok", 0
+    yield "sync_partial_err", 0
+    yield "expired_keys", counted.expired_keys
+    yield "expired_stale_perc", "0.00"
+    yield "evicted_keys", 0
+    yield "evicted_clients", 0
+    yield "keyspace_hits", counted.keyspace_hits
+    yield "keyspace_misses", counted.keyspace_misses
+    yield "pubsub_channels", 0
+    yield "pubsub_patterns", 0
+    yield "latest_fork_usec", 0
+    yield "total_forks", 0
+    yield "tracking_total_keys", 0
+    yield "total_error_replies", sum(counted.errors.values())
+    yield "total_reads_processed", counted.reads_processed
+    yield "total_writes_processed", counted.writes_processed
+    yield "write_batches", flow.batches
+    yield "write_batch_commands", flow.batch_commands
+    yield "read_rounds", flow.read_rounds
+    yield "outcome_unknown_replies", flow.outcome_unknown
+    yield "no_quorum_refusals", flow.refused_no_quorum
 
-    def _commandstats(self) -> Fields:
-        for spec, stats in self._statistics.commands.items():
-            per_call = stats.usec / stats.calls if stats.calls else 0.0
-            yield (
-                f"cmdstat_{spec.full_name}",
-                f"calls={stats.calls},usec={stats.usec},usec_per_call={per_call:.2f},"
-                f"rejected_calls={stats.rejected},failed_calls={stats.failed}",
-            )
 
-    def _errorstats(self) -> Fields:
-        for prefix, count in self._statistics.errors.items():
-            yield f"errorstat_{prefix}", f"count={count}"
+def _replication(facts: NodeFacts) -> Fields:
+    raft = facts.raft()
+    followers = role_reply(raft)[2]
+    yield "role", "master"
+    yield "connected_slaves", len(followers)
+    for number, (host, port, offset) in enumerate(followers):
+        lag = max(0, raft.last_index - int(offset))
+        yield (
+            f"slave{number}",
+            f"ip={host.decode()},port={port.decode()},state=online,offset={offset.decode()},lag={lag}",
+        )
+    yield "master_failover_state", "no-failover"
+    yield "master_replid", facts.run_id
+    yield "master_replid2", "0" * 40
+    yield "master_repl_offset", raft.commit_index
+    yield "second_repl_offset", -1
+    yield "repl_backlog_active", 0
+    yield "repl_backlog_size", 0
+    yield "repl_backlog_first_byte_offset", 0
+    yield "repl_backlog_histlen", 0
 
-    def _latencystats(self) -> Fields:
-        wanted = self._settings.runtime.latency_percentiles
-        for spec, stats in self._statistics.histograms().items():
-            found = ",".join(
-                f"p{percentage:g}={latency:.3f}"
-                for percentage, latency in zip(wanted, stats.percentiles(wanted), strict=True)
-            )
-            yield f"latency_percentiles_usec_{spec.full_name}", found
 
-    def _raft(self) -> Fields:
-        raft = self._facts.raft()
-        yield "raft_node_id", raft.node_id
-        yield "raft_cluster_id", raft.cluster_id
-        yield "raft_state", raft.state
-        yield "raft_role", raft.role
-        yield "raft_leader_id", raft.leader_id or ""
-        yield "raft_current_term", raft.term
-        yield "raft_commit_index", raft.commit_index
-        yield "raft_applied_index", raft.applied_index
-        yield "raft_last_index", raft.last_index
-        yield "raft_durable_index", raft.durable_index
-        yield "raft_log_entries", raft.log_entries
-        yield "raft_snapshot_index", raft.snapshot_index
-        yield "raft_snapshot_term", raft.snapshot_term
-        yield "raft_uncommitted_bytes", raft.uncommitted_bytes
-        yield "raft_uncommitted_bytes_max", self._settings.settings.uncommitted_bytes_max
-        yield "raft_elections", raft.elections
-        yield "raft_leader_changes", raft.leader_changes
-        yield "raft_members", len(raft.members)
-        for member in raft.members:
-            match = "unknown" if member.match_index is None else member.match_index
-            lag = "unknown" if member.lag_entries is None else member.lag_entries
-            yield (
-                f"raft_member_{member.node_id}",
-                f"address={member.host}:{member.port},role={member.role},match_index={match},lag={lag},"
-                f"connected={'yes' if member.connected else 'no'}",
-            )
+def _cpu(_facts: NodeFacts) -> Fields:
+    own, children = resource.getrusage(resource.RUSAGE_SELF), resource.getrusage(resource.RUSAGE_CHILDREN)
+    yield "used_cpu_sys", f"{own.ru_stime:.6f}"
+    yield "used_cpu_user", f"{own.ru_utime:.6f}"
+    yield "used_cpu_sys_children", f"{children.ru_stime:.6f}"
+    yield "used_cpu_user_children", f"{children.ru_utime:.6f}"
 
-    def _keyspace(self) -> Fields:
-        for database in self._facts.databases():
-            yield (
-                f"db{database.number}",
-                f"keys={database.keys},expires={database.expires},avg_ttl={database.average_ttl_ms}",
-            )
+
+def _commandstats(facts: NodeFacts) -> Fields:
+    for spec, stats in facts.statistics.commands.items():
+        per_call = stats.usec / stats.calls if stats.calls else 0.0
+        yield (
+            f"cmdstat_{spec.full_name}",
+            f"calls={stats.calls},usec={stats.usec},usec_per_call={per_call:.2f},"
+            f"rejected_calls={stats.rejected},failed_calls={stats.failed}",
+        )
+
+
+def _errorstats(facts: NodeFacts) -> Fields:
+    for prefix, count in facts.statistics.errors.items():
+        yield f"errorstat_{prefix}", f"count={count}"
+
+
+def _latencystats(facts: NodeFacts) -> Fields:
+    wanted = facts.settings.runtime.latency_percentiles
+    for spec, stats in facts.statistics.histograms().items():
+        found = ",".join(
+            f"p{percentage:g}={latency:.3f}"
+            for percentage, latency in zip(wanted, stats.percentiles(wanted), strict=True)
+        )
+        yield f"latency_percentiles_usec_{spec.full_name}", found
+
+
+def _raft(facts: NodeFacts) -> Fields:
+    raft = facts.raft()
+    yield "raft_node_id", raft.node_id
+    yield "raft_cluster_id", raft.cluster_id
+    yield "raft_state", raft.state
+    yield "raft_role", raft.role
+    yield "raft_leader_id", raft.leader_id or ""
+    yield "raft_current_term", raft.term
+    yield "raft_commit_index", raft.commit_index
+    yield "raft_applied_index", raft.applied_index
+    yield "raft_last_index", raft.last_index
+    yield "raft_durable_index", raft.durable_index
+    yield "raft_log_entries", raft.log_entries
+    yield "raft_snapshot_index", raft.snapshot_index
+    yield "raft_snapshot_term", raft.snapshot_term
+    yield "raft_uncommitted_bytes", raft.uncommitted_bytes
+    yield "raft_uncommitted_bytes_max", facts.settings.settings.uncommitted_bytes_max
+    yield "raft_elections", raft.elections
+    yield "raft_leader_changes", raft.leader_changes
+    yield "raft_members", len(raft.members)
+    for member in raft.members:
+        match = "unknown" if member.match_index is None else member.match_index
+        lag = "unknown" if member.lag_entries is None else member.lag_entries
+        yield (
+            f"raft_member_{member.node_id}",
+            f"address={bracketed(member.host)}:{member.port},role={member.role},match_index={match},lag={lag},"
+            f"connected={'yes' if member.connected else 'no'}",
+        )
+
+
+def _keyspace(facts: NodeFacts) -> Fields:
+    for database in facts.databases():
+        yield (
+            f"db{database.number}",
+            f"keys={database.keys},expires={database.expires},avg_ttl={database.average_ttl_ms}",
+        )
+
+
+def _modules(_facts: NodeFacts) -> Fields:
+    yield from ()
+
+
+def _cluster(_facts: NodeFacts) -> Fields:
+    yield "cluster_enabled", 0
+
+
+_SECTIONS = {
+    "server": _server,
+    "clients": _client_fields,
+    "memory": _memory,
+    "persistence": _persistence,
+    "stats": _stats,
+    "replication": _replication,
+    "cpu": _cpu,
+    "modules": _modules,
+    "commandstats": _commandstats,
+    "errorstats": _errorstats,
+    "latencystats": _latencystats,
+    "cluster": _cluster,
+    "raft": _raft,
+    "keyspace": _keyspace,
+}

@@ -9,22 +9,35 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
+from zattredis.server.clients import ClientRegistry
+from zattredis.server.runtime_settings import RuntimeSettings
+from zattredis.server.statistics import Statistics
+
 
 @dataclass(frozen=True, slots=True)
 class MemberFacts:
-    """One member of the cluster as this node sees it.
+    """One member of the cluster as this node sees it. `address` is the membership's: host:port or host:port@peerport.
 
     `match_index` is the last log index the member is known to hold; only a leader knows it of others, elsewhere it is
     None. `lag_entries` is how many entries the member is behind the leader's last one, None where it is not known.
     """
 
     node_id: str
-    host: str
-    port: int
+    address: str
     role: str  # leader, follower, candidate or learner; unknown where this node cannot tell
     match_index: int | None = None
     lag_entries: int | None = None
     connected: bool = False
+
+    @property
+    def host(self) -> str:
+        """Where clients reach it: the host, without brackets."""
+        return self.address.partition("@")[0].rpartition(":")[0].strip("[]")
+
+    @property
+    def port(self) -> int:
+        """Where clients reach it: the port."""
+        return int(self.address.partition("@")[0].rpartition(":")[2])
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,7 +117,19 @@ class FlowFacts:
 
 
 class NodeFacts(Protocol):
-    """What the node implements for `server.info`. Each is asked once for an INFO that needs it, on the loop."""
+    """What the node implements for `server.info`; asked on the loop, when INFO needs it."""
+
+    @property
+    def clients(self) -> ClientRegistry: ...
+    @property
+    def statistics(self) -> Statistics: ...
+    @property
+    def settings(self) -> RuntimeSettings: ...
+
+    @property
+    def startup_bytes(self) -> int:
+        """What the process held before it served anybody: `read_memory().resident` at that time."""
+        ...
 
     def time_us(self) -> int:
         """Return the wall clock in microseconds since 1970."""
