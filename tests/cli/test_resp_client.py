@@ -116,12 +116,12 @@ def trio(servers: list[ScriptedServer], third_answers: bool = True) -> int:
     """Start three scripted nodes and return the port of the first."""
     started = [start(servers, {}) for _ in range(3)]
     members = "".join(
-        f"raft_member{i}:id=n{i + 1},address=127.0.0.1:{server.port}@1,role=voter,match_index=12,lag=0\r\n"
+        f"raft_member_n:{i + 1}:address=127.0.0.1:{server.port},role=voter,match_index=12,lag=0,connected=yes\r\n"
         for i, server in enumerate(started)
     )
     for i, server in enumerate(started):
-        text = RAFT.format(role="leader" if i == 0 else "follower", leader="n1", members=members)
-        server.replies["INFO raft"] = bulk(text.replace("raft_node_id:n1", f"raft_node_id:n{i + 1}"))
+        text = RAFT.format(role="leader" if i == 0 else "follower", leader="n:1", members=members)
+        server.replies["INFO raft"] = bulk(text.replace("raft_node_id:n1", f"raft_node_id:n:{i + 1}"))
         server.replies["INFO server"] = bulk("zattredis_version:0.1.0\r\n")
     if not third_answers:
         started[2].replies["INFO raft"] = None
@@ -133,7 +133,7 @@ def test_status_is_a_table_over_all_nodes(servers: list[ScriptedServer], capsys:
     assert zattctl.main(["status", "--port", str(port)]) == 0
     lines = [line.split() for line in capsys.readouterr().out.splitlines()]
     assert lines[0] == ["NODE", "ADDRESS", "ROLE", "TERM", "COMMITTED", "APPLIED", "LOG", "SNAPSHOT", "VERSION"]
-    assert lines[1] == ["n1", f"127.0.0.1:{port}@1", "leader", "7", "12", "12", "3", "9", "0.1.0"]
+    assert lines[1] == ["n:1", f"127.0.0.1:{port}", "leader", "7", "12", "12", "3", "9", "0.1.0"]
     assert [line[2] for line in lines[2:]] == ["follower", "follower"]
 
 
@@ -143,12 +143,12 @@ def test_status_as_json_tells_of_a_node_that_does_not_answer(
     port = trio(servers, third_answers=False)
     assert zattctl.main(["status", "--port", str(port), "-o", "json"]) == 1
     document = json.loads(capsys.readouterr().out)
-    assert (document["healthy"], document["leader"]) == (False, "n1")
+    assert (document["healthy"], document["leader"]) == (False, "n:1")
     assert "closed the connection" in document["nodes"][2]["problem"]
     assert zattctl.main(["status", "--port", str(port)]) == 1
     text = capsys.readouterr().out
     assert "no answer" in text
-    assert "n3: 127.0.0.1" in text
+    assert "n:3: 127.0.0.1" in text
 
 
 def test_status_of_something_else(servers: list[ScriptedServer], capsys: pytest.CaptureFixture[str]) -> None:

@@ -62,12 +62,19 @@ class RespClient:
         return reply
 
     def info(self, section: str) -> dict[str, str]:
-        """Return the lines of one section of INFO as name → value."""
+        """Return the lines of one section of INFO as name → value.
+
+        A name ends at the first colon, but that of a member (`raft_member_ID:address=…`) may hold some in the id.
+        """
         text = self.call("INFO", section)
         if not isinstance(text, bytes):
             raise NoAnswer(f"{self._where} answered INFO with something else")
-        pairs = (line.partition(":") for line in text.decode(errors="replace").splitlines() if ":" in line)
-        return {name: value for name, _, value in pairs}
+        found = {}
+        for line in text.decode(errors="replace").splitlines():
+            name, colon, value = line.partition(":address=" if line.startswith("raft_member_") else ":")
+            if colon:
+                found[name] = colon[1:] + value
+        return found
 
     def close(self) -> None:
         """Close the connection."""

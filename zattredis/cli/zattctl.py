@@ -13,11 +13,13 @@ from typing import Final
 from zattredis.cli.arguments import EXIT_DONE, EXIT_FATAL, EXIT_USAGE, OneLineParser, complain
 from zattredis.cli.banner import local_address
 from zattredis.cli.resp_client import ErrorReply, NoAnswer, RespClient
-from zattredis.config import Settings, load_settings, parse_address
+from zattredis.config import Settings, load_settings
+from zattredis.config.cluster import parse_port, split_host_port
 from zattredis.errors import ConfigError
 from zattredis.version import __version__
 
 _PROGRAM: Final = "zattctl"
+_MEMBER: Final = "raft_member_"
 
 _EPILOG: Final = """\
 examples:
@@ -125,22 +127,20 @@ def _status(arguments: argparse.Namespace, host: str, port: int, password: str) 
 
 
 def members_of(raft: dict[str, str]) -> list[tuple[str, str]]:
-    """Return (node id, host:port@peerport) of every member line in INFO raft."""
+    """Return (node id, host:port) of every member line in INFO raft, by node id."""
     found = []
     for name, value in raft.items():
-        if not name.startswith("raft_member"):
-            continue
         fields = dict(part.partition("=")[::2] for part in value.split(","))
-        if "id" in fields and "address" in fields:
-            found.append((fields["id"], fields["address"]))
-    return found
+        if name.startswith(_MEMBER) and "address" in fields:
+            found.append((name.removeprefix(_MEMBER), fields["address"]))
+    return sorted(found)
 
 
 def ask(node_id: str, address: str, host: str, port: int, password: str, timeout_s: float) -> NodeStatus:
     """Return what the node at `address` (or at `host` and `port`, if a host is given) says of itself."""
     if not host:
-        member = parse_address(node_id, address)
-        host, port = member.host, member.port
+        host, port_text = split_host_port(address)
+        port = parse_port(port_text)
     try:
         with RespClient(host, port, password, timeout_s) as client:
             raft = client.info("raft")
