@@ -183,12 +183,18 @@ class StatisticsProtocol(Protocol):
 class SlowlogEntry(Protocol):
     """One slow command."""
 
-    id: int
-    time_s: int
-    usec: int
-    argv: list[bytes]
-    address: str
-    name: bytes
+    @property
+    def id(self) -> int: ...
+    @property
+    def time_s(self) -> int: ...
+    @property
+    def usec(self) -> int: ...
+    @property
+    def argv(self) -> list[bytes]: ...
+    @property
+    def address(self) -> str: ...
+    @property
+    def name(self) -> bytes: ...
 
 
 class SlowlogProtocol(Protocol):
@@ -258,18 +264,6 @@ class AccessProtocol(Protocol):
         ...
 
 
-class TransactionsProtocol(Protocol):
-    """The part of transactions that reads or writes the keyspace."""
-
-    def watch(self, client: ClientProtocol, keys: Sequence[bytes]) -> Awaitable[object]:
-        """Remember the present versions of `keys` in `client.watched` (at a read point); return the reply OK."""
-        ...
-
-    def execute(self, client: ClientProtocol) -> Awaitable[object]:
-        """EXEC: propose the queue as one unit and return its reply; the client's queue and watches end with it."""
-        ...
-
-
 class ServerProtocol(Protocol):
     """The node, as LOCAL handlers see it."""
 
@@ -285,8 +279,6 @@ class ServerProtocol(Protocol):
     def settings(self) -> SettingsProtocol: ...
     @property
     def access(self) -> AccessProtocol: ...
-    @property
-    def transactions(self) -> TransactionsProtocol: ...
 
     def time_us(self) -> int:
         """Return the wall clock in microseconds since 1970."""

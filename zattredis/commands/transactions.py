@@ -1,14 +1,13 @@
 """MULTI, EXEC, DISCARD, WATCH and UNWATCH.
 
-The queue and the watches are fields of the client. What needs the keyspace goes through `server.transactions`: EXEC
-becomes one log entry there, WATCH reads versions at a read point. The dispatcher queues, while `client.in_multi`,
+The queue and the watches are fields of the client. EXEC and WATCH need the keyspace at a place among the client's other
+commands: the dispatcher makes units of them itself (EXEC becomes one log entry, WATCH reads versions at a read point)
+and never calls their handlers. The dispatcher queues, while `client.in_multi`,
 every command whose spec is not `unqueued`, refuses those with NO_MULTI ("Command not allowed inside a transaction")
 and sets `client.dirty` when a command to be queued is refused, so that EXEC answers EXECABORT.
 """
 
 from __future__ import annotations
-
-from collections.abc import Awaitable
 
 from zattredis.commands.context import LocalContext
 from zattredis.commands.table import KEYS_ALL, Flag, command
@@ -37,11 +36,9 @@ def multi(ctx: LocalContext) -> str:
     since="1.2.0",
     complexity="Depends on commands in the transaction",
 )
-def exec_(ctx: LocalContext) -> Awaitable[object]:
+def exec_(ctx: LocalContext) -> object:
     """Execute the queued commands as one, unless a watched key has changed."""
-    if not ctx.client.in_multi:
-        raise DefiniteError("EXEC without MULTI")
-    return ctx.server.transactions.execute(ctx.client)
+    raise AssertionError("EXEC is carried out by the dispatcher")
 
 
 @command(
@@ -71,11 +68,9 @@ def discard(ctx: LocalContext) -> str:
     complexity="O(1) for every key.",
     syntax="key [key ...]",
 )
-def watch(ctx: LocalContext, *keys: bytes) -> Awaitable[object]:
+def watch(ctx: LocalContext, *keys: bytes) -> object:
     """Let the next EXEC do nothing if one of these keys changes before it."""
-    if ctx.client.in_multi:
-        raise DefiniteError("WATCH inside MULTI is not allowed")
-    return ctx.server.transactions.watch(ctx.client, keys)
+    raise AssertionError("WATCH is carried out by the dispatcher")
 
 
 @command("UNWATCH", arity=1, flags=_QUICK, group="transactions", since="2.2.0", complexity="O(1)")

@@ -66,6 +66,7 @@ class SyncThread:
         "_syncs",
         "_syncs_to_skip",
         "_thread",
+        "_total_s",
         "_wait_again_at",
         "_waiting",
         "_wake",
@@ -108,6 +109,7 @@ class SyncThread:
         self._started_at: float | None = None
         self._marks_synced_at = clock()
         self._syncs = 0
+        self._total_s = 0.0
         self._syncs_to_skip = 0
         self._wait_again_at = 0
         self._thread = threading.Thread(target=self._run, name="log-sync", daemon=True)
@@ -171,6 +173,11 @@ class SyncThread:
         return self._syncs
 
     @property
+    def total_s(self) -> float:
+        """Seconds that all syncs took together."""
+        return self._total_s
+
+    @property
     def durations_ms(self) -> list[float]:
         """Milliseconds of the last syncs (DURATIONS_KEPT at most), oldest first; GIL waits included."""
         return [s * 1000 for s in self._durations_s]
@@ -215,6 +222,7 @@ class SyncThread:
         self._started_at = None
         self._durations_s.append(took)
         self._syncs += 1
+        self._total_s += took
         self._durable = target
         if not self._waiting:
             self._call_soon(self._on_durable, target)

@@ -1,0 +1,60 @@
+"""Messages between the servers of two nodes, beside Raft's own. Wire numbers 64 to 127.
+
+Like Raft's they begin with `src`, `dst` and `term`, are arrays on the wire, and never reuse a position or a number;
+new fields go to the end with a default.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from zattredis.raft.messages import Message
+
+
+class ForwardBatch(Message, array_like=True, gc=False, frozen=True):
+    """Origin → leader: append this batch if `sequence` is the next one expected of `session` (DESIGN §2.1)."""
+
+    session: int
+    sequence: int
+    payload: bytes
+
+
+class ForwardExpected(Message, array_like=True, gc=False, frozen=True):
+    """Leader → origin: the sequence that is expected next of `session`; 0 when no such session is open."""
+
+    session: int
+    expected: int
+
+
+class ForwardOpen(Message, array_like=True, gc=False, frozen=True):
+    """Origin → leader: append an Open entry for `src` with this nonce."""
+
+    nonce: int
+
+
+class StatusReport(Message, array_like=True, gc=False, frozen=True):
+    """Everyone → everyone, twice a second: wall clock in ms since 1970; of the leader also each member's match index."""
+
+    commit_index: int
+    wall_ms: int
+    members: list[tuple[str, int]]
+
+
+class Introduction(Message, array_like=True, gc=False, frozen=True):
+    """How far a node is, for one that may have lost its log (see `server.rejoin`). `asks`: introduce yourself, too.
+    `leads`: the sender leads and has committed in its own term."""
+
+    last_index: int
+    commit_index: int
+    leads: bool
+    asks: bool
+
+
+MESSAGES: Final[dict[int, type[Message]]] = {
+    64: ForwardBatch,
+    65: ForwardExpected,
+    66: ForwardOpen,
+    67: StatusReport,
+    68: Introduction,
+}
+"""Wire number → class."""

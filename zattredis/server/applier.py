@@ -1,0 +1,387 @@
+"""The applier: committed entries in, effects and replies out; the one owner of the state machine (DESIGN §2, §5).
+
+It works in slices of time. A slice carries out commands over one view, cut between commands where it must be, and ends
+with one write to the state store that holds the effects together with `applied = (index, term, ordinal)`, the sessions'
+rows and the stamp. Replies leave only after that write. A store that asks to slow down makes the applier wait and try
+the same write again; the loop never hangs.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections import deque
+from collections.abc import Callable, Generator
+from typing import Any, Final
+
+import msgspec
+
+from zattredis.commands.context import Context
+from zattredis.commands.table import Kind
+from zattredis.errors import FatalError, StateDamaged, WriteStalled
+from zattredis.keyspace.maintenance import apply_maintenance
+from zattredis.keyspace.reader import FrozenReader
+from zattredis.keyspace.record_cache import RecordCache
+from zattredis.keyspace.registers import Registers
+from zattredis.keyspace.view import View
+from zattredis.raft import entry as kinds
+from zattredis.raft.entry import HEADER_BYTES, Entry
+from zattredis.raft.membership import Membership
+from zattredis.server.admission import STATE_MACHINE_VERSION
+from zattredis.server.clock import perf_counter
+from zattredis.server.executor import Executor, resolve_logged, write_value
+from zattredis.server.proposals import Proposals
+from zattredis.server.reads import prefetch_pairs
+from zattredis.server.sessions import BATCH_HEADER, Sessions, decode_open
+from zattredis.server.units import DONE, Batch, Run, Transaction, Unit, WatchUnit
+from zattredis.storage.state_store import APPLIED_KEY, MEMBERSHIP_KEY, StateStore, decode_applied, encode_applied
+
+SLICE_S: Final = 0.005
+STALL_RETRY_S: Final = 0.005
+EFFECT_BYTES_PER_WRITE: Final = 4 << 20
+"""A WriteBatch is cut, between commands, when it gets larger than this."""
+STAMP_KEY: Final = b"mstamp"
+_STAMP: Final = struct.Struct(">Q")
+
+_decode_items = msgspec.msgpack.Decoder().decode
+
+
+class Applier:
+    """One per node. Invariant: what the store holds is the state after entry `applied_index` and `ordinal` commands of
+    the next one; entries are applied once, in order."""
+
+    __slots__ = (
+        "_cache", "_cache_bytes", "_call_later", "_call_soon", "_changes", "_done_batches", "_executor", "_finished",
+        "_on_applied", "_on_entry", "_ordinal", "_progress", "_proposals", "_queue", "_scheduled", "_skip", "_steps",
+        "_view", "applied_index", "applied_term", "last_stamp_ms", "membership", "on_batch_done", "registers",
+        "sessions", "stalls", "store",
+    )  # fmt: skip
+
+    def __init__(
+        self,
+        *,
+        store: StateStore,
+        sessions: Sessions,
+        executor: Executor,
+        on_applied: Callable[[int], None],
+        on_entry: Callable[[Entry], None],
+        call_soon: Callable[[Callable[[], None]], Any],
+        call_later: Callable[[float, Callable[[], None]], Any],
+        cache_bytes: int = 16 << 20,
+    ) -> None:
+        self.sessions = sessions
+        self._cache_bytes = cache_bytes
+        self._executor = executor
+        self._on_applied = on_applied
+        self._on_entry = on_entry
+        self._call_soon = call_soon
+        self._call_later = call_later
+        self._proposals: Proposals | None = None
+        self.on_batch_done: Callable[[Batch], None] = lambda batch: None
+        self._queue: deque[Entry] = deque()
+        self._steps: Generator[None, None, None] | None = None
+        self._view: View | None = None
+        self._changes: dict[bytes, bytes | None] | None = None
+        self._finished: list[tuple[Unit, bytes]] = []
+        self._done_batches: list[Batch] = []
+        self._progress: list[Entry] = []
+        self._scheduled = False
+        self.stalls = 0
+        self.store = store
+        self.load(store)
+
+    def load(self, store: StateStore) -> None:
+        """Take over the state in `store`, at start or after a snapshot. Raises StateDamaged where it contradicts itself."""
+        self.store = store
+        record = store.get(APPLIED_KEY)
+        if record is None:
+            raise StateDamaged("the state database has no record of what was applied to it")
+        applied = decode_applied(record)
+        self.applied_index = applied.index
+        self.applied_term = applied.term
+        self._skip = self._ordinal = applied.ordinal
+        stamp = store.get(STAMP_KEY)
+        self.last_stamp_ms = 0 if stamp is None else _STAMP.unpack(stamp)[0]
+        self.registers = Registers.load(store)
+        self._cache = RecordCache(self._cache_bytes)
+        self.sessions.load(store)
+        membership = store.get(MEMBERSHIP_KEY)
+        self.membership = None if membership is None else Membership.decode(membership)
+        self._queue.clear()
+        self._steps = None
+        self._view = None
+        self._changes = None
+        self._finished.clear()
+        self._done_batches.clear()
+        self._progress.clear()
+
+    def attach(self, proposals: Proposals) -> None:
+        """Tell it who owns this node's own batches."""
+        self._proposals = proposals
+
+    # -- what reads need ---------------------------------------------------------------------------------------------
+
+    def view(self) -> View:
+        """Return a view of the state as it is in the store now."""
+        return View(self.store, self.registers, self._cache)
+
+    def freeze(self) -> FrozenReader:
+        """Return a reader of the state as it is in the store now."""
+        return self.store.frozen()
+
+    @property
+    def readable(self) -> bool:
+        """Whether store and registers agree. False while a write waits for a store that asked to slow down."""
+        return self._changes is None
+
+    @property
+    def busy(self) -> bool:
+        """Whether committed entries wait to be applied."""
+        return bool(self._queue) or self._steps is not None or self._changes is not None
+
+    # -- working -----------------------------------------------------------------------------------------------------
+
+    def enqueue(self, entries: list[Entry]) -> None:
+        """Take committed entries, in order."""
+        self._queue.extend(entries)
+
+    def run(self) -> None:
+        """Work for at most one slice; schedules itself while there is more."""
+        if self._scheduled or not (self._queue or self._steps or self._changes is not None):
+            return
+        if self._changes is None:
+            self._work(perf_counter() + SLICE_S)
+        self._write()
+        if self._queue or self._steps is not None or self._changes is not None:
+            self._scheduled = True
+            if self._changes is not None:
+                self._call_later(STALL_RETRY_S, self._again)
+            else:
+                self._call_soon(self._again)
+
+    def _again(self) -> None:
+        self._scheduled = False
+        self.run()
+
+    def _work(self, end: float) -> None:
+        self._cache.trim()
+        view = self._view = View(self.store, self.registers, self._cache)
+        while True:
+            if self._steps is None:
+                if not self._queue:
+                    return
+                self._steps = self._apply(self._queue[0])
+            try:
+                next(self._steps)
+            except StopIteration:
+                self._steps = None
+                self._complete(self._queue.popleft())
+            if view.effect_bytes > EFFECT_BYTES_PER_WRITE or perf_counter() > end:
+                return
+
+    def _complete(self, entry: Entry) -> None:
+        self.applied_index = entry.index
+        self.applied_term = entry.term
+        self._ordinal = 0
+        self._progress.append(entry)
+
+    def _write(self) -> None:
+        """Write the slice's effects; then, and only then, let replies out and report what is applied."""
+        changes = self._changes
+        if changes is None:
+            view = self._view
+            if view is None:
+                return
+            changes = view.take()
+            changes[APPLIED_KEY] = encode_applied(self.applied_index, self.applied_term, self._ordinal)
+            changes[STAMP_KEY] = _STAMP.pack(self.last_stamp_ms)
+            self.sessions.drain(changes)
+        try:
+            self.store.write(changes)
+        except WriteStalled:
+            self.stalls += 1
+            self._changes = changes
+            return
+        self._changes = None
+        self._view = None
+        progress, self._progress = self._progress, []
+        finished, self._finished = self._finished, []
+        for unit, reply in finished:
+            unit.finish(reply)
+        batches, self._done_batches = self._done_batches, []
+        for batch in batches:
+            batch.applied = True
+            if batch.after:
+                self.on_batch_done(batch)
+        for entry in progress:
+            self._on_entry(entry)
+        if progress:
+            self._on_applied(self.applied_index)
+
+    # -- one entry ---------------------------------------------------------------------------------------------------
+
+    def _apply(self, entry: Entry) -> Generator[None, None, None]:
+        """Apply one entry to the slice's view; yields where the slice may end."""
+        if entry.index != self.applied_index + 1:
+            raise StateDamaged(f"entry {entry.index} would be applied after entry {self.applied_index}")
+        if entry.version > STATE_MACHINE_VERSION:
+            raise FatalError(
+                f"entry {entry.index} needs state-machine version {entry.version}, this build knows "
+                f"{STATE_MACHINE_VERSION}: install the newer zattredis on this node"
+            )
+        self.last_stamp_ms = max(self.last_stamp_ms, entry.stamp_ms)
+        kind = entry.kind
+        if kind == kinds.BATCH:
+            yield from self._apply_batch(entry)
+        elif kind == kinds.OPEN:
+            self._apply_open(entry)
+        elif kind == kinds.CONFIG:
+            self._apply_membership(entry)
+        elif kind == kinds.MAINTENANCE:
+            assert self._view is not None
+            apply_maintenance(self._view, self.last_stamp_ms, entry.payload)
+        elif kind not in (kinds.NOOP, kinds.TIME):
+            raise FatalError(f"entry {entry.index} is of kind {kind}, which this build does not know")
+        self._skip = 0
+
+    def _context(self, entry: Entry, seed: int = 0) -> Context:
+        assert self._view is not None
+        return Context(self._view, 0, self.last_stamp_ms, seed=seed, version=entry.version)
+
+    def _apply_open(self, entry: Entry) -> None:
+        node_id, nonce = decode_open(entry.payload)
+        opened = self.sessions.open(node_id, nonce, entry.index)
+        if opened and self._proposals is not None and self._proposals.is_own(node_id):
+            self._proposals.on_opened(nonce, entry.index)
+
+    def _apply_membership(self, entry: Entry) -> None:
+        assert self._view is not None
+        self.membership = membership = Membership.decode(entry.payload)
+        self._view.put_raw(MEMBERSHIP_KEY, entry.payload)
+        self.sessions.retain(membership.members)
+
+    def _apply_batch(self, entry: Entry) -> Generator[None, None, None]:
+        session, sequence, seed = BATCH_HEADER.unpack_from(entry.raw, HEADER_BYTES)
+        if not self.sessions.is_next(session, sequence):
+            return
+        own = self._proposals.take_applied(session, sequence) if self._proposals is not None else None
+        ctx = self._context(entry, seed)
+        if own is not None and self._skip and self._proposals is not None:
+            self._proposals.lost(own)  # a snapshot covers its beginning, with replies that nobody knows
+        if own is not None and not own.abandoned and not self._skip:
+            yield from self._apply_own(own, ctx, entry)
+        else:
+            yield from self._apply_logged(entry, ctx)
+        self.sessions.advance(session, sequence)
+        if own is not None:
+            self._done_batches.append(own)
+
+    def _pause(self, ctx: Context) -> bool:
+        """Return whether the slice should end here: the state then holds this many commands of the entry."""
+        assert self._view is not None
+        return self._view.effect_bytes > EFFECT_BYTES_PER_WRITE
+
+    def _apply_own(self, batch: Batch, ctx: Context, entry: Entry) -> Generator[None, None, None]:
+        """This origin's own batch: its units are at hand, reads that ride among them, and their replies are owed."""
+        assert self._view is not None and self._skip == 0
+        self._view.prefetch(prefetch_pairs(batch.units))
+        executor = self._executor
+        ordinal = 0
+        end = perf_counter() + SLICE_S
+        for unit in batch.units:
+            if isinstance(unit, Run) and unit.is_write:
+                out: list[bytes] = []
+                start = perf_counter()
+                for position in range(len(unit.argvs)):
+                    ctx.db = unit.db
+                    ctx.ordinal = ordinal
+                    executor.write_command(ctx, unit, position, out)
+                    ordinal += 1
+                    if not ordinal & 31 and (perf_counter() > end or self._pause(ctx)):
+                        self._ordinal = ordinal
+                        yield
+                        ctx.view = self._view
+                        end = perf_counter() + SLICE_S
+                executor.measure(unit, perf_counter() - start)
+                unit.connection.state.last_write_index = entry.index
+                self._finished.append((unit, b"".join(out)))
+            elif isinstance(unit, Transaction):
+                reply, count = executor.transaction(ctx, unit, ordinal, unit.connection.local)
+                ordinal += count
+                unit.connection.state.last_write_index = entry.index
+                self._finished.append((unit, reply))
+                if self._pause(ctx):
+                    self._ordinal = ordinal
+                    yield
+                    ctx.view = self._view
+            elif unit.state != DONE:
+                self._ride(ctx, unit)
+
+    def _ride(self, ctx: Context, unit: Unit) -> None:
+        """A read at its place among the writes: it sees those before it."""
+        if isinstance(unit, Run):
+            self._finished.append((unit, self._executor.read_run(ctx, unit)))
+        elif isinstance(unit, WatchUnit):
+            self._executor.watch(ctx, unit)
+            self._finished.append((unit, b"+OK\r\n"))
+
+    def _apply_logged(self, entry: Entry, ctx: Context) -> Generator[None, None, None]:
+        """A batch as the log holds it: another node's, or one replayed after a start; nobody is answered."""
+        assert self._view is not None
+        items = _decode_items(memoryview(entry.raw)[HEADER_BYTES + BATCH_HEADER.size :])
+        specs = [_specs(item) for item in items]
+        self._view.prefetch(_logged_pairs(items, specs))
+        skip = self._skip
+        ordinal = 0
+        end = perf_counter() + SLICE_S
+        for item, item_specs in zip(items, specs, strict=True):
+            if isinstance(item[0], int):
+                ctx.db = item[0]
+                for spec, argv in zip(item_specs, item[1], strict=True):
+                    if ordinal >= skip and spec is not None:
+                        ctx.ordinal = ordinal
+                        write_value(ctx, spec, argv)
+                    ordinal += 1
+                    if not ordinal & 31 and ordinal > skip and (perf_counter() > end or self._pause(ctx)):
+                        self._ordinal = ordinal
+                        yield
+                        ctx.view = self._view
+                        ctx.db = item[0]
+                        end = perf_counter() + SLICE_S
+            else:
+                if ordinal >= skip:
+                    watches = [(db, key, version) for db, key, version in item[0]]
+                    self._executor.logged_transaction(ctx, watches, item[1], ordinal)
+                ordinal += len(item[1])
+                if ordinal > skip and self._pause(ctx):
+                    self._ordinal = ordinal
+                    yield
+                    ctx.view = self._view
+
+
+def _specs(item: list[Any]) -> list[Any]:
+    argvs = item[1] if isinstance(item[0], int) else [argv for _, argv in item[1]]
+    specs = []
+    for argv in argvs:
+        spec = resolve_logged(argv)
+        specs.append(spec if spec is not None and spec.kind == Kind.WRITE else None)
+    return specs
+
+
+def _logged_pairs(items: list[Any], specs: list[list[Any]]) -> list[tuple[int, bytes]]:
+    """Return (db, key) of everything that logged items will look at first."""
+    pairs: list[tuple[int, bytes]] = []
+    for item, item_specs in zip(items, specs, strict=True):
+        if isinstance(item[0], int):
+            commands = [(item[0], argv) for argv in item[1]]
+        else:
+            pairs.extend((db, key) for db, key, _ in item[0])
+            commands = item[1]
+        for spec, (db, argv) in zip(item_specs, commands, strict=True):
+            if spec is None:
+                continue
+            keys = spec.keys
+            if keys.first == 1 and keys.last == 1:
+                pairs.append((db, argv[1]))
+            elif keys.first:
+                pairs.extend([(db, key) for key in keys.keys(argv)])
+    return pairs

@@ -1,0 +1,267 @@
+"""One client's connection: bytes in, requests to the dispatcher, replies out in order (DESIGN §2).
+
+An asyncio.Protocol on uvloop, never streams. Replies of one tick leave in one write. A client that does not read its
+replies is not read from either; one whose unsent replies pass the bound is closed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from collections import deque
+from typing import TYPE_CHECKING, Any
+
+from zattredis.commands.context import LocalContext
+from zattredis.resp.parser import RequestParser
+from zattredis.server.clients import ClientState
+from zattredis.server.units import DONE, Batch, Unit
+
+if TYPE_CHECKING:
+    from zattredis.server.dispatcher import Dispatcher
+
+WRITE_BUFFER_HIGH = 256 << 10
+BACKLOG_MAX = 1024
+"""Requests held back, above which the connection is not read from."""
+
+
+class ClientConnection(asyncio.Protocol):
+    """Transport, parser and unanswered units of one client. `units` holds them in the order of arrival."""
+
+    __slots__ = (
+        "_dispatcher", "_error", "_paused_by_peer", "_paused_by_us", "backlog", "closed", "held", "last_batch",
+        "local", "out", "out_bytes", "parser", "queued_for_flush", "reads", "state", "transport", "units",
+    )  # fmt: skip
+
+    def __init__(self, dispatcher: Dispatcher) -> None:
+        self._dispatcher = dispatcher
+        self._error: bytes | None = None
+        self._paused_by_us = False
+        self._paused_by_peer = False
+        self.closed = False
+        self.held = False  # an answer must come before the next request may be looked at
+        self.backlog: deque[list[bytes]] = deque()
+        self.units: deque[Unit] = deque()
+        self.reads: list[Unit] = []  # unanswered reads that a write may still take along
+        self.last_batch: Batch | None = None
+        self.out: list[bytes] = []
+        self.out_bytes = 0
+        self.queued_for_flush = False
+        self.transport: asyncio.Transport = None  # type: ignore[assignment]
+        self.state: ClientState = None  # type: ignore[assignment]
+        self.local: LocalContext = None  # type: ignore[assignment]
+        self.parser: RequestParser = None  # type: ignore[assignment]
+
+    # -- asyncio -----------------------------------------------------------------------------------------------------
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        assert isinstance(transport, asyncio.Transport) or hasattr(transport, "write")
+        self.transport = transport  # type: ignore[assignment]
+        dispatcher = self._dispatcher
+        sock: socket.socket | None = transport.get_extra_info("socket")
+        self.state = dispatcher.new_client(
+            self,
+            _address(transport.get_extra_info("peername")),
+            _address(transport.get_extra_info("sockname")),
+            -1 if sock is None else sock.fileno(),
+        )
+        self.local = LocalContext(self.state, dispatcher.server, [])
+        self.parser = RequestParser(dispatcher.limits(self.state.authenticated))
+        self.transport.set_write_buffer_limits(high=WRITE_BUFFER_HIGH)
+        refusal = dispatcher.refuse_connection()
+        if refusal is not None:
+            self.transport.write(refusal)
+            self.transport.close()
+            self.closed = True
+            return
+        dispatcher.connected(self)
+
+    def data_received(self, data: bytes) -> None:
+        if self.closed or self._error is not None:
+            return
+        state = self.state
+        state.read_bytes += len(data)
+        self._dispatcher.count_input(len(data))
+        requests = self.parser.feed(data)
+        if requests:
+            if self.held or self.backlog:
+                self.backlog.extend(requests)
+                if len(self.backlog) > BACKLOG_MAX:
+                    self._pause()
+            else:
+                self._dispatcher.dispatch(self, requests)
+        while self.parser.resumable and not self.held and not self.closed:
+            requests = self.parser.feed(b"")
+            if requests:
+                self._dispatcher.dispatch(self, requests)
+        if self.parser.error is not None:
+            self._error = self.parser.error
+            self.flush_soon()
+        elif self.parser.buffered_bytes > self._dispatcher.query_bytes_max:
+            self.close("query buffer limit reached")
+
+    def eof_received(self) -> bool | None:
+        """The client sends no more; what it sent is carried out, as Redis does, but nobody waits for replies."""
+        return None
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self.closed = True
+        self._dispatcher.disconnected(self)
+        self.backlog.clear()
+        self.out.clear()
+
+    def pause_writing(self) -> None:
+        """The client does not read: do not read from it either."""
+        self._paused_by_peer = True
+        self._pause()
+
+    def resume_writing(self) -> None:
+        self._paused_by_peer = False
+        self.go_on()
+
+    def _pause(self) -> None:
+        if not self._paused_by_us and not self.closed:
+            self._paused_by_us = True
+            self.transport.pause_reading()
+
+    def _resume(self) -> None:
+        if self._paused_by_us and not self._paused_by_peer and not self.closed and len(self.backlog) <= BACKLOG_MAX:
+            self._paused_by_us = False
+            self.transport.resume_reading()
+
+    # -- order -------------------------------------------------------------------------------------------------------
+
+    @property
+    def answered(self) -> bool:
+        """Whether every request looked at so far has its reply."""
+        return not self.units
+
+    @property
+    def choked(self) -> bool:
+        """Whether the client leaves its replies unread."""
+        return self._paused_by_peer
+
+    def hold(self) -> None:
+        """Look at no further request until `release`."""
+        self.held = True
+
+    def release(self) -> None:
+        """Go on with the requests that were held back."""
+        self.held = False
+        self.go_on()
+
+    def go_on(self) -> None:
+        """Dispatch the backlog, as far as it goes."""
+        if self.held or self.closed:
+            return
+        if self.backlog and not self._paused_by_peer:
+            requests = list(self.backlog)
+            self.backlog.clear()
+            self._dispatcher.dispatch(self, requests)
+        self._resume()
+        if self._error is not None:
+            self.flush_soon()
+
+    def push_back(self, requests: list[list[bytes]], start: int) -> None:
+        """Put requests that cannot be looked at yet in front of the backlog."""
+        self.backlog.extendleft(reversed(requests[start:]))
+        if len(self.backlog) > BACKLOG_MAX:
+            self._pause()
+
+    def unit_done(self, unit: Unit) -> None:
+        """A unit has its reply: send all that are ready, in order."""
+        units = self.units
+        if units and units[0] is unit:
+            while units and units[0].state == DONE:
+                self._append(units.popleft().reply)
+            if not units:
+                self.last_batch = None
+                self.reads.clear()
+                if self.held:
+                    self._dispatcher.answered(self)
+
+    def add_reply(self, reply: bytes) -> None:
+        """Add the reply of a command that was answered at once, behind whatever is unanswered."""
+        if not self.units:
+            self._append(reply)
+            return
+        unit = _Ready(self)
+        unit.state = DONE
+        unit.reply = reply
+        self.units.append(unit)
+
+    def _append(self, reply: bytes) -> None:
+        if reply:
+            self.out.append(reply)
+            self.out_bytes += len(reply)
+        if not self.queued_for_flush:
+            self.flush_soon()
+
+    # -- output ------------------------------------------------------------------------------------------------------
+
+    def flush_soon(self) -> None:
+        """Write what is ready at the end of this tick."""
+        if not self.queued_for_flush:
+            self.queued_for_flush = True
+            self._dispatcher.flush_later(self)
+
+    def flush(self) -> None:
+        """Write what is ready now, in one go; close where that was the last."""
+        self.queued_for_flush = False
+        if self.closed:
+            return
+        out = self.out
+        if out:
+            data = out[0] if len(out) == 1 else b"".join(out)
+            self.out = []
+            self.out_bytes = 0
+            self.state.written_bytes += len(data)
+            self._dispatcher.count_output(len(data))
+            self.transport.write(data)
+            if self._paused_by_peer and self.transport.get_write_buffer_size() > self._dispatcher.output_bytes_max:
+                self._dispatcher.output_exceeded(self)
+                self.close("output buffer limit reached")
+                return
+        if self.state.close_after_reply and not self.units:
+            self._finish()
+        elif self._error is not None and not self.units and not self.backlog and not self.held:
+            if self._error:
+                self.transport.write(b"-ERR " + self._error + b"\r\n")
+            self._dispatcher.protocol_error(self, self._error)
+            self._finish()
+
+    def _finish(self) -> None:
+        self.closed = True
+        self.backlog.clear()
+        self.transport.close()
+
+    def buffered(self) -> tuple[int, int]:
+        """Return the bytes received and not yet executed, and those of replies not yet sent."""
+        return self.parser.buffered_bytes, self.out_bytes + self.transport.get_write_buffer_size()
+
+    def close(self, reason: str) -> None:
+        """Close now, without sending what is still unsent."""
+        if not self.closed:
+            self.closed = True
+            self.state.closed_because = self.state.closed_because or reason
+            self.backlog.clear()
+            self.transport.abort()
+
+
+class _Ready(Unit):
+    """Stands in `units` for a reply that was ready at once."""
+
+    __slots__ = ()
+
+    def __init__(self, connection: ClientConnection) -> None:
+        super().__init__(connection, False)
+
+    def __len__(self) -> int:
+        return 1
+
+
+def _address(name: Any) -> str:
+    """Return `host:port` of a socket name; a Unix socket's is its path."""
+    if isinstance(name, tuple):
+        host, port = name[0], name[1]
+        return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+    return str(name or "")

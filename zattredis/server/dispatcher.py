@@ -1,0 +1,585 @@
+"""The dispatcher: what happens to each request, decided with one lookup in the command table (DESIGN §2).
+
+LOCAL commands are answered now, READs join the reads of this tick or ride in a batch, WRITEs join the open batch. What
+must wait (a heavy read, an EXEC behind a pending WATCH, a command behind one that is not answered) stays in the
+connection's backlog; `hold` and `release` say so.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+from collections.abc import Callable, Coroutine
+from itertools import chain
+from typing import Any, Final
+
+import structlog
+
+from zattredis.commands.context import NO_REPLY, LocalContext, NoReply, PauseMode, ServerProtocol
+from zattredis.commands.table import (
+    COMMANDS,
+    CommandSpec,
+    Flag,
+    Kind,
+    UnknownCommand,
+    UnknownSubcommand,
+    WrongArity,
+)
+from zattredis.errors import DefiniteError, NoAuth, ReplyError
+from zattredis.resp.parser import ProtocolLimits
+from zattredis.resp.replies import append_reply, encode
+from zattredis.server import transactions
+from zattredis.server.clients import ClientRegistry, ClientState
+from zattredis.server.clock import perf_counter
+from zattredis.server.connection import ClientConnection
+from zattredis.server.executor import BROKEN, internal_error
+from zattredis.server.proposals import Proposals
+from zattredis.server.reads import Reads
+from zattredis.server.statistics import Statistics
+from zattredis.server.units import WAITING, Run, Unit
+
+QUEUED: Final = b"+QUEUED\r\n"
+READS_KEPT: Final = 64
+TO_WAIT_FOR: Final = frozenset(
+    {
+        "INFO",
+        "WAIT",
+        "SHUTDOWN",
+        "ROLE",
+        "SLOWLOG",
+        "LATENCY",
+        "CONFIG",
+        "DEBUG",
+        "MEMORY",
+        "SAVE",
+        "BGSAVE",
+        "LASTSAVE",
+    }
+)
+"""LOCAL commands that show or depend on what the commands before them did: they wait for those to be answered."""
+
+_log = structlog.get_logger(room="dispatcher")
+
+
+class Dispatcher:
+    """One per node; owns nothing but the order of things. `schedule` asks for the end-of-tick work of the node."""
+
+    __slots__ = (
+        "_clients", "_flushing", "_held_back", "_inflight_bytes_max", "_limits", "_limits_before_auth", "_paused",
+        "_proposals", "_reads", "_schedule", "_statistics", "_tasks", "_waiting_for_room", "accepting", "is_leader",
+        "maxclients", "note_slow", "now_ms", "output_bytes_max", "output_limit_disconnections", "password_required",
+        "query_bytes_max", "server", "slow_us", "stale_reads", "write_refusal",
+    )  # fmt: skip
+
+    def __init__(
+        self,
+        *,
+        clients: ClientRegistry,
+        statistics: Statistics,
+        schedule: Callable[[], None],
+        limits: ProtocolLimits,
+        limits_before_auth: ProtocolLimits,
+        maxclients: int,
+        output_bytes_max: int,
+        query_bytes_max: int,
+        inflight_bytes_max: int,
+    ) -> None:
+        self._clients = clients
+        self._statistics = statistics
+        self._schedule = schedule
+        self._limits = limits
+        self._limits_before_auth = limits_before_auth
+        self._inflight_bytes_max = inflight_bytes_max
+        self.maxclients = maxclients
+        self.output_bytes_max = output_bytes_max
+        self.query_bytes_max = query_bytes_max
+        self.server: ServerProtocol = None  # type: ignore[assignment]
+        self._proposals: Proposals = None  # type: ignore[assignment]
+        self._reads: Reads = None  # type: ignore[assignment]
+        self._flushing: list[ClientConnection] = []
+        self._paused: list[ClientConnection] = []
+        self._waiting_for_room: list[ClientConnection] = []
+        self._held_back: set[ClientConnection] = set()
+        self._tasks: set[asyncio.Task[None]] = set()
+        self.accepting = True
+        self.output_limit_disconnections = 0
+        self.now_ms = 0
+        self.is_leader = False
+        self.stale_reads = False
+        self.password_required = False
+        self.write_refusal: ReplyError | None = None
+        self.note_slow: Callable[[ClientState, list[bytes], float], None] = lambda client, argv, seconds: None
+        self.slow_us = 10_000.0
+
+    def attach(self, server: ServerProtocol, proposals: Proposals, reads: Reads) -> None:
+        """Tell it where LOCAL commands, writes and reads go."""
+        self.server = server
+        self._proposals = proposals
+        self._reads = reads
+
+    # -- connections -------------------------------------------------------------------------------------------------
+
+    def limits(self, authenticated: bool) -> ProtocolLimits:
+        """Return the protocol bounds for a client."""
+        return self._limits if authenticated else self._limits_before_auth
+
+    def set_limits(self, limits: ProtocolLimits) -> None:
+        """Put other protocol bounds in force for all authenticated clients."""
+        self._limits = limits
+        for client in self._clients:
+            if client.authenticated:
+                client.connection.parser.limits = limits  # type: ignore[attr-defined]
+
+    def new_client(self, connection: ClientConnection, address: str, local_address: str, fd: int) -> ClientState:
+        """Return the state of a new connection."""
+        return ClientState(
+            self._clients.next_id(), connection, self.now_ms, address=address, local_address=local_address, fd=fd,
+            authenticated=not self.password_required,
+        )  # fmt: skip
+
+    def refuse_connection(self) -> bytes | None:
+        """Return the line for a connection that is one too many, else None."""
+        if not self.accepting:
+            return b"-ERR the server is shutting down\r\n"
+        if len(self._clients) >= self.maxclients:
+            self._statistics.connections_rejected += 1
+            return b"-ERR max number of clients reached\r\n"
+        return None
+
+    def connected(self, connection: ClientConnection) -> None:
+        """A client was accepted."""
+        self._clients.add(connection.state)
+        self._statistics.connections_received += 1
+
+    def disconnected(self, connection: ClientConnection) -> None:
+        """A client is gone."""
+        state = connection.state
+        state.unblock(False)
+        self._clients.remove(state)
+        if state.closed_because:
+            _log.info("client_closed", client=state.id, address=state.address, reason=state.closed_because)
+
+    def count_input(self, size: int) -> None:
+        """Count bytes that a client sent."""
+        self._statistics.net_input_bytes += size
+        self._statistics.reads_processed += 1
+
+    def count_output(self, size: int) -> None:
+        """Count bytes of replies."""
+        self._statistics.net_output_bytes += size
+        self._statistics.writes_processed += 1
+
+    def protocol_error(self, connection: ClientConnection, text: bytes) -> None:
+        """A client sent what is no request."""
+        self._statistics.error("ERR")
+        _log.info("protocol_error", client=connection.state.id, address=connection.state.address, error=text.decode())
+
+    def output_exceeded(self, connection: ClientConnection) -> None:
+        """A client left too many replies unread."""
+        self.output_limit_disconnections += 1
+
+    def flush_later(self, connection: ClientConnection) -> None:
+        """Write the connection's replies at the end of this tick."""
+        self._flushing.append(connection)
+        self._schedule()
+
+    def flush(self) -> None:
+        """End of tick: one write for each connection with replies."""
+        while self._flushing:
+            flushing, self._flushing = self._flushing, []
+            for connection in flushing:
+                connection.flush()
+
+    def answered(self, connection: ClientConnection) -> None:
+        """A connection that is held has no unanswered request left."""
+        if connection in self._held_back:
+            self._held_back.discard(connection)
+            asyncio.get_running_loop().call_soon(connection.release)
+
+    def hold_until_answered(self, connection: ClientConnection) -> None:
+        """Look at no further request of the connection until all before it are answered."""
+        connection.hold()
+        self._held_back.add(connection)
+
+    # -- requests ----------------------------------------------------------------------------------------------------
+
+    def dispatch(self, connection: ClientConnection, requests: list[list[bytes]]) -> None:
+        """Take requests in the order of arrival; what cannot be looked at yet goes to the connection's backlog."""
+        state = connection.state
+        state.last_interaction_ms = self.now_ms
+        run: Run | None = None
+        run_kind = -1
+        spec: CommandSpec | None = None
+        for position, argv in enumerate(requests):
+            spec = COMMANDS.get(argv[0]) or COMMANDS.get(argv[0].upper())
+            if (
+                spec is None
+                or state.in_multi
+                or state.mute
+                or spec.kind == Kind.LOCAL
+                or spec.heavy
+                or not state.authenticated
+                or self._clients.pause_mode
+                or spec.subcommands
+                or self._waiting_for_room
+            ):
+                if run is not None:
+                    self._run_complete(run)
+                    run = None
+                run_kind = -1
+                if not self._special(connection, spec, argv):
+                    connection.push_back(requests, position)
+                    break
+                if connection.held:
+                    connection.push_back(requests, position + 1)
+                    break
+                continue
+            arity = spec.arity
+            if len(argv) != arity if arity > 0 else len(argv) < -arity:
+                if run is not None:
+                    self._run_complete(run)
+                    run = None
+                run_kind = -1
+                self._refuse(connection, spec, WrongArity(spec))
+                continue
+            kind = spec.kind
+            if kind != run_kind or run is None:
+                if run is not None:
+                    self._run_complete(run)
+                if kind == Kind.WRITE and self.write_refusal is not None:
+                    run, run_kind = None, -1
+                    self._refuse(connection, spec, self.write_refusal)
+                    continue
+                run = self._write_run(connection) if kind == Kind.WRITE else self._read_run(connection)
+                run_kind = kind
+            run.specs.append(spec)
+            run.argvs.append(argv)
+        if run is not None:
+            self._run_complete(run)
+        state.last_spec = spec
+        self._schedule()
+
+    def _write_run(self, connection: ClientConnection) -> Run:
+        """Return a new run of writes in the open batch, which takes along the connection's unanswered reads."""
+        batch = self._proposals.open_batch()
+        run = Run(connection, True, connection.state.db)
+        if connection.reads:
+            self._take_along(connection)
+        run.batch = batch
+        connection.last_batch = batch
+        batch.units.append(run)
+        connection.units.append(run)
+        return run
+
+    def _take_along(self, connection: ClientConnection) -> None:
+        transactions.take_along(connection, self._proposals.open_batch())
+
+    def _read_run(self, connection: ClientConnection) -> Run:
+        """Return a new run of reads: in the open batch behind the connection's own writes there, else on its own."""
+        run = Run(connection, False, connection.state.db)
+        connection.units.append(run)
+        return run
+
+    def _run_complete(self, run: Run) -> None:
+        """All commands that belong to a run are in it: count it, or send it on its way."""
+        connection = run.connection
+        if run.is_write:
+            assert run.batch is not None
+            size = sum(map(len, chain.from_iterable(run.argvs)))
+            run.batch.commands += len(run.argvs) - 1
+            self._proposals.added(run.batch, size)
+            if self._proposals.bytes_held > self._inflight_bytes_max:
+                self._wait_for_room(connection)
+            return
+        self._submit_read(connection, run)
+
+    def _submit_read(self, connection: ClientConnection, unit: Unit) -> None:
+        batch = connection.last_batch
+        if batch is not None and not batch.settled:
+            if self._proposals.is_open(batch):
+                transactions.ride(unit, batch)
+                return
+            unit.batch = batch
+        elif self.stale_reads or (connection.state.readonly and not self.is_leader):
+            self._reads.serve_stale(unit)
+            return
+        reads = connection.reads
+        if len(reads) > READS_KEPT:
+            connection.reads = reads = [one for one in reads if one.state == WAITING]
+        reads.append(unit)
+        self._reads.submit(unit)
+
+    # -- everything that is not a plain read or write ------------------------------------------------------------------
+
+    def _special(self, connection: ClientConnection, spec: CommandSpec | None, argv: list[bytes]) -> bool:
+        """Handle one request the careful way; False: it cannot be looked at yet."""
+        if connection.held or connection.choked:
+            return False
+        if connection.closed or connection.state.close_after_reply:
+            return True
+        state = connection.state
+        try:
+            spec = self._resolve(spec, argv)
+            if not state.authenticated and not spec.flags & Flag.NO_AUTH:
+                raise NoAuth
+            if state.in_multi and spec.flags & Flag.NO_MULTI:
+                raise DefiniteError("Command not allowed inside a transaction")
+            if spec.kind == Kind.WRITE and self.write_refusal is not None:
+                raise self.write_refusal
+        except ReplyError as error:
+            self._special_error(connection, spec, argv, error)
+            return True
+        if self._must_wait(connection, spec):
+            return False
+        if state.in_multi and not spec.unqueued:
+            muted = state.mute and state.drops_reply(spec)
+            state.enqueue(spec, argv)
+            if not muted:
+                connection.add_reply(QUEUED)
+            return True
+        state.last_spec = spec
+        if spec.name == "EXEC":
+            return self._exec(connection, spec)
+        muted = state.mute and state.drops_reply(spec)
+        if spec.kind == Kind.LOCAL and spec.name != "WATCH":
+            self._local(connection, spec, argv, muted)
+        else:
+            self._single(connection, spec, argv, muted)
+        return True
+
+    @staticmethod
+    def _resolve(spec: CommandSpec | None, argv: list[bytes]) -> CommandSpec:
+        if spec is None:
+            raise UnknownCommand(argv)
+        if spec.subcommands and len(argv) > 1:
+            sub = spec.subcommands.get(argv[1].decode("latin-1").upper())
+            if sub is None:
+                raise UnknownSubcommand(spec, argv[1])
+            spec = sub
+        if not spec.accepts(len(argv)):
+            raise WrongArity(spec)
+        return spec
+
+    def _special_error(
+        self, connection: ClientConnection, spec: CommandSpec | None, argv: list[bytes], error: ReplyError
+    ) -> None:
+        state = connection.state
+        if state.in_multi:
+            state.dirty = True
+        muted = bool(state.mute)
+        if muted and spec is not None:
+            muted = state.drops_reply(spec)
+        elif muted:
+            state.mute = state.replies_off
+        self._refuse(connection, spec, error, muted)
+
+    def _must_wait(self, connection: ClientConnection, spec: CommandSpec) -> bool:
+        """Return whether the request has to wait, and see to it that the connection goes on when it may."""
+        state = connection.state
+        clients = self._clients
+        if clients.pause_mode and clients.paused(self.now_ms):
+            writes = spec.kind == Kind.WRITE or bool(spec.flags & Flag.MAY_REPLICATE)
+            if spec.name == "EXEC":
+                writes = any(one.kind == Kind.WRITE for one, _ in state.queue)
+            elif state.in_multi and not spec.unqueued:
+                writes = False
+            if clients.pause_mode == PauseMode.ALL or writes:
+                connection.hold()
+                self._paused.append(connection)
+                return True
+        if self._waiting_for_room and spec.kind == Kind.WRITE and not state.in_multi:
+            self._wait_for_room(connection)
+            return True
+        if connection.answered:
+            return False
+        queues = state.in_multi and not spec.unqueued
+        container = spec.parent.name if spec.parent is not None else spec.name
+        waits = (
+            (spec.heavy and not queues)
+            or (spec.kind == Kind.LOCAL and container in TO_WAIT_FOR and not queues)
+            or (spec.name == "EXEC" and transactions.watch_pending(connection))
+        )
+        if waits:
+            self.hold_until_answered(connection)
+        return waits
+
+    def _single(self, connection: ClientConnection, spec: CommandSpec, argv: list[bytes], muted: bool) -> None:
+        """A read or write that could not go the quick way."""
+        unit: Unit
+        if spec.name == "WATCH":
+            if connection.state.in_multi:
+                self._refuse(connection, spec, DefiniteError("WATCH inside MULTI is not allowed"), muted)
+                return
+            unit = transactions.watch_unit(connection, argv)
+            connection.units.append(unit)
+            self._submit_read(connection, unit)
+            return
+        run = self._write_run(connection) if spec.kind == Kind.WRITE else self._read_run(connection)
+        run.specs.append(spec)
+        run.argvs.append(argv)
+        if muted:
+            run.mute_last()
+        self._run_complete(run)
+        if spec.heavy:
+            self.hold_until_answered(connection)
+
+    def _exec(self, connection: ClientConnection, spec: CommandSpec) -> bool:
+        state = connection.state
+        muted = state.mute and state.drops_reply(spec)
+        try:
+            unit = transactions.exec_unit(connection)
+        except ReplyError as error:
+            self._refuse(connection, spec, error, muted)
+            return True
+        if muted:
+            unit.mute_last()
+        connection.units.append(unit)
+        if unit.final_db != state.db:
+            self.hold_until_answered(connection)
+        if not unit.is_write:
+            self._submit_read(connection, unit)
+            return True
+        batch = self._proposals.open_batch()
+        self._take_along(connection)
+        unit.batch = connection.last_batch = batch
+        batch.units.append(unit)
+        size = sum(sum(map(len, argv)) for _, _, argv in unit.commands)
+        self._proposals.added(batch, size)
+        return True
+
+    # -- LOCAL commands ----------------------------------------------------------------------------------------------
+
+    def _local(self, connection: ClientConnection, spec: CommandSpec, argv: list[bytes], muted: bool) -> None:
+        state = connection.state
+        local = connection.local
+        local.argv = argv
+        authenticated = state.authenticated
+        start = perf_counter()
+        try:
+            value = spec.handler(local, *argv[spec.words :])
+            if inspect.iscoroutine(value):
+                connection.hold()
+                self._spawn(self._wait_for(connection, spec, argv, value, muted))
+                return
+        except ReplyError as error:
+            value = error
+        except BROKEN:
+            raise
+        except Exception as error:
+            value = internal_error(spec, error)
+        self._local_done(connection, spec, argv, value, perf_counter() - start, muted)
+        if state.authenticated != authenticated:
+            connection.parser.limits = self.limits(state.authenticated)
+
+    def _local_done(
+        self,
+        connection: ClientConnection,
+        spec: CommandSpec,
+        argv: list[bytes],
+        value: Any,
+        seconds: float,
+        muted: bool,
+    ) -> None:
+        usec = int(seconds * 1e6)
+        self._statistics.record(spec, 1, usec)
+        if isinstance(value, ReplyError):
+            self._statistics.error(value.prefix)
+            self._statistics.commands_failed(spec)
+        if usec >= self.slow_us:
+            self.note_slow(connection.state, argv, seconds)
+        if not muted and not isinstance(value, NoReply):
+            connection.add_reply(encode(value, connection.state.resp))
+        elif connection.state.close_after_reply:
+            connection.flush_soon()
+
+    async def _wait_for(
+        self,
+        connection: ClientConnection,
+        spec: CommandSpec,
+        argv: list[bytes],
+        value: Coroutine[Any, Any, Any],
+        muted: bool,
+    ) -> None:
+        start = perf_counter()
+        try:
+            result = await value
+        except ReplyError as error:
+            result = error
+        except BROKEN:
+            raise
+        except Exception as error:
+            result = internal_error(spec, error)
+        if not connection.closed:
+            self._local_done(connection, spec, argv, result, perf_counter() - start, muted)
+            connection.release()
+            self._schedule()
+
+    def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.get_running_loop().create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._task_done)
+
+    def _task_done(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled() and task.exception() is not None:
+            asyncio.get_running_loop().call_exception_handler(
+                {"message": "a command failed beyond repair", "exception": task.exception()}
+            )
+
+    def run_local(self, local: LocalContext, spec: CommandSpec) -> Any:
+        """Return the reply value of a LOCAL command inside EXEC, where nothing waits."""
+        argv = local.argv
+        try:
+            value = spec.handler(local, *argv[spec.words :])
+            if inspect.iscoroutine(value):
+                value = _now(value)
+        except ReplyError as error:
+            return error
+        except BROKEN:
+            raise
+        except Exception as error:
+            return internal_error(spec, error)
+        return "OK" if value is NO_REPLY else value
+
+    def _refuse(
+        self, connection: ClientConnection, spec: CommandSpec | None, error: ReplyError, muted: bool = False
+    ) -> None:
+        """Answer with an error that no handler was called for."""
+        self._statistics.error(error.prefix)
+        if spec is not None:
+            self._statistics.reject(spec)
+        if not muted:
+            out: list[bytes] = []
+            append_reply(out, error, connection.state.resp)
+            connection.add_reply(b"".join(out))
+
+    # -- waiting -----------------------------------------------------------------------------------------------------
+
+    def _wait_for_room(self, connection: ClientConnection) -> None:
+        connection.hold()
+        self._waiting_for_room.append(connection)
+
+    def tick(self) -> None:
+        """Let those go on that waited for room or for the end of a pause."""
+        if self._paused and not (self._clients.pause_mode and self._clients.paused(self.now_ms)):
+            paused, self._paused = self._paused, []
+            for connection in paused:
+                connection.release()
+        self.room()
+
+    def room(self) -> None:
+        """Batches were applied: writes that waited for room go on."""
+        if self._waiting_for_room and self._proposals.bytes_held <= self._inflight_bytes_max // 2:
+            waiting, self._waiting_for_room = self._waiting_for_room, []
+            for connection in waiting:
+                connection.release()
+
+
+def _now(value: Coroutine[Any, Any, Any]) -> Any:
+    """Return the result of a command that would wait, if it has one at once; inside EXEC nothing waits."""
+    try:
+        value.send(None)
+    except StopIteration as end:
+        return end.value
+    value.close()
+    return DefiniteError("this command would wait, which it cannot inside a transaction")

@@ -1,0 +1,262 @@
+"""Carrying out commands over a view, and the one place where an ordinary exception becomes an error reply (DESIGN §5).
+
+An exception of a handler, other than those that mean that this process or its disk is broken, discards the effects of
+its command (of its whole EXEC when it is not a ReplyError) and becomes `-ERR` on every node alike.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator
+from typing import Any, Final
+
+import structlog
+
+from zattredis.commands.context import Context, LocalContext
+from zattredis.commands.table import CommandSpec, Kind, lookup
+from zattredis.errors import FatalError, ReplyError, WriteStalled
+from zattredis.resp.replies import NULL_ARRAY, append_reply
+from zattredis.server.clock import perf_counter
+from zattredis.server.statistics import Statistics
+from zattredis.server.units import Run, Transaction, Unit, Watch, WatchUnit
+
+BROKEN: Final = (MemoryError, RecursionError, OSError, FatalError, WriteStalled, AssertionError)
+"""Never an answer: the process ends, or the caller tries again."""
+EFFECT_BYTES_MAX: Final = 1 << 30
+"""A constant bound on what one command or EXEC may write, the same on every node."""
+
+_log = structlog.get_logger(room="executor")
+
+
+class _TooLarge(ReplyError):
+    """A command or EXEC wrote more than the constant bound."""
+
+    def __init__(self) -> None:
+        super().__init__(f"the command writes more than {EFFECT_BYTES_MAX} bytes")
+
+
+class _Broken(Exception):
+    """An EXEC whose effects must all be discarded."""
+
+
+def internal_error(spec: CommandSpec, error: Exception) -> ReplyError:
+    """Return the reply for a handler that raised what it should not, and log it."""
+    _log.error("command_failed", command=spec.name, error=repr(error), exc_info=error)
+    return ReplyError(f"internal error in '{spec.full_name}': {type(error).__name__}; nothing was written")
+
+
+def read_value(ctx: Context, spec: CommandSpec, argv: list[bytes]) -> Any:
+    """Return the reply value of a READ command; errors are values too."""
+    ctx._random = None
+    try:
+        value = spec.handler(ctx, *argv[spec.words :])
+        if spec.heavy:
+            value = drain(value)
+        return value
+    except ReplyError as error:
+        return error
+    except BROKEN:
+        raise
+    except Exception as error:
+        return internal_error(spec, error)
+
+
+def drain(steps: Generator[None, None, Any]) -> Any:
+    """Run a heavy handler to its end at once (inside EXEC, where it must be)."""
+    try:
+        while True:
+            next(steps)
+    except StopIteration as end:
+        return end.value
+
+
+def write_value(ctx: Context, spec: CommandSpec, argv: list[bytes]) -> Any:
+    """Carry out a WRITE command in `ctx.view`; return its reply value. Only a success leaves effects."""
+    view = ctx.view
+    view.begin()
+    before = view.effect_bytes
+    ctx._random = None
+    try:
+        value = spec.handler(ctx, *argv[spec.words :])
+        if view.effect_bytes - before > EFFECT_BYTES_MAX:
+            raise _TooLarge
+    except ReplyError as error:
+        view.rollback()
+        return error
+    except BROKEN:
+        raise
+    except Exception as error:
+        view.rollback()
+        return internal_error(spec, error)
+    view.commit()
+    return value
+
+
+def resolve_logged(argv: list[bytes]) -> CommandSpec | None:
+    """Return the spec of a logged command line; None when this build does not know it (its origin refused it then)."""
+    spec = lookup(argv[0])
+    if spec is not None and spec.subcommands and len(argv) > 1:
+        return spec.subcommands.get(argv[1].decode("latin-1").upper())
+    return spec
+
+
+class Executor:
+    """Runs units for their origin, with replies, and logged items for everyone else, without."""
+
+    __slots__ = ("_statistics", "note_slow", "run_local", "slow_s")
+
+    def __init__(
+        self,
+        statistics: Statistics,
+        run_local: Callable[[LocalContext, CommandSpec], Any],
+        note_slow: Callable[[Unit, list[bytes], float], None],
+    ) -> None:
+        self._statistics = statistics
+        self.run_local = run_local
+        self.note_slow = note_slow
+        self.slow_s = 0.01
+
+    # -- the origin's own ----------------------------------------------------------------------------------------------
+
+    def read_run(self, ctx: Context, run: Run) -> bytes:
+        """Return the replies of a run of reads."""
+        out: list[bytes] = []
+        ctx.db = run.db
+        start = perf_counter()
+        for position, (spec, argv) in enumerate(zip(run.specs, run.argvs, strict=True)):
+            value = read_value(ctx, spec, argv)
+            if run.mutes is None or position not in run.mutes:
+                append_reply(out, value, run.resp)
+            if isinstance(value, ReplyError):
+                self.failed(spec, value)
+        self.measure(run, perf_counter() - start)
+        return b"".join(out)
+
+    def write_command(self, ctx: Context, run: Run, position: int, out: list[bytes]) -> None:
+        """Carry out one command of a run of writes and append its reply to `out`."""
+        spec = run.specs[position]
+        value = write_value(ctx, spec, run.argvs[position])
+        if run.mutes is None or position not in run.mutes:
+            append_reply(out, value, run.resp)
+        if isinstance(value, ReplyError):
+            self.failed(spec, value)
+
+    def failed(self, spec: CommandSpec, error: ReplyError) -> None:
+        """Count a command that was answered by an error."""
+        self._statistics.error(error.prefix)
+        self._statistics.commands_failed(spec)
+
+    def measure(self, run: Run, seconds: float) -> None:
+        """Count a finished run for INFO and the slow log."""
+        specs = run.specs
+        count = len(specs)
+        share = seconds / count
+        if count == 1 or specs.count(specs[0]) == count:
+            self._statistics.record(specs[0], count, int(seconds * 1e6))
+        else:
+            for spec in specs:
+                self._statistics.record(spec, 1, int(share * 1e6))
+        if share >= self.slow_s:
+            for argv in run.argvs:
+                self.note_slow(run, argv, share)
+
+    def transaction(self, ctx: Context, unit: Transaction, ordinal: int, local: LocalContext) -> tuple[bytes, int]:
+        """Carry out an EXEC for its origin; return its reply and how many logged commands it counted."""
+        view = ctx.view
+        writes = sum(1 for _, spec, _ in unit.commands if spec.kind == Kind.WRITE)
+        out: list[bytes] = []
+        if not unwatched(ctx, unit.watches):
+            append_reply(out, NULL_ARRAY, unit.resp)
+            return b"".join(out), writes
+        values: list[Any] = []
+        view.begin_unit()
+        before = view.effect_bytes
+        failure: Exception | None = None
+        broken: CommandSpec | None = None
+        start = perf_counter()
+        for db, spec, argv in unit.commands:
+            ctx.db = db
+            if spec.kind == Kind.WRITE:
+                ctx.ordinal = ordinal
+                ordinal += 1
+                try:
+                    values.append(_unit_write(ctx, spec, argv))
+                    if view.effect_bytes - before > EFFECT_BYTES_MAX:
+                        raise _TooLarge
+                except (_Broken, _TooLarge) as error:
+                    failure, broken = error.__cause__ if isinstance(error.__cause__, Exception) else error, spec
+                    break
+            elif spec.kind == Kind.READ:
+                values.append(read_value(ctx, spec, argv))
+            else:
+                local.argv = argv
+                values.append(self.run_local(local, spec))
+        usec = int((perf_counter() - start) * 1e6) // max(1, len(unit.commands))
+        for _, spec, _ in unit.commands:
+            self._statistics.record(spec, 1, usec)
+        if failure is not None and broken is not None:
+            view.rollback_unit()
+            append_reply(
+                out, failure if isinstance(failure, ReplyError) else internal_error(broken, failure), unit.resp
+            )
+            return b"".join(out), writes
+        view.commit_unit()
+        for value, (_, spec, _) in zip(values, unit.commands, strict=True):
+            if isinstance(value, ReplyError):
+                self.failed(spec, value)
+        append_reply(out, values, unit.resp)
+        return b"".join(out), writes
+
+    # -- everyone else's -------------------------------------------------------------------------------------------
+
+    def logged_transaction(
+        self, ctx: Context, watches: list[Watch], writes: list[tuple[int, list[bytes]]], ordinal: int
+    ) -> None:
+        """Carry out the writes of an EXEC as the log holds it."""
+        if not unwatched(ctx, watches):
+            return
+        view = ctx.view
+        view.begin_unit()
+        before = view.effect_bytes
+        for db, argv in writes:
+            ctx.db = db
+            ctx.ordinal = ordinal
+            ordinal += 1
+            spec = resolve_logged(argv)
+            try:
+                if spec is not None:
+                    _unit_write(ctx, spec, argv)
+                if view.effect_bytes - before > EFFECT_BYTES_MAX:
+                    raise _TooLarge
+            except (_Broken, _TooLarge):
+                view.rollback_unit()
+                return
+        view.commit_unit()
+
+    def watch(self, ctx: Context, unit: WatchUnit) -> None:
+        """Remember the versions of the keys in the client's state."""
+        watched = unit.connection.state.watched
+        for key in unit.keys:
+            watched.setdefault((unit.db, key), ctx.view.version_of(unit.db, key, ctx.now_ms))
+
+
+def _unit_write(ctx: Context, spec: CommandSpec, argv: list[bytes]) -> Any:
+    view = ctx.view
+    view.begin()
+    ctx._random = None
+    try:
+        value = spec.handler(ctx, *argv[spec.words :])
+    except ReplyError as error:
+        view.rollback()
+        return error
+    except BROKEN:
+        raise
+    except Exception as error:
+        raise _Broken from error
+    view.commit()
+    return value
+
+
+def unwatched(ctx: Context, watches: list[Watch]) -> bool:
+    """Return whether every watched key still has the version that was seen."""
+    view = ctx.view
+    return all(view.version_of(db, key, ctx.now_ms) == version for db, key, version in watches)

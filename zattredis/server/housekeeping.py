@@ -1,0 +1,190 @@
+"""Housekeeping: what a node does on timers, beside Raft's clock.
+
+The leader proposes maintenance entries for keys past their expiry and for content that nothing names any more, one at a
+time and bounded, and tells the others twice a second how far everyone is (for INFO and WAIT on every node, and to
+compare clocks). Every node checks its log's size and its disk's room.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+import structlog
+
+from zattredis.errors import DiskFull
+from zattredis.keyspace import maintenance
+from zattredis.peer.messages import StatusReport
+from zattredis.raft.entry import MAINTENANCE
+from zattredis.server.clock import monotonic
+
+if TYPE_CHECKING:
+    from zattredis.server.node import Node
+
+MAINTENANCE_S: Final = 0.1
+MAINTENANCE_STEPS: Final = 500
+STATUS_S: Final = 0.5
+CHECK_S: Final = 1.0
+CLOCK_AHEAD_MS: Final = 10_000
+"""A leader whose clock differs by more from the median of the voters' hands over."""
+HAND_OVER_AGAIN_S: Final = 60.0
+
+_log = structlog.get_logger(room="housekeeping")
+
+
+class MemberStatus:
+    """What is known of one member: how far its log matches the leader's, and when that was said."""
+
+    __slots__ = ("heard_at", "match_index", "wall_difference_ms")
+
+    def __init__(self) -> None:
+        self.match_index = 0
+        self.heard_at = 0.0
+        self.wall_difference_ms: int | None = None
+
+
+class Housekeeping:
+    """One per node."""
+
+    __slots__ = (
+        "_checked_at", "_disk_full", "_handed_over_at", "_maintained_at", "_maintenance_under_way", "_node",
+        "_status_at", "members", "reported_commit", "waiters",
+    )  # fmt: skip
+
+    def __init__(self, node: Node) -> None:
+        self._node = node
+        self._maintained_at = 0.0
+        self._maintenance_under_way = False
+        self._status_at = 0.0
+        self._checked_at = 0.0
+        self._handed_over_at = 0.0
+        self._disk_full = False
+        self.members: dict[str, MemberStatus] = {}
+        self.reported_commit = 0
+
+    # -- timers ------------------------------------------------------------------------------------------------------
+
+    def tick(self) -> None:
+        """Called once a tick."""
+        now = monotonic()
+        if now - self._maintained_at >= MAINTENANCE_S:
+            self._maintained_at = now
+            self._maintain()
+        if now - self._status_at >= STATUS_S:
+            self._status_at = now
+            self._node.rejoin.ask()
+            self.report_status()
+            self._compare_clocks(now)
+        if now - self._checked_at >= CHECK_S:
+            self._checked_at = now
+            self._node.compaction.check()
+            self._check_disk()
+
+    # -- maintenance entries -----------------------------------------------------------------------------------------
+
+    def _maintain(self) -> None:
+        node = self._node
+        if not node.driver.admission.ready or not node.driver.is_leader:
+            self._maintenance_under_way = False
+            return
+        if self._maintenance_under_way or not node.applier.readable:
+            return
+        registers = node.applier.registers
+        due = maintenance.has_dead(registers)
+        if not due and maintenance.has_volatile(registers):
+            due = maintenance.find_expired(node.applier.store, registers, node.clock.now_ms(), 1) > 0
+        if due:
+            payload = maintenance.encode_request(MAINTENANCE_STEPS)
+            self._maintenance_under_way = node.driver.admission.propose(MAINTENANCE, payload) is not None
+
+    def on_maintained(self) -> None:
+        """A maintenance entry was applied: the next may follow soon, so that reclaiming keeps up with writing."""
+        if self._maintenance_under_way:
+            self._maintenance_under_way = False
+            self._node.call_later(0.01, self._maintain_again)
+
+    def _maintain_again(self) -> None:
+        self._maintain()
+        self._node.schedule()
+
+    # -- who is how far ----------------------------------------------------------------------------------------------
+
+    def report_status(self) -> None:
+        """Tell every other member this node's wall clock and, as the leader, how far everyone is."""
+        node = self._node
+        core = node.core
+        matches: list[tuple[str, int]] = []
+        if node.driver.is_leader:
+            matches = self.leader_matches()
+            for node_id, index in matches:
+                self._note(node_id, index)
+            self.reported_commit = core.commit_index
+        wall_ms = node.clock.wall_ms()
+        for node_id in core.membership.members:
+            if node_id != core.node_id:
+                node.network.send(StatusReport(core.node_id, node_id, core.term, core.commit_index, wall_ms, matches))
+
+    def leader_matches(self) -> list[tuple[str, int]]:
+        """Return, as the leader, up to where each member is known to hold the log durably."""
+        core = self._node.core
+        return [
+            (node_id, core.durable_index if node_id == core.node_id else core.progress[node_id].match_index)
+            for node_id in core.membership.members
+            if node_id == core.node_id or node_id in core.progress
+        ]
+
+    def on_status(self, message: StatusReport) -> None:
+        """Another member's report."""
+        node = self._node
+        status = self.members.setdefault(message.src, MemberStatus())
+        status.heard_at = monotonic()
+        status.wall_difference_ms = message.wall_ms - node.clock.wall_ms()
+        if message.members and message.src == node.core.leader_id:
+            self.reported_commit = message.commit_index
+            for node_id, index in message.members:
+                self._note(node_id, index)
+
+    def _note(self, node_id: str, index: int) -> None:
+        self.members.setdefault(node_id, MemberStatus()).match_index = index
+
+    def _compare_clocks(self, now: float) -> None:
+        """A leader whose clock is far from the median of the voters' hands over (DESIGN §2.3)."""
+        node = self._node
+        core = node.core
+        if not node.driver.is_leader or not core.other_voters or now - self._handed_over_at < HAND_OVER_AGAIN_S:
+            return
+        ahead = node.clock.ahead_ms()
+        differences = [ahead * 0]
+        for node_id in core.other_voters:
+            status = self.members.get(node_id)
+            if status is not None and status.wall_difference_ms is not None and now - status.heard_at < 2.0:
+                differences.append(status.wall_difference_ms)
+        if len(differences) <= len(core.other_voters) // 2:
+            return
+        median = sorted(differences)[len(differences) // 2]
+        if abs(median) > CLOCK_AHEAD_MS:
+            self._handed_over_at = now
+            _log.warning("clock_differs", median_difference_ms=median, action="handing over the leadership")
+            try:
+                core.transfer_leader(None)
+            except Exception as error:
+                _log.info("no_hand_over", reason=str(error))
+
+    # -- disk --------------------------------------------------------------------------------------------------------
+
+    def _check_disk(self) -> None:
+        node = self._node
+        free = node.data.free_bytes()
+        low = free < node.settings.disk_free_bytes_min
+        if low != self._disk_full:
+            self._disk_full = low
+            node.dispatcher.write_refusal = (
+                DiskFull(f"only {free} bytes are free on this node's disk; writes are refused until there is room")
+                if low
+                else None
+            )
+            _log.warning("disk_low" if low else "disk_has_room", free_bytes=free)
+
+    @property
+    def disk_full(self) -> bool:
+        """Whether writes are refused because the disk is nearly full."""
+        return self._disk_full

@@ -1,0 +1,433 @@
+"""The node: the composition root. It makes every part, connects them, and owns the order of a tick and of the end."""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+import hashlib
+import random
+from collections.abc import Callable
+from pathlib import Path
+
+import structlog
+
+import zattredis.commands  # noqa: F401  (fills the command table)
+from zattredis.config import Settings
+from zattredis.errors import FatalError, StorageFailed
+from zattredis.peer.messages import Introduction, StatusReport
+from zattredis.peer.network import PeerNetwork
+from zattredis.raft import ready as events
+from zattredis.raft.core import Core
+from zattredis.raft.entry import MAINTENANCE, Entry
+from zattredis.raft.membership import Membership, simple_membership
+from zattredis.raft.messages import Message
+from zattredis.raft.ready import CoreConfig
+from zattredis.resp.parser import ProtocolLimits
+from zattredis.server.applier import Applier
+from zattredis.server.clients import ClientRegistry
+from zattredis.server.clock import Clock, monotonic, random_64
+from zattredis.server.compaction import Compaction
+from zattredis.server.connection import ClientConnection
+from zattredis.server.dispatcher import Dispatcher
+from zattredis.server.driver import Driver
+from zattredis.server.executor import Executor
+from zattredis.server.housekeeping import Housekeeping
+from zattredis.server.proposals import Proposals
+from zattredis.server.reads import Reads
+from zattredis.server.rejoin import Rejoin
+from zattredis.server.services import Services
+from zattredis.server.sessions import Sessions
+from zattredis.server.snapshots import Snapshots
+from zattredis.server.statistics import Statistics
+from zattredis.storage.datadir import DataDirectory, open_data_directory
+from zattredis.storage.rocks import StoreOptions
+from zattredis.storage.sync_thread import SyncThread
+
+_log = structlog.get_logger(room="node")
+
+BACKLOG = 511
+INLINE_BYTES_MAX = 64 << 10
+ARGS_MAX = 1 << 20
+
+
+def cluster_id_of(settings: Settings) -> str:
+    """Return the id that all nodes started with the same voters agree on without talking to each other."""
+    text = "\n".join(sorted(member.node_id for member in settings.cluster))
+    return hashlib.blake2b(text.encode(), digest_size=10, person=b"zattredis").hexdigest()
+
+
+class Node:
+    """One zattredis node. `start`, then `wait_stopped`; `stop` ends it in good order.
+
+    Everything runs on the loop that `start` was called on, but syncs of the log, flushes and snapshots.
+    """
+
+    def __init__(self, settings: Settings, config_file: str | None = None) -> None:
+        self.settings = settings
+        self.config_file = config_file
+        self.clients = ClientRegistry()
+        self.statistics = Statistics()
+        self.clock = Clock()
+        self.started_at = monotonic()
+        self._stopped: asyncio.Future[None] | None = None
+        self._stopping: asyncio.Task[None] | None = None
+        self._scheduled = False
+        self._servers: list[asyncio.Server] = []
+        self._timer: asyncio.TimerHandle | None = None
+        self._data: DataDirectory | None = None
+        self._sync: SyncThread | None = None
+        self._network: PeerNetwork | None = None
+        self._open = False
+        self._open_for_hand_over = True
+        self._shutting_down: asyncio.Task[None] | None = None
+
+    # -- what others ask ---------------------------------------------------------------------------------------------
+
+    @property
+    def leader(self) -> tuple[str | None, int]:
+        """Id of the leader this node knows of, or None, and the term."""
+        if not self._open:
+            return None, 0
+        return self.core.leader_id, self.core.term
+
+    @property
+    def data(self) -> DataDirectory:
+        """The open data directory."""
+        assert self._data is not None
+        return self._data
+
+    @property
+    def sync(self) -> SyncThread:
+        """The thread that makes the log durable."""
+        assert self._sync is not None
+        return self._sync
+
+    @property
+    def network(self) -> PeerNetwork:
+        """The links to the other nodes."""
+        assert self._network is not None
+        return self._network
+
+    async def wait_stopped(self) -> None:
+        """Return once the node has stopped by itself (SHUTDOWN) or by `stop`. Raises FatalError if it had to end."""
+        assert self._stopped is not None
+        await asyncio.shield(self._stopped)
+
+    # -- start -------------------------------------------------------------------------------------------------------
+
+    async def start(self) -> None:
+        """Open the data, the links and the client port. Raises FatalError, with everything closed again."""
+        self._loop = loop = asyncio.get_running_loop()
+        self._stopped = loop.create_future()
+        loop.set_exception_handler(self._on_exception)
+        settings = self.settings
+        membership = simple_membership({member.node_id: member.address for member in settings.cluster})
+        self._data = data = open_data_directory(
+            Path(settings.dir), node_id=settings.node_id, cluster_id=cluster_id_of(settings),
+            incarnation=f"{random_64():016x}", membership=membership.encode(),
+            options=StoreOptions(
+                cache_bytes=settings.state_cache_bytes, state_memtable_bytes=settings.state_write_buffer_bytes
+            ),
+        )  # fmt: skip
+        try:
+            self._compose(data)
+            await self._listen()
+        except BaseException:
+            await self._close()
+            raise
+        self._open = True
+        self._next_tick = loop.time()
+        self._tick()
+        _log.info(
+            "node_started", node_id=settings.node_id, term=self.core.term, last_index=self.core.last_index,
+            applied_index=self.core.applied_index, dir=str(data.path),
+        )  # fmt: skip
+
+    def _compose(self, data: DataDirectory) -> None:
+        settings, loop = self.settings, self._loop
+        self.sessions = Sessions()
+        limits = ProtocolLimits(
+            args_max=ARGS_MAX, bulk_bytes_max=settings.proto_max_bulk_bytes,
+            query_bytes_max=settings.query_buffer_bytes_max, inline_bytes_max=INLINE_BYTES_MAX,
+        )  # fmt: skip
+        self.dispatcher = Dispatcher(
+            clients=self.clients, statistics=self.statistics, schedule=self.schedule, limits=limits,
+            limits_before_auth=dataclasses.replace(limits, authenticated=False), maxclients=settings.maxclients,
+            output_bytes_max=settings.output_buffer_bytes_max, query_bytes_max=settings.query_buffer_bytes_max,
+            inflight_bytes_max=settings.inflight_bytes_max,
+        )  # fmt: skip
+        self.services = Services(self)
+        self.executor = Executor(self.statistics, self.dispatcher.run_local, self.services.note_slow_unit)
+        self.applier = Applier(
+            store=data.state, sessions=self.sessions, executor=self.executor, on_applied=self._on_applied,
+            on_entry=self._on_entry, call_soon=loop.call_soon, call_later=loop.call_later,
+        )  # fmt: skip
+        membership = self.applier.membership or Membership.decode(data.log.membership)
+        self.core = Core(
+            self._core_config(), data.log, data.log.hard_state, membership, self.applier.applied_index,
+            random.Random(random_64()), last_stamp_ms=self.applier.last_stamp_ms,
+        )  # fmt: skip
+        self.clock.floor(self.core.last_stamp)
+        self._sync = SyncThread(
+            data.log, call_soon=loop.call_soon_threadsafe, on_durable=self._on_durable, on_failure=self.fail,
+            on_slow=self._on_slow_sync, slow_sync_ms=settings.slow_sync_ms,
+        )  # fmt: skip
+        self._network = PeerNetwork(
+            node_id=settings.node_id, cluster_id=data.identity.cluster_id, incarnation=data.identity.incarnation,
+            listen=settings.peer_listen, secret=settings.cluster_secret.encode() or None, on_message=self._on_message,
+            on_link=self._on_link, on_snapshot=self._on_snapshot,
+        )  # fmt: skip
+        self.driver = Driver(
+            core=self.core, log=data.log, sync=self._sync, clock=self.clock, network=self._network,
+            applier=self.applier, on_event=self._on_event, on_snapshot_needed=self._on_snapshot_needed,
+            call_later=loop.call_later,
+        )  # fmt: skip
+        retry_s = settings.election_timeout_ms / 1000
+        timeout_s = settings.request_timeout_ms / 1000
+        self.reads = Reads(
+            source=self.applier, executor=self.executor, ask=self.driver.ask_read, call_soon=loop.call_soon,
+            request_timeout_s=timeout_s, retry_s=retry_s,
+        )  # fmt: skip
+        self.proposals = Proposals(
+            node_id=settings.node_id, sessions=self.sessions, transport=self.driver, on_read=self.reads.submit,
+            request_timeout_s=timeout_s, retry_s=retry_s, batch_bytes_max=settings.batch_bytes_max,
+            batch_commands_max=settings.batch_commands_max,
+        )  # fmt: skip
+        self.applier.attach(self.proposals)
+        self.applier.on_batch_done = self.reads.finish_after
+        self.driver.attach(self.proposals, self.reads)
+        self.dispatcher.attach(self.services, self.proposals, self.reads)
+        self.services.apply_settings()
+        self.compaction = Compaction(
+            core=self.core, log=data.log, applier=self.applier, clock=self.clock,
+            size_max=settings.log_compaction_bytes, entries_max=settings.log_compaction_entries,
+            retain_bytes=settings.log_retain_for_followers_bytes,
+        )  # fmt: skip
+        self.snapshots = Snapshots(self)
+        self.rejoin = Rejoin(self.core, data.path, self._network.send, self._leading_committed, self._on_may_vote)
+        self.driver.may_vote = self.rejoin.done
+        self.housekeeping = Housekeeping(self)
+        self._network.set_peers(self._peers())
+
+    def _core_config(self) -> CoreConfig:
+        settings = self.settings
+        ticks = max(2, -(-settings.election_timeout_ms // settings.tick_ms))
+        return CoreConfig(
+            node_id=settings.node_id,
+            election_timeout_ticks=ticks,
+            heartbeat_ticks=min(max(1, -(-settings.heartbeat_ms // settings.tick_ms)), ticks - 1),
+            window_entries=settings.raft_window_entries,
+            window_bytes=settings.raft_window_bytes,
+            message_bytes_max=settings.raft_message_bytes_max,
+            uncommitted_bytes_max=settings.uncommitted_bytes_max,
+            apply_bytes_max=settings.apply_bytes_max,
+        )
+
+    def _peers(self) -> dict[str, tuple[str, int]]:
+        """Return where the other members are: what the settings say of them, else what the membership says."""
+        told = {member.node_id: (member.host, member.peer_port) for member in self.settings.cluster}
+        peers = {}
+        for node_id in self.core.membership.members:
+            if node_id != self.core.node_id:
+                peers[node_id] = told.get(node_id) or _peer_address(self.core.membership.addresses[node_id])
+        return peers
+
+    async def _listen(self) -> None:
+        assert self._network is not None
+        if len(self.core.membership.members) > 1:
+            await self._network.start()
+        for host, port in self.settings.client_listen:
+            try:
+                server = await self._loop.create_server(
+                    lambda: ClientConnection(self.dispatcher), host, port, backlog=BACKLOG, reuse_address=True
+                )
+            except OSError as error:
+                raise FatalError(f"cannot listen for clients on {host}:{port}: {error.strerror or error}") from error
+            self._servers.append(server)
+
+    # -- ticks -------------------------------------------------------------------------------------------------------
+
+    def schedule(self) -> None:
+        """Ask for the end-of-tick work, once."""
+        if not self._scheduled:
+            self._scheduled = True
+            self._loop.call_soon(self._end_of_tick)
+
+    def _end_of_tick(self) -> None:
+        """Everything that one tick's events gathered, in this order: writes, reads, Raft, replies, peers."""
+        self._scheduled = False
+        self.proposals.flush()
+        self.reads.flush()
+        self.driver.pump()
+        self.dispatcher.flush()
+        self.network.flush()
+
+    def _tick(self) -> None:
+        """Raft's clock, and everything that only has to happen now and then."""
+        now = self._loop.time()
+        self._next_tick = max(self._next_tick + self.settings.tick_ms / 1000, now)
+        self._timer = self._loop.call_at(self._next_tick, self._tick)
+        self.dispatcher.now_ms = self.clock.wall_ms()
+        self.driver.on_tick()
+        self.proposals.tick()
+        self.reads.tick()
+        self.dispatcher.tick()
+        self.housekeeping.tick()
+        self.schedule()
+
+    # -- what comes from below -----------------------------------------------------------------------------------------
+
+    def _on_durable(self, write_number: int) -> None:
+        if self._open:
+            self.driver.on_synced(write_number)
+            self.schedule()
+
+    def _on_slow_sync(self, milliseconds: float) -> None:
+        _log.warning("slow_sync", milliseconds=round(milliseconds, 1), term=self.core.term)
+        self.services.latency_event(b"fsync", milliseconds)
+
+    def _on_message(self, message: Message) -> None:
+        if isinstance(message, Introduction):
+            self.rejoin.on_introduction(message)
+        elif isinstance(message, StatusReport):
+            self.housekeeping.on_status(message)
+        else:
+            self.driver.on_message(message)
+        self.schedule()
+
+    def _on_link(self, node_id: str, up: bool) -> None:
+        if not self._open:
+            return
+        self.driver.on_link(node_id, up)
+        if up:
+            self.rejoin.introduce_to(node_id)
+        self.schedule()
+
+    def _on_entry(self, entry: Entry) -> None:
+        self.driver.on_entry_applied(entry)
+        if entry.kind == MAINTENANCE:
+            self.housekeeping.on_maintained()
+
+    def _on_applied(self, index: int) -> None:
+        self.driver.on_applied(index)
+        self.dispatcher.room()
+        self.schedule()
+
+    def _on_may_vote(self) -> None:
+        self.driver.may_vote = True
+
+    def _leading_committed(self) -> bool:
+        return self.driver.is_leader and self.core.commit_index >= self.driver.term_start_index > 0
+
+    def _on_event(self, event: events.Event) -> None:
+        self.dispatcher.is_leader = self.driver.is_leader
+        self.services.on_raft_event(event)
+        if isinstance(event, events.MembershipChanged):
+            self.network.set_peers(self._peers())
+
+    def _on_snapshot_needed(self, node_id: str) -> None:
+        self.snapshots.send_to(node_id)
+
+    def _on_snapshot(self, node_id: str, manifest: bytes) -> object:
+        return self.snapshots.receive_from(node_id, manifest)
+
+    # -- the end -----------------------------------------------------------------------------------------------------
+
+    def fail(self, error: BaseException) -> None:
+        """The node cannot go on: it acknowledges and votes no more, and `wait_stopped` raises. Recovery is from disk."""
+        if self._stopped is None or self._stopped.done():
+            return
+        self._open = False
+        if self._timer is not None:
+            self._timer.cancel()
+        fatal = error if isinstance(error, FatalError) else FatalError(f"{type(error).__name__}: {error}")
+        _log.critical("fatal", error=str(fatal), term=self.core.term, applied_index=self.core.applied_index)
+        if fatal is not error:
+            fatal.__cause__ = error
+        self._stopped.set_exception(fatal)
+
+    def _on_exception(self, loop: asyncio.AbstractEventLoop, context: dict[str, object]) -> None:
+        """An exception that nobody caught: an impossible state, after which nothing can be trusted."""
+        error = context.get("exception")
+        if isinstance(error, ConnectionError | TimeoutError):
+            return  # a socket's own trouble, which its connection_lost has seen
+        _log.error("unhandled", message=str(context.get("message")), exc_info=error)
+        self.fail(error if isinstance(error, BaseException) else FatalError(str(context.get("message"))))
+
+    def shut_down(self, *, now: bool) -> None:
+        """Begin to end, as SHUTDOWN asks: in good order, or without handing over and finishing."""
+        if now:
+            self._open_for_hand_over = False
+        self._shutting_down = self._loop.create_task(self.stop())
+
+    def call_later(self, seconds: float, function: Callable[[], None]) -> None:
+        """Call a function on the loop, unless the node has ended by then."""
+        self._loop.call_later(seconds, lambda: function() if self._open else None)
+
+    async def stop(self) -> None:
+        """Stop accepting, hand leadership over, finish what was accepted, flush, close. Harmless when repeated."""
+        if self._stopping is None:
+            self._stopping = asyncio.get_running_loop().create_task(self._stop())
+        await asyncio.shield(self._stopping)
+
+    async def _stop(self) -> None:
+        if self._open and self._open_for_hand_over:
+            self.dispatcher.accepting = False
+            for server in self._servers:
+                server.close()
+            deadline = monotonic() + self.settings.shutdown_timeout_ms / 1000
+            await self._until(lambda: self.proposals.idle and self.reads.idle, deadline)
+            await self._hand_over(deadline)
+        await self._close()
+        if self._stopped is not None and not self._stopped.done():
+            self._stopped.set_result(None)
+
+    async def _hand_over(self, deadline: float) -> None:
+        """Give the leadership to another voter, if there is one that lives."""
+        core = self.core
+        if not self.driver.is_leader or not core.other_voters:
+            return
+        try:
+            core.transfer_leader(None)
+        except Exception as error:
+            _log.info("no_hand_over", reason=str(error))
+            return
+        self.schedule()
+        await self._until(lambda: not self.driver.is_leader or core.transferring_to is None, deadline)
+        _log.info("handed_over", leader_id=core.leader_id, term=core.term)
+
+    async def _until(self, condition: Callable[[], bool], deadline: float) -> None:
+        while self._open and not condition() and monotonic() < deadline:
+            await asyncio.sleep(0.002)
+
+    async def _close(self) -> None:
+        """Close everything that is open, the data last, so that it is flushed and nothing writes behind it."""
+        was_open, self._open = self._open, False
+        if self._timer is not None:
+            self._timer.cancel()
+        for server in self._servers:
+            server.close()
+        if was_open:
+            self.dispatcher.flush()
+            for client in self.clients:
+                client.connection.transport.close()  # type: ignore[attr-defined]
+            await asyncio.sleep(0)
+            self.reads.stop()
+            await self.snapshots.stop()
+            if self.compaction.running:
+                await self.compaction.start()
+        if self._network is not None:
+            await self._network.close()
+        if self._sync is not None:
+            await self._loop.run_in_executor(None, self._sync.close)
+        if self._data is not None:
+            await self._loop.run_in_executor(None, self._data.close)
+
+
+def _peer_address(address: str) -> tuple[str, int]:
+    """Return (host, peer port) of `host:port@peerport`."""
+    host_port, _, peer_port = address.rpartition("@")
+    host = host_port.rpartition(":")[0].strip("[]")
+    if not peer_port.isdigit():
+        raise StorageFailed(f"the membership holds an address that cannot be read: {address!r}")
+    return host, int(peer_port)

@@ -1,0 +1,328 @@
+"""Proposals: an origin's writes, from the open batch of this tick to the log and back (DESIGN §2.1).
+
+A batch is open until it is handed over, then in flight until the log applies it. Sequences are given at the first
+hand-over. Whatever is in flight is sent again to a new leader, after a gap, a reset link or a while without progress;
+the leader's admission and the sessions' rows make that harmless. A batch that runs out of time is answered at once:
+CLUSTERDOWN when it was never handed over (then it never will be), else TIMEOUT, and an empty batch takes its sequence,
+so that it cannot come alive hours later.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+from typing import Protocol
+
+from zattredis.errors import ClusterDown, OutcomeUnknown
+from zattredis.resp.replies import encode
+from zattredis.server.clock import monotonic, random_64
+from zattredis.server.sessions import BATCH_HEADER, Sessions
+from zattredis.server.units import DONE, EMPTY_UNITS, Batch, Run, Unit, encode_units
+
+IN_FLIGHT_BATCHES_MAX = 64
+QUEUE_AFTER_S = 0.05
+"""A batch that cannot be handed over is closed after this time, so that later commands get deadlines of their own."""
+NO_QUORUM = "no leader with a majority can be reached; the command was not executed"
+
+
+class Transport(Protocol):
+    """How a batch gets to the leader, wherever that is."""
+
+    def forward_batch(self, session: int, sequence: int, payload: bytes) -> bool:
+        """Hand a batch to the leader; False: certainly not handed over."""
+        ...
+
+    def forward_open(self, nonce: int) -> bool:
+        """Ask the leader to open a session for this node."""
+        ...
+
+
+class Proposals:
+    """One per node. Invariant: batches in flight have consecutive sequences, the first is `applied_sequence` + 1."""
+
+    __slots__ = (
+        "_batch_bytes_max", "_batch_commands_max", "_in_flight", "_next_sequence", "_node_id", "_nonce", "_on_read",
+        "_open", "_open_asked_at", "_progress_at", "_queue", "_retry_s", "_sent", "_sessions", "_transport",
+        "applied_sequence", "batched_commands", "batches", "bytes_held", "refused", "request_timeout_s", "session",
+        "timed_out",
+    )  # fmt: skip
+
+    def __init__(
+        self,
+        *,
+        node_id: str,
+        sessions: Sessions,
+        transport: Transport,
+        on_read: Callable[[Unit], None],
+        request_timeout_s: float,
+        retry_s: float,
+        batch_bytes_max: int,
+        batch_commands_max: int,
+    ) -> None:
+        self._node_id = node_id
+        self._sessions = sessions
+        self._transport = transport
+        self._on_read = on_read
+        self._retry_s = retry_s
+        self._batch_bytes_max = batch_bytes_max
+        self._batch_commands_max = batch_commands_max
+        self.request_timeout_s = request_timeout_s
+        self._nonce = random_64()
+        self.session = 0
+        self._next_sequence = 1
+        self.applied_sequence = 0
+        self._sent = 0  # highest sequence handed to the present leader, all below it too
+        self._open: Batch | None = None
+        self._queue: deque[Batch] = deque()
+        self._in_flight: deque[Batch] = deque()
+        self._progress_at = monotonic()
+        self._open_asked_at = 0.0
+        self.bytes_held = 0
+        self.timed_out = 0
+        self.refused = 0
+        self.batches = 0
+        self.batched_commands = 0
+
+    # -- gathering ---------------------------------------------------------------------------------------------------
+
+    def open_batch(self) -> Batch:
+        """Return the batch that commands of this tick join. Whoever adds a command calls `added`."""
+        batch = self._open
+        if batch is None:
+            now = monotonic()
+            batch = self._open = Batch(now, now + self.request_timeout_s)
+        return batch
+
+    def added(self, batch: Batch, size: int) -> None:
+        """Count a command of `size` bytes that was just put into `batch`; a full batch is closed."""
+        batch.commands += 1
+        batch.bytes_held += size
+        self.bytes_held += size
+        if batch.bytes_held >= self._batch_bytes_max or batch.commands >= self._batch_commands_max:
+            self.close_open()
+
+    def is_open(self, batch: Batch | None) -> bool:
+        """Return whether reads may still join `batch`."""
+        return batch is not None and batch is self._open
+
+    def close_open(self) -> None:
+        """Let nothing more join the open batch."""
+        if self._open is not None:
+            self._queue.append(self._open)
+            self._open = None
+
+    @property
+    def in_flight(self) -> int:
+        """Batches handed over and not yet applied."""
+        return len(self._in_flight)
+
+    @property
+    def idle(self) -> bool:
+        """Whether nothing is owed to anyone."""
+        return self._open is None and not self._queue and not any(not batch.abandoned for batch in self._in_flight)
+
+    # -- handing over ------------------------------------------------------------------------------------------------
+
+    def flush(self) -> None:
+        """End of tick: hand over what is due, oldest first. Does nothing while there is no session or no leader."""
+        if not self.session:
+            return
+        if self._sent < self._next_sequence - 1 and not self._resend():
+            return
+        while len(self._in_flight) < IN_FLIGHT_BATCHES_MAX:
+            if not self._queue:
+                if self._open is None:
+                    return
+                self.close_open()
+            if not self._hand_over(self._queue[0]):
+                return
+            self._queue.popleft()
+
+    def _hand_over(self, batch: Batch) -> bool:
+        batch.units = [unit for unit in batch.units if unit.state != DONE]
+        sequence = self._next_sequence
+        if not batch.payload:
+            batch.seed = random_64()
+            batch.payload = encode_units(batch.units)
+        payload = BATCH_HEADER.pack(self.session, sequence, batch.seed) + batch.payload
+        if not self._transport.forward_batch(self.session, sequence, payload):
+            return False
+        now = monotonic()
+        if not self._in_flight:
+            self._progress_at = now
+        batch.session = self.session
+        batch.sequence = self._sent = sequence
+        batch.handed_over_at = now
+        self._next_sequence = sequence + 1
+        self._in_flight.append(batch)
+        self.batches += 1
+        self.batched_commands += batch.commands
+        return True
+
+    def _resend(self) -> bool:
+        for batch in self._in_flight:
+            if batch.sequence > self._sent:
+                payload = BATCH_HEADER.pack(batch.session, batch.sequence, batch.seed) + batch.payload
+                if not self._transport.forward_batch(batch.session, batch.sequence, payload):
+                    return False
+                self._sent = batch.sequence
+        return True
+
+    def go_back(self) -> None:
+        """New leader, reset link or gap: send everything in flight again."""
+        self._sent = self.applied_sequence
+        self._progress_at = monotonic()
+        if not self.session:
+            self._open_asked_at = 0.0
+            self.ask_session()
+        else:
+            self.flush()
+
+    def on_expected(self, session: int, expected: int) -> None:
+        """The leader says which sequence it takes next."""
+        if session == self.session and expected and self.applied_sequence < expected <= self._next_sequence:
+            self._sent = expected - 1
+            self._progress_at = monotonic()
+
+    def ask_session(self) -> None:
+        """Ask for a session, if none is open; at most once a retry interval."""
+        now = monotonic()
+        if (
+            not self.session
+            and now - self._open_asked_at >= self._retry_s
+            and self._transport.forward_open(self._nonce)
+        ):
+            self._open_asked_at = now
+
+    def is_own(self, node_id: str) -> bool:
+        """Return whether that is this node."""
+        return node_id == self._node_id
+
+    # -- what the log says -------------------------------------------------------------------------------------------
+
+    def on_opened(self, nonce: int, index: int) -> None:
+        """The log opened a session for this node's id: ours, or one that displaces it."""
+        if nonce != self._nonce:
+            self.session = 0
+            self._nonce = random_64()
+            self._open_asked_at = 0.0
+            return
+        self._start_session(index, 0)
+
+    def _start_session(self, session: int, last: int) -> None:
+        """Owed batches of an older session are inert for good (nothing of it can apply any more): send them anew."""
+        owed = [batch for batch in self._in_flight if not batch.abandoned]
+        for batch in owed:
+            batch.sequence = 0
+        self._queue.extendleft(reversed(owed))
+        self._in_flight.clear()
+        self.session = session
+        self.applied_sequence = self._sent = last
+        self._next_sequence = last + 1
+
+    def take_applied(self, session: int, sequence: int) -> Batch | None:
+        """Return this node's own batch that the log now applies, or None for another node's."""
+        if session != self.session:
+            return None
+        batch = self._in_flight.popleft()
+        if batch.sequence != sequence:
+            raise AssertionError(f"batch {sequence} applied, {batch.sequence} was next in flight")
+        self.applied_sequence = sequence
+        self._sent = max(self._sent, sequence)
+        self._progress_at = monotonic()
+        self.bytes_held -= batch.bytes_held
+        return batch
+
+    def on_snapshot(self) -> None:
+        """State and log were replaced by a snapshot: what it covers of this origin has replies that nobody knows."""
+        row = self._sessions.rows.get(self._node_id)
+        if row is None or row.nonce != self._nonce:
+            for batch in self._in_flight:
+                self._forget(batch)
+            self._in_flight.clear()
+            self.session = 0
+            self._nonce = random_64()
+            self._open_asked_at = 0.0
+            return
+        if row.session != self.session:
+            for batch in self._in_flight:
+                self._forget(batch)
+            self._in_flight.clear()
+            self._start_session(row.session, row.last)
+            return
+        while self._in_flight and self._in_flight[0].sequence <= row.last:
+            self._forget(self._in_flight.popleft())
+        self.applied_sequence = row.last
+        self._sent = row.last
+
+    def _forget(self, batch: Batch) -> None:
+        self.bytes_held -= batch.bytes_held
+        self.lost(batch)
+
+    def lost(self, batch: Batch) -> None:
+        """The batch was executed, at least in part, where nobody kept its replies."""
+        batch.abandoned = True
+        for unit in (*batch.units, *batch.after):
+            if unit.state == DONE:
+                continue
+            unit.batch = None
+            if unit.is_write:
+                unit.finish(_unknown(unit))
+            else:
+                self._on_read(unit)
+
+    # -- time --------------------------------------------------------------------------------------------------------
+
+    def tick(self) -> None:
+        """Called a few times a second and more: deadlines, retries, late closing of the open batch."""
+        now = monotonic()
+        if self._open is not None and now - self._open.opened_at > QUEUE_AFTER_S:
+            self.close_open()
+        while self._queue and self._queue[0].deadline <= now:
+            self._refuse(self._queue.popleft())
+        for batch in self._in_flight:
+            if batch.deadline > now:
+                break
+            if not batch.abandoned:
+                self._abandon(batch)
+        if not self.session:
+            self.ask_session()
+        elif self._in_flight and now - self._progress_at > self._retry_s:
+            self._progress_at = now
+            self._sent = self.applied_sequence
+
+    def _refuse(self, batch: Batch) -> None:
+        """Never handed over, and now never will be."""
+        self.refused += batch.commands
+        self.bytes_held -= batch.bytes_held
+        for unit in (*batch.units, *batch.after):
+            if unit.state != DONE:
+                unit.batch = None
+                unit.finish(refusal(unit))
+
+    def _abandon(self, batch: Batch) -> None:
+        self.timed_out += 1
+        batch.abandoned = True
+        batch.payload = EMPTY_UNITS
+        units = (*batch.units, *batch.after)
+        batch.units = []
+        batch.after = []
+        for unit in units:
+            if unit.state != DONE:
+                unit.batch = None
+                unit.finish(_unknown(unit) if unit.is_write else refusal(unit))
+
+
+def refusal(unit: Unit) -> bytes:
+    """Return the reply "certainly not executed" for each command of a unit."""
+    return _repeat(unit, encode(ClusterDown(NO_QUORUM), unit.resp))
+
+
+def _unknown(unit: Unit) -> bytes:
+    """Return the reply "outcome unknown" for each command of a unit."""
+    return _repeat(unit, encode(OutcomeUnknown(), unit.resp))
+
+
+def _repeat(unit: Unit, line: bytes) -> bytes:
+    count = len(unit) if isinstance(unit, Run) else 1
+    return line * (count - (len(unit.mutes) if unit.mutes else 0))

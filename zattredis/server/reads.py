@@ -1,0 +1,321 @@
+"""Reads: one confirmed read point for all reads of a tick (DESIGN §2.2, dissertation §6.4).
+
+Reads that arrive while a round is under way gather for the next one, so that a read point is always taken after the
+reads that use it arrived. A round that is not answered is tried again under a fresh number; one that runs out of time
+is refused (a read has no effect, so its outcome is definite).
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Generator
+from typing import Any, Protocol
+
+from zattredis.commands.context import Context
+from zattredis.errors import ReplyError
+from zattredis.keyspace.reader import FrozenReader
+from zattredis.keyspace.registers import Registers
+from zattredis.keyspace.view import View
+from zattredis.resp.replies import encode
+from zattredis.server.clock import monotonic, perf_counter, random_64
+from zattredis.server.executor import BROKEN, Executor, internal_error
+from zattredis.server.proposals import refusal
+from zattredis.server.units import RIDING, WAITING, Batch, Call, Run, Transaction, Unit, WatchUnit
+
+SLICE_S = 0.003
+"""How long reads run before others get their turn."""
+HEAVY_MAX = 16
+"""Heavy reads under way at once, each of which holds one point in time of the store."""
+
+
+class StateSource(Protocol):
+    """What reads are served from: the applier's present state."""
+
+    applied_index: int
+    last_stamp_ms: int
+    registers: Registers
+
+    @property
+    def readable(self) -> bool:
+        """Whether the store holds all that `applied_index` says."""
+        ...
+
+    def view(self) -> View:
+        """Return a view of the state as applied now."""
+        ...
+
+    def freeze(self) -> FrozenReader:
+        """Return a reader of the state as applied now."""
+        ...
+
+
+class _Round:
+    __slots__ = ("context", "deadline", "index", "started_at", "time_ms", "tried_at", "units")
+
+    def __init__(self, units: list[Unit], now: float, deadline: float) -> None:
+        self.units = units
+        self.context = 0
+        self.started_at = self.tried_at = now
+        self.deadline = deadline
+        self.index = -1
+        self.time_ms = 0
+
+
+class Reads:
+    """One per node."""
+
+    __slots__ = (
+        "_ask", "_call_soon", "_confirmed", "_context", "_executor", "_gathering", "_heavy", "_heavy_running",
+        "_retry_s", "_round", "_running", "_source", "_waiting_heavy", "request_timeout_s", "rounds",
+    )  # fmt: skip
+
+    def __init__(
+        self,
+        *,
+        source: StateSource,
+        executor: Executor,
+        ask: Callable[[int], None],
+        call_soon: Callable[[Callable[[], None]], Any],
+        request_timeout_s: float,
+        retry_s: float,
+    ) -> None:
+        self._source = source
+        self._executor = executor
+        self._ask = ask
+        self._call_soon = call_soon
+        self._retry_s = retry_s
+        self.request_timeout_s = request_timeout_s
+        self._gathering: list[Unit] = []
+        self._round: _Round | None = None
+        self._confirmed: deque[_Round] = deque()
+        self._context = random_64() >> 16
+        self._running = False
+        self._heavy: deque[_HeavyRead] = deque()
+        self._waiting_heavy: deque[tuple[Run, int]] = deque()
+        self._heavy_running = False
+        self.rounds = 0
+
+    @property
+    def idle(self) -> bool:
+        """Whether no read waits."""
+        return not (self._gathering or self._round or self._confirmed or self._heavy or self._waiting_heavy)
+
+    def submit(self, unit: Unit) -> None:
+        """Take in a read that arrived now."""
+        unit.state = WAITING
+        self._gathering.append(unit)
+
+    def serve_stale(self, unit: Unit) -> None:
+        """Answer from this node's own data, at the last leader's time it has seen."""
+        now = monotonic()
+        found = _Round([unit], now, now)
+        found.index = 0
+        self._confirmed.appendleft(found) if not self._running else self._confirmed.append(found)
+        self.on_applied()
+
+    def flush(self) -> None:
+        """End of tick: begin a round if none is under way and somebody waits."""
+        if self._round is None and self._gathering:
+            now = monotonic()
+            self._round = _Round(self._gathering, now, now + self.request_timeout_s)
+            self._gathering = []
+            self.rounds += 1
+            self._try()
+
+    def _try(self) -> None:
+        if self._round is not None:
+            self._context += 1
+            self._round.context = self._context
+            self._round.tried_at = monotonic()
+            self._ask(self._context)
+
+    def retry(self) -> None:
+        """The leader changed, or said that it does not lead: ask again under a fresh number."""
+        self._try()
+
+    def on_confirmed(self, context: int, index: int, time_ms: int) -> None:
+        """The read point of a round; an older try of it counts for nothing."""
+        found = self._round
+        if found is None or found.context != context:
+            return
+        self._round = None
+        found.index = index
+        found.time_ms = time_ms
+        self._confirmed.append(found)
+        self.on_applied()
+        self.flush()
+
+    def tick(self) -> None:
+        """Deadlines and retries."""
+        now = monotonic()
+        found = self._round
+        if found is not None:
+            if now >= found.deadline:
+                self._round = None
+                for unit in found.units:
+                    if unit.state == WAITING:
+                        unit.finish(refusal(unit))
+                self.flush()
+            elif now - found.tried_at >= self._retry_s:
+                self._try()
+
+    # -- serving -----------------------------------------------------------------------------------------------------
+
+    def on_applied(self) -> None:
+        """Serve every round whose read point is applied."""
+        if self._running:
+            return
+        while self._confirmed and self._source.readable and self._confirmed[0].index <= self._source.applied_index:
+            found = self._confirmed[0]
+            if not self._serve(found):
+                self._running = True
+                self._call_soon(self._go_on)
+                return
+            self._confirmed.popleft()
+
+    def _go_on(self) -> None:
+        self._running = False
+        self.on_applied()
+
+    def _serve(self, found: _Round) -> bool:
+        """Answer the units of a round within the time slice; return whether all are."""
+        view = self._source.view()
+        now_ms = max(found.time_ms, self._source.last_stamp_ms)
+        ctx = Context(view, 0, now_ms)
+        units = found.units
+        view.prefetch(_pairs(units))
+        end = perf_counter() + SLICE_S
+        for position, unit in enumerate(units):
+            if unit.state == WAITING:
+                batch = unit.batch
+                if batch is not None and not batch.settled:
+                    self._after(unit, batch)
+                else:
+                    self._answer(ctx, unit)
+                if perf_counter() > end and position + 1 < len(units):
+                    found.units = units[position + 1 :]
+                    return False
+        return True
+
+    def _after(self, unit: Unit, batch: Batch) -> None:
+        """Its connection's own writes are not applied yet: it waits for them, too, unless a later write takes it along."""
+        batch.after.append(unit)
+
+    def finish_after(self, batch: Batch) -> None:
+        """A batch of this origin was applied: answer the reads that waited for it (their read points are older)."""
+        for unit in batch.after:
+            if unit.state == WAITING:
+                unit.batch = None
+                self._finish(unit, self._source.last_stamp_ms)
+        batch.after.clear()
+
+    def _finish(self, unit: Unit, time_ms: int) -> None:
+        view = self._source.view()
+        view.prefetch(_pairs([unit]))
+        self._answer(Context(view, 0, max(time_ms, self._source.last_stamp_ms)), unit)
+
+    def _answer(self, ctx: Context, unit: Unit) -> None:
+        if isinstance(unit, Run):
+            if unit.specs[0].heavy:
+                self._start_heavy(unit, ctx.now_ms)
+                return
+            unit.finish(self._executor.read_run(ctx, unit))
+        elif isinstance(unit, WatchUnit):
+            self._executor.watch(ctx, unit)
+            unit.finish(encode("OK", unit.resp))
+        elif isinstance(unit, Call):
+            unit.call(ctx)
+            unit.finish(b"")
+        elif isinstance(unit, Transaction):
+            unit.finish(self._executor.transaction(ctx, unit, 0, unit.connection.local)[0])
+
+    # -- heavy reads -------------------------------------------------------------------------------------------------
+
+    def _start_heavy(self, run: Run, now_ms: int) -> None:
+        run.state = RIDING  # no write may take it along any more: its connection waits for it
+        if len(self._heavy) >= HEAVY_MAX:
+            self._waiting_heavy.append((run, now_ms))
+            return
+        reader = self._source.freeze()
+        view = View(reader, Registers.load(reader))
+        ctx = Context(view, run.db, now_ms)
+        spec, argv = run.specs[0], run.argvs[0]
+        self._heavy.append(_HeavyRead(run, reader, spec.handler(ctx, *argv[spec.words :])))
+        if not self._heavy_running:
+            self._heavy_running = True
+            self._call_soon(self._heavy_slice)
+
+    def _heavy_slice(self) -> None:
+        heavy = self._heavy.popleft()
+        end = perf_counter() + SLICE_S
+        finished = False
+        value: Any = None
+        spec = heavy.run.specs[0]
+        try:
+            while perf_counter() < end:
+                next(heavy.steps)
+        except StopIteration as stop:
+            finished, value = True, stop.value
+        except ReplyError as error:
+            finished, value = True, error
+        except BROKEN:
+            raise
+        except Exception as error:
+            finished, value = True, internal_error(spec, error)
+        if heavy.run.connection.closed and not finished:
+            finished = True
+            heavy.steps.close()
+        if finished:
+            heavy.reader.close()
+            heavy.run.finish(encode(value, heavy.run.resp) if heavy.run.mutes is None else b"")
+            self._executor.measure(heavy.run, perf_counter() - heavy.began)
+            if self._waiting_heavy:
+                self._start_heavy(*self._waiting_heavy.popleft())
+        else:
+            self._heavy.append(heavy)
+        self._heavy_running = bool(self._heavy)
+        if self._heavy_running:
+            self._call_soon(self._heavy_slice)
+
+    def stop(self) -> None:
+        """End the heavy reads under way; their clients are gone or are told by the closing of the connection."""
+        for heavy in self._heavy:
+            heavy.steps.close()
+            heavy.reader.close()
+        self._heavy.clear()
+        self._waiting_heavy.clear()
+
+
+class _HeavyRead:
+    __slots__ = ("began", "reader", "run", "steps")
+
+    def __init__(self, run: Run, reader: FrozenReader, steps: Generator[None, None, Any]) -> None:
+        self.run = run
+        self.reader = reader
+        self.steps = steps
+        self.began = perf_counter()
+
+
+def _pairs(units: list[Unit]) -> list[tuple[int, bytes]]:
+    """Return (db, key) of everything the units will look at first."""
+    pairs: list[tuple[int, bytes]] = []
+    for unit in units:
+        if isinstance(unit, Run):
+            db = unit.db
+            for spec, argv in zip(unit.specs, unit.argvs, strict=True):
+                keys = spec.keys
+                if keys.first == 1 and keys.last == 1:
+                    pairs.append((db, argv[1]))
+                elif keys.first:
+                    pairs.extend([(db, key) for key in keys.keys(argv)])
+        elif isinstance(unit, Transaction):
+            pairs.extend((db, key) for db, key, _ in unit.watches)
+            pairs.extend((db, key) for db, spec, argv in unit.commands for key in spec.keys.keys(argv))
+        elif isinstance(unit, WatchUnit):
+            pairs.extend((unit.db, key) for key in unit.keys)
+    return pairs
+
+
+prefetch_pairs = _pairs
+
+__all__ = ["Reads", "StateSource", "prefetch_pairs"]

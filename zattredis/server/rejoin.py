@@ -1,0 +1,119 @@
+"""Who may vote: a node that lost its log must not vote again until it is as good as the one it was (DESIGN §4).
+
+A node with an empty log cannot tell whether it never ran or has lost its disk. It may have voted, and acknowledged
+entries, that it no longer knows. So such a node, unless it is its own cluster, neither campaigns nor votes until it has
+heard from *every* other voter since its start, and then
+
+- if all their logs are empty, too, the cluster is new (nothing can have been committed), or
+- it has applied everything that the present leader, having committed in its own term, reported as committed: whatever
+  it may once have acknowledged is in there.
+
+Either way it enters the highest term anyone reported with its vote spent, so that a vote it may have forgotten cannot
+be cast a second time. A file in the data directory remembers the duty across restarts. A cluster's very first start
+therefore needs all its nodes once; later starts need a majority.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Final
+
+import structlog
+
+from zattredis.peer.messages import Introduction
+from zattredis.raft.core import Core
+from zattredis.storage.rocks import fsync_directory
+
+_FILE: Final = "rejoining"
+SPENT: Final = "?"
+"""Stands for "voted for somebody, forgotten for whom" in the hard state."""
+
+_log = structlog.get_logger(room="rejoin")
+
+
+class Rejoin:
+    """The duty of one node with an empty log; `done` once it may vote. Introductions of others are answered always."""
+
+    __slots__ = ("_core", "_heard", "_leading_committed", "_on_done", "_path", "_send", "done")
+
+    def __init__(
+        self,
+        core: Core,
+        directory: Path,
+        send: Callable[[Introduction], bool],
+        leading_committed: Callable[[], bool],
+        on_done: Callable[[], None],
+    ) -> None:
+        self._core = core
+        self._path = directory / _FILE
+        self._send = send
+        self._leading_committed = leading_committed
+        self._on_done = on_done
+        self._heard: dict[str, Introduction] = {}
+        alone = core.membership.is_voter(core.node_id) and not core.other_voters
+        empty = core.last_index == 0 and core.term == 0
+        if empty and not alone and not self._path.exists():
+            self._path.touch(mode=0o600)
+            fsync_directory(directory)
+        self.done = alone or not self._path.exists()
+
+    def ask(self) -> None:
+        """Introduce this node to every other voter, while it does not know enough of them. Called on a timer."""
+        if not self.done:
+            for node_id in self._core.other_voters:
+                self._introduce(node_id, True)
+            self._conclude()
+
+    def introduce_to(self, node_id: str) -> None:
+        """A link came up."""
+        if not self.done:
+            self._introduce(node_id, True)
+
+    def _introduce(self, node_id: str, asks: bool) -> None:
+        core = self._core
+        self._send(
+            Introduction(
+                core.node_id, node_id, core.term, core.last_index, core.commit_index, self._leading_committed(), asks
+            )
+        )
+
+    def on_introduction(self, message: Introduction) -> None:
+        """Another node says how far it is."""
+        if message.asks:
+            self._introduce(message.src, False)
+        if not self.done:
+            self._heard[message.src] = message
+            self._conclude()
+
+    def _conclude(self) -> None:
+        core = self._core
+        if any(node_id not in self._heard for node_id in core.other_voters):
+            return
+        others = [self._heard[node_id] for node_id in core.other_voters]
+        if any(one.last_index for one in others) or core.last_index:
+            leader = self._heard.get(core.leader_id or "")
+            if leader is None or not leader.leads or core.applied_index < leader.commit_index:
+                return
+        highest = max([one.term for one in others], default=0)
+        if highest > core.term:
+            core.set_term(highest, SPENT)
+        elif core.vote is None and core.term:
+            core.set_term(core.term, SPENT)
+        self.done = True
+        self._path.unlink(missing_ok=True)
+        fsync_directory(self._path.parent)
+        _log.info("may_vote", term=core.term, applied=core.applied_index)
+        self._on_done()
+
+    def missing(self) -> list[str]:
+        """Return the voters that have not been heard from, for a person who wonders what a start waits for."""
+        if self.done:
+            return []
+        return [node_id for node_id in self._core.other_voters if node_id not in self._heard]
+
+
+def must_wait(directory: Path) -> bool:
+    """Return whether the node in this data directory still has to hear from all others."""
+    return os.path.exists(directory / _FILE)

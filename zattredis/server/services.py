@@ -1,0 +1,244 @@
+"""What LOCAL commands ask of the node (`commands.context.ServerProtocol`), and the settings that change at run time."""
+
+from __future__ import annotations
+
+import asyncio
+import ctypes
+import gc
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any
+
+import structlog
+
+from zattredis.commands.context import ClientProtocol, Context
+from zattredis.commands.table import Flag, Kind, lookup, resolve
+from zattredis.errors import ClusterDown, DefiniteError
+from zattredis.raft import ready as events
+from zattredis.server.access import Access
+from zattredis.server.clients import ClientRegistry, ClientState
+from zattredis.server.clock import monotonic
+from zattredis.server.info import InfoRenderer, role_reply
+from zattredis.server.latency import LatencyMonitor
+from zattredis.server.proposals import NO_QUORUM
+from zattredis.server.runtime_settings import RuntimeSettings
+from zattredis.server.slowlog import Slowlog
+from zattredis.server.statistics import Statistics
+from zattredis.server.status import NodeStatus
+from zattredis.server.units import Call, Unit
+
+if TYPE_CHECKING:
+    from zattredis.server.node import Node
+
+WAIT_POLL_S = 0.005
+
+_log = structlog.get_logger(room="raft")
+
+
+class Services:
+    """Implements ServerProtocol over the parts of a node."""
+
+    def __init__(self, node: Node) -> None:
+        self._node = node
+        self._settings = RuntimeSettings(node.settings, node.config_file)
+        self._settings.on_change(lambda settings: self.apply_settings())
+        self._slowlog = Slowlog()
+        self._latency = LatencyMonitor()
+        self._access = Access(self._settings)
+        self.status = NodeStatus(node)
+        self._info = InfoRenderer(self.status, node.clients, node.statistics, self._settings)
+
+    @property
+    def clients(self) -> ClientRegistry:
+        """All connections."""
+        return self._node.clients
+
+    @property
+    def statistics(self) -> Statistics:
+        """Counters."""
+        return self._node.statistics
+
+    @property
+    def slowlog(self) -> Slowlog:
+        """Slow commands."""
+        return self._slowlog
+
+    @property
+    def latency(self) -> LatencyMonitor:
+        """Latency spikes."""
+        return self._latency
+
+    @property
+    def settings(self) -> RuntimeSettings:
+        """CONFIG."""
+        return self._settings
+
+    @property
+    def access(self) -> Access:
+        """Who may come in."""
+        return self._access
+
+    # -- settings that change at run time ----------------------------------------------------------------------------
+
+    def apply_settings(self) -> None:
+        """Put the present values in force everywhere."""
+        current = self._settings.settings
+        node = self._node
+        dispatcher = node.dispatcher
+        dispatcher.maxclients = current.maxclients
+        dispatcher.output_bytes_max = current.output_buffer_bytes_max
+        dispatcher.query_bytes_max = current.query_buffer_bytes_max
+        dispatcher.password_required = bool(current.requirepass)
+        dispatcher.stale_reads = current.read_mode == "stale"
+        threshold_us = current.slowlog_log_slower_than_us
+        dispatcher.slow_us = float("inf") if threshold_us < 0 else float(threshold_us)
+        node.executor.slow_s = dispatcher.slow_us / 1e6
+        self._slowlog.slower_than_us = threshold_us
+        self._slowlog.resize(current.slowlog_max_len)
+        self._latency.threshold_ms = self._settings.runtime.latency_monitor_threshold_ms
+        node.statistics.latency_tracking = self._settings.runtime.latency_tracking
+        node.proposals.request_timeout_s = node.reads.request_timeout_s = current.request_timeout_ms / 1000
+
+    # -- slow commands -----------------------------------------------------------------------------------------------
+
+    def note_slow_unit(self, unit: Unit, argv: list[bytes], seconds: float) -> None:
+        """A command of a unit was slow."""
+        self.note_slow(unit.connection.state, argv, seconds)
+
+    def note_slow(self, client: ClientState, argv: list[bytes], seconds: float) -> None:
+        """A command was slow."""
+        spec = lookup(argv[0])
+        if spec is None or not spec.flags & Flag.SKIP_SLOWLOG:
+            time_s = self._node.clock.wall_us() // 1_000_000
+            self._slowlog.add(argv, int(seconds * 1e6), time_s, client.address, client.name)
+        self.latency_event(b"command", seconds * 1000)
+
+    def latency_event(self, event: bytes, milliseconds: float) -> None:
+        """Something took long."""
+        self._latency.record(event, int(milliseconds), self._node.clock.wall_us() // 1_000_000)
+
+    # -- what LOCAL commands ask ---------------------------------------------------------------------------------------
+
+    def time_us(self) -> int:
+        """Return the wall clock in microseconds since 1970."""
+        return self._node.clock.wall_us()
+
+    def info(self, sections: Iterable[bytes]) -> bytes:
+        """Return the text of INFO."""
+        return self._info.render(sections)
+
+    def role(self) -> list[Any]:
+        """Return the reply of ROLE: a master, with the other members and how far they are."""
+        return role_reply(self.status.raft())
+
+    def memory_stats(self) -> dict[bytes, Any]:
+        """Return the reply of MEMORY STATS."""
+        return self._info.memory_stats()
+
+    def release_memory(self) -> None:
+        """Give unused memory back to the operating system, as far as the C library can."""
+        gc.collect()
+        trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
+        if trim is not None:
+            trim(0)
+
+    def last_save_s(self) -> int:
+        """Return when the state was last flushed, in seconds since 1970."""
+        return self._node.compaction.last_at_s
+
+    def start_snapshot(self) -> bool:
+        """Begin to flush the state and cut the log behind it; False if that is under way."""
+        if self._node.compaction.running:
+            return False
+        self._node.compaction.start()
+        return True
+
+    async def save_snapshot(self) -> None:
+        """Flush the state and cut the log behind it."""
+        if self._node.compaction.running:
+            raise DefiniteError("Background save already in progress")
+        await self._node.compaction.start()
+
+    def shut_down(self, *, now: bool, force: bool, save: bool | None) -> None:
+        """Begin to end the process; everything is durable already, so `save` and `force` change nothing."""
+        self._node.shut_down(now=now)
+
+    def abort_shut_down(self) -> bool:
+        """An end that has begun cannot be called off: no more clients are accepted."""
+        return False
+
+    async def execute(self, client: ClientProtocol, argv: list[bytes]) -> object:
+        """Run a READ command for the client at a fresh read point; return its reply value or raise its error."""
+        assert isinstance(client, ClientState)
+        spec = resolve(argv)
+        if spec.kind != Kind.READ:
+            raise DefiniteError(f"'{spec.full_name}' does not only read")
+        db = client.db
+        done: asyncio.Future[Call] = asyncio.get_running_loop().create_future()
+
+        def read(ctx: Context) -> object:
+            ctx.db = db
+            return spec.handler(ctx, *argv[spec.words :])
+
+        def finished(call: Call) -> None:
+            if not done.done():
+                done.set_result(call)
+
+        self._node.reads.submit(Call(client.connection, read, finished))  # type: ignore[arg-type]
+        self._node.schedule()
+        call = await done
+        if not call.called:
+            raise ClusterDown(NO_QUORUM)
+        if call.error is not None:
+            raise call.error
+        return call.value
+
+    async def sleep(self, seconds: float) -> None:
+        """Return after that time; other clients go on."""
+        await asyncio.sleep(seconds)
+
+    async def wait_for_replicas(self, client: ClientProtocol, replicas: int, timeout_ms: int) -> int:
+        """Return how many other members durably hold the client's last write."""
+        assert isinstance(client, ClientState)
+        ended = asyncio.Event()
+        client.block(lambda error: ended.set())
+        deadline = monotonic() + timeout_ms / 1000 if timeout_ms else None
+        try:
+            while True:
+                count = self._replicas_holding(client.last_write_index)
+                if count >= replicas or ended.is_set() or (deadline is not None and monotonic() >= deadline):
+                    return count
+                await asyncio.sleep(WAIT_POLL_S)
+        finally:
+            client.unblocked()
+
+    def _replicas_holding(self, index: int) -> int:
+        """Count the members beside one that hold the log up to `index`; what is acknowledged a majority holds."""
+        node = self._node
+        members = node.core.membership.members
+        if node.driver.is_leader:
+            matches = dict(node.housekeeping.leader_matches())
+        else:
+            matches = {node_id: status.match_index for node_id, status in node.housekeeping.members.items()}
+        holding = sum(1 for node_id in members if matches.get(node_id, 0) >= index)
+        return max(holding, len(node.core.membership.voters) // 2 + 1) - 1
+
+    # -- Raft's events -------------------------------------------------------------------------------------------------
+
+    def on_raft_event(self, event: events.Event) -> None:
+        """Log what happened, with term and index."""
+        node = self._node
+        name, fields, level = _describe(event)
+        if name:
+            fields.setdefault("term", node.core.term)
+            getattr(_log, level)(name, **fields, commit_index=node.core.commit_index)
+        self.status.on_event(event)
+
+
+def _describe(event: events.Event) -> tuple[str, dict[str, Any], str]:
+    names: tuple[str, ...] = type(event).__slots__
+    fields: dict[str, Any] = {each: getattr(event, each) for each in names if each != "membership"}
+    name = "".join("_" + c.lower() if c.isupper() else c for c in type(event).__name__).lstrip("_")
+    if isinstance(event, events.MembershipChanged | events.MembershipCommitted):
+        fields["members"] = list(event.membership.members)
+    level = "warning" if isinstance(event, events.StorageHung | events.QuorumLost | events.MessageRefused) else "info"
+    return name, fields, level

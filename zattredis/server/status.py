@@ -1,0 +1,169 @@
+"""The node's own account of itself: implements `facts.NodeFacts` over the parts of a node."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Final
+
+from zattredis.keyspace.maintenance import keyspace_statistics
+from zattredis.raft import ready as events
+from zattredis.server.clock import random_64
+from zattredis.server.node_facts import DatabaseFacts, FlowFacts, MemberFacts, RaftFacts, SnapshotFacts, StorageFacts
+
+if TYPE_CHECKING:
+    from zattredis.server.node import Node
+
+STATE_SIZE_PROPERTIES: Final = ("rocksdb.total-sst-files-size", "rocksdb.cur-size-all-mem-tables")
+
+
+class NodeStatus:
+    """Counts Raft's events and gathers everything else when it is asked for."""
+
+    __slots__ = ("_node", "elections", "leader_changes", "read_rounds", "run_id", "started_us")
+
+    def __init__(self, node: Node) -> None:
+        self._node = node
+        self.started_us = node.clock.wall_us()
+        self.run_id = "".join(f"{random_64():016x}" for _ in range(3))[:40]
+        self.elections = 0
+        self.leader_changes = 0
+
+    def on_event(self, event: events.Event) -> None:
+        """Count an event of Raft."""
+        if isinstance(event, events.ElectionStarted):
+            self.elections += 1
+        elif isinstance(event, events.LeaderChanged) and event.leader_id is not None:
+            self.leader_changes += 1
+
+    @property
+    def config_file(self) -> str:
+        """The settings file, empty if there is none."""
+        return self._node.config_file or ""
+
+    def time_us(self) -> int:
+        """Return the wall clock in microseconds since 1970."""
+        return self._node.clock.wall_us()
+
+    # -- Raft --------------------------------------------------------------------------------------------------------
+
+    def raft(self) -> RaftFacts:
+        """Return Raft's state."""
+        node = self._node
+        core, log = node.core, node.data.log
+        return RaftFacts(
+            node_id=core.node_id,
+            cluster_id=node.data.identity.cluster_id,
+            state=self._state(),
+            role=core.role,
+            leader_id=core.leader_id,
+            term=core.term,
+            commit_index=core.commit_index,
+            applied_index=core.applied_index,
+            first_index=log.first_index,
+            last_index=log.last_index,
+            durable_index=core.durable_index,
+            snapshot_index=log.first_index - 1,
+            snapshot_term=log.term(log.first_index - 1),
+            uncommitted_bytes=core.uncommitted_bytes,
+            members=self.members(),
+            elections=self.elections,
+            leader_changes=self.leader_changes,
+        )
+
+    def _state(self) -> str:
+        node = self._node
+        if not node.dispatcher.accepting:
+            return "stopping"
+        if not node.rejoin.done:
+            return "rejoining"
+        return "up" if node.core.leader_id is not None else "no_leader"
+
+    def members(self) -> list[MemberFacts]:
+        """Return every member, this node included."""
+        node = self._node
+        core = node.core
+        if node.driver.is_leader:
+            matches: dict[str, int] = dict(node.housekeeping.leader_matches())
+            last = core.last_index
+        else:
+            matches = {node_id: status.match_index for node_id, status in node.housekeeping.members.items()}
+            matches[core.node_id] = core.durable_index
+            last = max([core.last_index, *matches.values()])
+        found = []
+        for node_id in core.membership.members:
+            host, port = _client_address(core.membership.addresses[node_id])
+            match = matches.get(node_id)
+            found.append(
+                MemberFacts(
+                    node_id=node_id,
+                    host=host,
+                    port=port,
+                    role=self._role_of(node_id),
+                    match_index=match,
+                    lag_entries=None if match is None else max(0, last - match),
+                    connected=node_id == core.node_id or node.network.connected(node_id),
+                )
+            )
+        return found
+
+    def _role_of(self, node_id: str) -> str:
+        core = self._node.core
+        if node_id == core.node_id:
+            return core.role
+        if node_id == core.leader_id:
+            return "leader"
+        if core.leader_id is None:
+            return "unknown"
+        return "follower" if core.membership.is_voter(node_id) else "learner"
+
+    # -- the rest ----------------------------------------------------------------------------------------------------
+
+    def storage(self) -> StorageFacts:
+        """Return what lies on disk, and how the disk does."""
+        node = self._node
+        durations = node.sync.durations_ms
+        return StorageFacts(
+            directory=str(node.data.path),
+            log_bytes=node.data.log.size_bytes,
+            state_bytes=sum(node.applier.store.property_int(name) or 0 for name in STATE_SIZE_PROPERTIES),
+            free_bytes=node.data.free_bytes(),
+            syncs=node.sync.syncs,
+            sync_usec=int(node.sync.total_s * 1e6),
+            sync_usec_max=int(max(durations, default=0.0) * 1000),
+            refuses_writes=node.housekeeping.disk_full,
+        )
+
+    def snapshots(self) -> SnapshotFacts:
+        """Return what is known of flushes of the state, which are what a snapshot is here."""
+        compaction = self._node.compaction
+        return SnapshotFacts(
+            count=compaction.count,
+            last_time_s=compaction.last_at_s,
+            last_duration_s=compaction.last_duration_s,
+            started_s=compaction.started_s,
+            entries_since=self._node.core.applied_index - compaction.last_index,
+        )
+
+    def databases(self) -> Sequence[DatabaseFacts]:
+        """Return the databases that hold keys."""
+        node = self._node
+        now_ms = max(node.clock.now_ms(), node.applier.last_stamp_ms)
+        return [DatabaseFacts(*found) for found in keyspace_statistics(node.applier.registers, now_ms)]
+
+    def flow(self) -> FlowFacts:
+        """Return what is under way."""
+        proposals = self._node.proposals
+        return FlowFacts(
+            inflight_bytes=proposals.bytes_held,
+            batches=proposals.batches,
+            batch_commands=proposals.batched_commands,
+            outcome_unknown=proposals.timed_out,
+            refused_no_quorum=proposals.refused,
+            read_rounds=self._node.reads.rounds,
+        )
+
+
+def _client_address(address: str) -> tuple[str, int]:
+    """Return (host, client port) of `host:port@peerport`."""
+    host, _, port = address.partition("@")[0].rpartition(":")
+    return host.strip("[]"), int(port)

@@ -1,0 +1,71 @@
+"""MULTI, EXEC and WATCH on the origin: from a client's queue to one unit (DESIGN §1, §2.2).
+
+The log holds the writes of an EXEC and what was watched; WATCH compares versions at apply, on every node alike.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from zattredis.commands.table import CommandSpec, Kind
+from zattredis.errors import DefiniteError, ExecAbort
+from zattredis.keyspace.registers import DATABASES
+from zattredis.server.units import DONE, RIDING, WAITING, Batch, Transaction, Unit, WatchUnit
+
+if TYPE_CHECKING:
+    from zattredis.server.connection import ClientConnection
+
+
+def watch_unit(connection: ClientConnection, argv: list[bytes]) -> WatchUnit:
+    """Return the unit of a WATCH."""
+    return WatchUnit(connection, connection.state.db, argv[1:])
+
+
+def watch_pending(connection: ClientConnection) -> bool:
+    """Return whether a WATCH of the connection has not seen its versions yet."""
+    return any(isinstance(unit, WatchUnit) and unit.state != DONE for unit in connection.units)
+
+
+def exec_unit(connection: ClientConnection) -> Transaction:
+    """Return the unit of an EXEC and end the client's MULTI. Raises the ReplyError that EXEC is answered with instead."""
+    state = connection.state
+    if not state.in_multi:
+        raise DefiniteError("EXEC without MULTI")
+    if state.dirty:
+        state.end_multi()
+        raise ExecAbort
+    db = state.db
+    commands: list[tuple[int, CommandSpec, list[bytes]]] = []
+    is_write = False
+    for spec, argv in state.queue:
+        commands.append((db, spec, argv))
+        if spec.kind == Kind.WRITE:
+            is_write = True
+        elif spec.name == "SELECT":
+            db = _selected(argv[1], db)
+    watches = [(watched_db, key, version) for (watched_db, key), version in state.watched.items()]
+    state.end_multi()
+    return Transaction(connection, is_write, commands, watches, db)
+
+
+def _selected(word: bytes, db: int) -> int:
+    """Return the database that SELECT `word` will leave selected."""
+    digits = word[1:] if word[:1] == b"-" else word
+    if digits.isdigit() and (digits == b"0" or digits[:1] != b"0") and 0 <= int(word) < DATABASES:
+        return int(word)
+    return db
+
+
+def take_along(connection: ClientConnection, batch: Batch) -> None:
+    """A write follows unanswered reads of its connection: they move into its batch, at its place."""
+    for unit in connection.reads:
+        if unit.state == WAITING:
+            ride(unit, batch)
+    connection.reads.clear()
+
+
+def ride(unit: Unit, batch: Batch) -> None:
+    """Let a read ride in the open batch."""
+    unit.state = RIDING
+    unit.batch = batch
+    batch.units.append(unit)
