@@ -124,9 +124,10 @@ class ClientState:
         """Return whether the command that comes now gets no reply, and forget a SKIP that it uses up.
 
         The dispatcher calls it while `mute` is set (that is the cheap question), once for each command, in the order
-        of arrival, before it executes the command. CLIENT REPLY decides for itself, by returning NO_REPLY.
+        of arrival, before it executes the command. CLIENT REPLY decides for itself, by returning NO_REPLY; RESET ends
+        CLIENT REPLY OFF before it is answered.
         """
-        if spec.name == "CLIENT REPLY":
+        if spec.name == "CLIENT REPLY" or (spec.name == "RESET" and self.replies_off):
             return False
         self.skip_used()
         return True
