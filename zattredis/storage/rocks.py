@@ -61,8 +61,9 @@ class StoreOptions:
 
 
 def is_damage(error: Exception) -> bool:
-    """True when RocksDB reports bytes that contradict their checksum or each other."""
-    return str(error).startswith("Corruption")
+    """True when RocksDB reports bytes that contradict their checksum or each other, or a file of its own as missing."""
+    text = str(error)
+    return text.startswith("Corruption") or "No such file or directory" in text
 
 
 def translate(error: Exception, doing: str, path: Path | str, damaged: type[ZattredisError]) -> ZattredisError:
