@@ -23,8 +23,10 @@ def main() -> int:
     except Violation as error:
         print(f"violated at tick {world.now:.3f}: {error}")
         return 1
-    print(f"{world.writes_acknowledged} writes, {world.reads_served} reads, {world.snapshots_installed} snapshots, "
-          f"trace {world.trace_hash}")
+    print(
+        f"{world.writes_acknowledged} writes, {world.reads_served} reads, {world.snapshots_installed} snapshots, "
+        f"trace {world.trace_hash}"
+    )
     return 0
 
 

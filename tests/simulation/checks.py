@@ -104,7 +104,9 @@ class Checks:
             self.committed_index = index
             self._committed[index] = entry.term
             self._digests[index] = state.digest
-        require(self._committed[index] == entry.term, f"{node_id} applied {entry} where term {self._committed[index]} was")
+        require(
+            self._committed[index] == entry.term, f"{node_id} applied {entry} where term {self._committed[index]} was"
+        )
         require(self._digests[index] == state.digest, f"{node_id}'s state differs after entry {index}")
 
     def installed(self, node_id: str, state: State) -> None:

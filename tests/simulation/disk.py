@@ -54,7 +54,9 @@ class _Image:
     def write(self, entries: Sequence[Entry], hard_state: HardState | None) -> None:
         if entries:
             position = entries[0].index - self.first_index
-            assert 0 <= position <= len(self.entries), f"append of {entries[0]} leaves a gap or rewrites compacted entries"
+            assert 0 <= position <= len(self.entries), (
+                f"append of {entries[0]} leaves a gap or rewrites compacted entries"
+            )
             del self.entries[position:]
             self.entries.extend(entries)
         if hard_state is not None:
@@ -162,7 +164,7 @@ class Disk:
     def crash(self, survivors: int) -> None:
         """Power is cut: of the unsynced writes only the first `survivors` have reached the disk."""
         if survivors and self._unsynced:
-            self.sync(self._unsynced[: survivors][-1][0])
+            self.sync(self._unsynced[:survivors][-1][0])
         self._unsynced.clear()
         self._written = self._durable.copy()
 
