@@ -190,7 +190,7 @@ def test_two_leaders_in_one_term_stop_the_node() -> None:
         cluster["b"].step(Heartbeat("c", "b", leader.term, 0, 1))
 
 
-# --- pre-vote, stickiness ----------------------------------------------------------------------------------------------
+# --- pre-vote, stickiness ---------------------------------------------------------------------------------------------
 
 
 def test_a_rejoining_node_does_not_raise_the_term() -> None:
@@ -301,7 +301,7 @@ def test_only_the_known_leader_can_order_a_campaign() -> None:
     assert (cluster["b"].role, cluster["b"].term) == ("candidate", 2)
 
 
-# --- what a start finds ------------------------------------------------------------------------------------------------
+# --- what a start finds -----------------------------------------------------------------------------------------------
 
 
 def test_a_restart_does_not_take_its_log_for_committed() -> None:
@@ -366,7 +366,7 @@ def test_leadership_is_told_once() -> None:
 
 def test_settings_that_cannot_work_are_refused() -> None:
     for wrong in ({"heartbeat_ticks": 10}, {"heartbeat_ticks": 0}, {"window_bytes": 0}, {"apply_bytes_max": 0}):
-        with pytest.raises(ValueError, match="ticks|positive"):
+        with pytest.raises(ValueError, match=r"ticks|positive"):
             CoreConfig("a", **wrong)
     with pytest.raises(ValueError, match="node_id"):
         CoreConfig("")

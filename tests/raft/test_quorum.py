@@ -1,6 +1,8 @@
-"""Majorities, by property: two quorums always share a voter, and every decision agrees with a count done the slow way."""
+"""Majorities, by property: two quorums share a voter, and every decision agrees with a count done the slow way."""
 
 from __future__ import annotations
+
+import itertools
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -71,7 +73,7 @@ def test_quorums_overlap_along_a_change(old: tuple[str, ...], new: tuple[str, ..
     if steps[-1].joint:
         steps.append(steps[-1].leave_joint())
     assert steps[-1] == target
-    for one, other in zip(steps, steps[1:], strict=False):
+    for one, other in itertools.pairwise(steps):
         smallest = minimal_quorums(one)
         for ids in minimal_quorums(other):
             assert all(ids & quorum_of_one for quorum_of_one in smallest)

@@ -444,8 +444,11 @@ class RaftState:
 
     @property
     def may_campaign(self) -> bool:
-        """True for a voter. Also for one whose removal is not known to be committed: until then it may hold entries that
-        no voter of the new configuration has, and if it kept still nobody could be elected (§4.2.2)."""
+        """True for a voter, and for one whose removal is not known to be committed.
+
+        Until then it may hold entries that no voter of the new configuration has: if it kept still, nobody could be
+        elected (§4.2.2).
+        """
         return any(membership.is_voter(self.node_id) for _, membership in self._memberships)
 
     @property

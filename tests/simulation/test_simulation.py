@@ -1,0 +1,117 @@
+"""The simulator over many seeds, its own determinism, and that its checks see what they are for."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+
+import pytest
+
+from tests.simulation.checks import Violation
+from tests.simulation.disk import Disk
+from tests.simulation.world import World
+from zattredis.raft.entry import BATCH, make_entry
+from zattredis.raft.membership import simple_membership
+from zattredis.raft.messages import AppendEntriesResponse, VoteResponse
+from zattredis.raft.ready import HardState
+
+SEEDS_PER_TEST = 20
+
+
+def run_seeds(first: int, count: int, *, long: bool = False, membership: bool = False) -> tuple[int, int, int]:
+    """Run seeds and return how many writes, reads and snapshots they came to; names the replay of one that fails."""
+    writes = reads = snapshots = 0
+    for seed in range(first, first + count):
+        world = World(seed, long=long, membership=membership)
+        try:
+            world.run()
+        except Violation as violation:
+            flags = " --long" * long + " --membership" * membership
+            pytest.fail(f"{violation}\nreplay: python -m tests.simulation --seed {seed}{flags}", pytrace=False)
+        writes += world.writes_acknowledged
+        reads += world.reads_served
+        snapshots += world.snapshots_installed
+    return writes, reads, snapshots
+
+
+@pytest.mark.parametrize("first", range(0, 200, SEEDS_PER_TEST))
+def test_fixed_membership(first: int) -> None:
+    writes, reads, snapshots = run_seeds(first, SEEDS_PER_TEST)
+    assert writes > 1000
+    assert reads > 500
+    assert snapshots > 0
+
+
+@pytest.mark.parametrize("first", range(0, 120, SEEDS_PER_TEST))
+def test_changing_membership(first: int) -> None:
+    writes, reads, _ = run_seeds(first, SEEDS_PER_TEST, membership=True)
+    assert writes > 1000
+    assert reads > 300
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(3600)
+@pytest.mark.parametrize("membership", [False, True])
+def test_long_storms(membership: bool) -> None:
+    first = int(os.environ.get("ZATTREDIS_TEST_SEED", "100000"))
+    run_seeds(first, int(os.environ.get("ZATTREDIS_TEST_SEEDS", "500")), long=True, membership=membership)
+
+
+def test_the_same_seed_gives_the_same_trace_also_in_another_process() -> None:
+    hashes = []
+    for _ in range(2):
+        world = World(11, membership=True)
+        world.run()
+        hashes.append(world.trace_hash)
+    command = [sys.executable, "-m", "tests.simulation", "--seed", "11", "--membership", "--quiet"]
+    environment = {**os.environ, "PYTHONHASHSEED": "7"}
+    out = subprocess.run(command, check=True, capture_output=True, text=True, env=environment).stdout
+    hashes.append(out.split()[-1])
+    assert len(set(hashes)) == 1
+    other = World(12, membership=True)
+    other.run()
+    assert other.trace_hash != hashes[0]
+
+
+# --- the checks see what they are for ---------------------------------------------------------------------------------
+
+
+def started(seed: int = 1) -> World:
+    """A world whose nodes have started and whose faults are silent."""
+    world = World(seed)
+    for node in world.nodes.values():
+        node.start()
+    return world
+
+
+def test_an_answer_before_its_durability_is_seen() -> None:
+    checks = started(3).checks
+    with pytest.raises(Violation, match=r"vote|term"):
+        checks.sent(VoteResponse("n1", "n2", 1, True))
+    with pytest.raises(Violation, match="durable log"):
+        checks.sent(AppendEntriesResponse("n1", "n2", 0, True, 5, 0, 0))
+
+
+def test_a_second_leader_is_seen() -> None:
+    world = started(3)
+    nodes = list(world.nodes.values())
+    world.checks.leader_elected("n1", nodes[0].core)  # type: ignore[arg-type]
+    with pytest.raises(Violation, match="election safety"):
+        world.checks.leader_elected("n2", nodes[1].core)  # type: ignore[arg-type]
+
+
+def test_a_stale_read_is_seen() -> None:
+    checks = started(3).checks
+    checks.acknowledged(9)
+    with pytest.raises(Violation, match="stale read"):
+        checks.read_served("n1", checks.visible_index, 8, 8)
+
+
+def test_a_power_cut_leaves_a_prefix_of_the_writes() -> None:
+    disk = Disk(simple_membership("abc"))
+    for number in (1, 2, 3):
+        disk.append(number, [make_entry(number, 1, BATCH, 1, 0, b"")], HardState(number, "b", 0))
+    disk.sync(1)
+    disk.crash(1)
+    assert (disk.last_index, disk.hard_state.term, disk.unsynced) == (2, 2, 0)
