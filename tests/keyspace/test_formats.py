@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 from collections.abc import Generator
 from fractions import Fraction
+from typing import TypeVar
 
 import pytest
 from hypothesis import given, settings
@@ -13,7 +14,7 @@ from hypothesis import strategies as st
 from zattredis.errors import DefiniteError
 from zattredis.keyspace import keys as layout
 from zattredis.keyspace.crc64 import crc64
-from zattredis.keyspace.lcs import LcsTable, Match
+from zattredis.keyspace.lcs import LcsTable
 from zattredis.keyspace.long_double import LongDouble, add, format_human, parse_long_double
 from zattredis.keyspace.metadata import (
     expire_of,
@@ -26,6 +27,17 @@ from zattredis.keyspace.metadata import (
 )
 from zattredis.keyspace.random import SeededRandom
 from zattredis.keyspace.rdb import dump_string, load_string
+
+T = TypeVar("T")
+
+
+def result_of(steps: Generator[None, None, T]) -> T:
+    try:
+        while True:
+            next(steps)
+    except StopIteration as end:
+        result: T = end.value
+        return result
 
 
 def test_slots_are_those_of_redis_cluster() -> None:
@@ -86,13 +98,18 @@ def by_bits(data: bytes) -> int:
 
 @given(st.one_of(st.binary(max_size=300), st.integers(-(2**33), 2**33).map(lambda number: b"%d" % number)))
 def test_dumps_are_read_back(value: bytes) -> None:
-    assert load_string(dump_string(value)) == value
+    assert load_string(result_of(dump_string(value))) == value
+
+
+def test_a_long_dump_comes_in_slices() -> None:
+    assert len(list(dump_string(b"x" * 200_000))) > 4
+    assert len(list(dump_string(b"x" * 2_000_000))) > 20
 
 
 @pytest.mark.parametrize("length", [63, 64, 16383, 16384, 2_000_000])
 def test_long_dumps_are_read_back(length: int) -> None:
     value = b"x" * length
-    assert load_string(dump_string(value)) == value
+    assert load_string(result_of(dump_string(value))) == value
 
 
 @settings(max_examples=300)
@@ -122,15 +139,6 @@ def lcs_length(a: bytes, b: bytes) -> int:
         for place, other in enumerate(b, 1):
             row[place] = above[place - 1] + 1 if one == other else max(above[place], row[place - 1])
     return row[-1]
-
-
-def result_of(steps: Generator[None, None, list[Match]]) -> list[Match]:
-    try:
-        while True:
-            next(steps)
-    except StopIteration as end:
-        result: list[Match] = end.value
-        return result
 
 
 TEXT = st.lists(st.sampled_from(b"abc"), max_size=40).map(bytes)

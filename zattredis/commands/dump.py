@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Generator
+
 from zattredis.commands.arguments import INTEGER_MAX, Options, parse_integer
 from zattredis.commands.context import Context
 from zattredis.commands.table import KEYS_FIRST, Flag, command
@@ -20,13 +22,15 @@ class BusyKey(DefiniteError):
 
 
 @command(
-    "DUMP", arity=2, flags=Flag.READONLY, keys=KEYS_FIRST, group="generic", since="2.6.0",
+    "DUMP", arity=2, flags=Flag.READONLY | Flag.HEAVY, keys=KEYS_FIRST, group="generic", since="2.6.0",
     complexity="O(N) where N is the size of the value.", syntax="key", tips=("nondeterministic_output",),
 )  # fmt: skip
-def dump(ctx: Context, key: bytes) -> bytes | None:
+def dump(ctx: Context, key: bytes) -> Generator[None, None, bytes | None]:
     """Return a serialized version of the value stored at the specified key."""
     record = ctx.view.record(ctx.db, key, ctx.now_ms)
-    return None if record is None else dump_string(string_value(ctx.view, record))
+    if record is None:
+        return None
+    return (yield from dump_string(string_value(ctx.view, record)))
 
 
 class _RestoreOptions:

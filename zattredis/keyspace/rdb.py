@@ -8,10 +8,11 @@ written, which every Redis reads; LZF is read.
 from __future__ import annotations
 
 import struct
+from collections.abc import Generator
 from typing import Final
 
 from zattredis.errors import DefiniteError
-from zattredis.keyspace.crc64 import crc64
+from zattredis.keyspace.crc64 import crc64, crc64_steps
 from zattredis.keyspace.sizes import STRING_BYTES_MAX
 
 RDB_VERSION: Final = 10
@@ -29,10 +30,11 @@ class BadDump(DefiniteError):
         super().__init__("Bad data format")
 
 
-def dump_string(value: bytes) -> bytes:
-    """Return the dump of a string."""
+def dump_string(value: bytes) -> Generator[None, None, bytes]:
+    """Return the dump of a string, yielding from time to time where it is long."""
     body = bytes((TYPE_STRING,)) + _encode_string(value) + RDB_VERSION.to_bytes(2, "little")
-    return body + crc64(body).to_bytes(8, "little")
+    crc = yield from crc64_steps(body)
+    return body + crc.to_bytes(8, "little")
 
 
 def load_string(dump: bytes) -> bytes:
