@@ -60,6 +60,10 @@ class SnapshotDamaged(ZattredisError):
     """A received snapshot fails a size, sequence or digest check and was not installed."""
 
 
+class SnapshotFailed(ZattredisError):
+    """A snapshot did not get to its receiver, or was not accepted there; it may be sent again."""
+
+
 class LogCompacted(ZattredisError):
     """The asked-for log index lies before the first one held."""
 

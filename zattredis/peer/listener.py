@@ -1,0 +1,158 @@
+"""The inbound side: accepts connections of other nodes and passes on what they send."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any, Final
+
+import structlog
+
+from zattredis.errors import FatalError, FrameError
+from zattredis.peer.connection import Connection, Timing, format_address
+from zattredis.peer.control import Purpose
+from zattredis.peer.handshake import Identity, Listening, Peer
+from zattredis.raft.messages import Message
+
+STRANGERS_MAX: Final = 64
+"""Connections whose handshake is not done; further ones are closed unheard."""
+
+NODES_MAX: Final = 256
+"""Other nodes, connected at a time."""
+
+_REASONS_KEPT: Final = 1000
+
+_log = structlog.get_logger(room="peer")
+
+
+class Listener:
+    """Owns the peer port and every connection that came in through it.
+
+    A message is passed on only if it names the node of its own connection as its source and this node as its
+    destination. A newer connection of the same node and purpose replaces the older one.
+    """
+
+    __slots__ = (
+        "_closing",
+        "_identity",
+        "_inbound",
+        "_logged",
+        "_on_message",
+        "_on_peer",
+        "_on_stream",
+        "_server",
+        "_strangers",
+        "_timing",
+    )
+
+    def __init__(
+        self,
+        identity: Identity,
+        timing: Timing,
+        on_message: Callable[[Message], None],
+        on_peer: Callable[[Peer], None],
+        on_stream: Callable[[Connection], None],
+    ) -> None:
+        self._identity = identity
+        self._timing = timing
+        self._on_message = on_message
+        self._on_peer = on_peer
+        self._on_stream = on_stream
+        self._server: asyncio.Server | None = None
+        self._strangers: set[Connection] = set()
+        self._inbound: dict[tuple[str, Purpose], Connection] = {}
+        self._closing = False
+        self._logged: dict[str, str] = {}  # host → the last reason for which it was refused
+
+    async def start(self, host: str, port: int) -> None:
+        """Listen. Raises FatalError with the address when that is not possible."""
+        loop = asyncio.get_running_loop()
+        try:
+            self._server = await loop.create_server(self._make_connection, host, port, reuse_address=True)
+        except OSError as error:
+            where = format_address((host, port))
+            raise FatalError(f"cannot listen for other nodes on {where}: {error.strerror or error}") from error
+
+    @property
+    def port(self) -> int:
+        """The port listened on (that the system chose, if it was asked to)."""
+        assert self._server is not None
+        return int(self._server.sockets[0].getsockname()[1])
+
+    @property
+    def connected(self) -> list[str]:
+        """Ids of the nodes whose messages arrive."""
+        return [node_id for node_id, purpose in self._inbound if purpose is Purpose.MESSAGES]
+
+    async def close(self) -> None:
+        """Stop listening and end every connection."""
+        if self._server is not None:
+            self._server.close()
+        self._closing = True
+        connections = [*self._strangers, *self._inbound.values()]
+        for connection in connections:
+            connection.abort("this node closes its peer port")
+        if connections:
+            await asyncio.wait([connection.closed for connection in connections])
+        if self._server is not None:
+            await self._server.wait_closed()
+
+    def _make_connection(self) -> Connection:
+        loop = asyncio.get_running_loop()
+        connection = Connection(Listening(self._identity), loop, self._timing, self._on_ready)
+        connection.closed.add_done_callback(partial(self._on_closed, connection))
+        if len(self._strangers) >= STRANGERS_MAX:
+            loop.call_soon(connection.abort, "too many connections without a handshake")
+        self._strangers.add(connection)
+        return connection
+
+    def _on_ready(self, connection: Connection) -> None:
+        peer = connection.peer
+        assert peer is not None
+        self._strangers.discard(connection)
+        if len(self._inbound) >= NODES_MAX:
+            connection.refuse("too many nodes are connected")
+            return
+        key = (peer.node_id, peer.purpose)
+        older = self._inbound.pop(key, None)
+        if older is not None:
+            older.abort("replaced by a newer connection of the same node")
+        self._inbound[key] = connection
+        if peer.purpose is Purpose.SNAPSHOT:
+            self._on_stream(connection)
+        else:
+            connection.receive = partial(self._receive, peer.node_id)
+            self._on_peer(peer)
+
+    def _receive(self, node_id: str, messages: Sequence[Any]) -> None:
+        own_id = self._identity.node_id
+        on_message = self._on_message
+        for message in messages:
+            if message.src != node_id or message.dst != own_id:
+                raise FrameError(f"a message from {message.src!r} to {message.dst!r} on a link from {node_id!r}")
+            on_message(message)
+
+    def _on_closed(self, connection: Connection, closed: asyncio.Future[str]) -> None:
+        reason = closed.result()
+        peer = connection.peer
+        if peer is None:
+            self._strangers.discard(connection)
+            self._tell(connection, reason)
+            return
+        key = (peer.node_id, peer.purpose)
+        if self._inbound.get(key) is connection:
+            del self._inbound[key]
+        if peer.purpose is Purpose.MESSAGES:
+            _log.info("inbound_link_down", peer=peer.node_id, reason=reason)
+
+    def _tell(self, connection: Connection, reason: str) -> None:
+        """Log why a stranger was turned away, once per host and reason: it may try for as long as it likes."""
+        transport = connection.transport
+        address = None if transport is None else transport.get_extra_info("peername")
+        host = str(address[0]) if address else "?"
+        if self._logged.get(host) != reason and not self._closing:
+            if len(self._logged) >= _REASONS_KEPT:
+                self._logged.clear()
+            self._logged[host] = reason
+            _log.warning("peer_refused", host=host, reason=reason)

@@ -1,0 +1,207 @@
+"""Messages ↔ frames.
+
+A frame is a header of 16 bytes and a body. Header, big-endian: magic `ZR`, protocol version (1), message number (1),
+body length (4), CRC-32 of the body (4), CRC-32 of the header's first 12 bytes (4). The body is the message as
+MessagePack array. A damaged or foreign header is noticed by its own checksum before a byte is kept for its body.
+
+No frame is longer than FRAGMENT_BYTES_MAX: a longer body travels in fragments, frames FIRST (inner number, total
+length, first piece) and NEXT (next piece), between which other frames may pass. One long body at a time per direction.
+"""
+
+from __future__ import annotations
+
+import struct
+import zlib
+from collections.abc import Iterator, Mapping
+from typing import Any, Final
+
+import msgspec
+
+from zattredis.errors import FrameError
+from zattredis.peer import control, messages
+from zattredis.raft import messages as raft_messages
+from zattredis.raft.messages import Message
+
+PROTOCOL_VERSION: Final = 1
+HANDSHAKE_VERSION: Final = 0
+"""In the header of handshake frames, whatever versions the two sides speak afterwards."""
+
+MAGIC: Final = b"ZR"
+_HEADER: Final = struct.Struct(">2sBBIII")
+_CHECKED: Final = struct.Struct(">2sBBII")
+_CHECK: Final = struct.Struct(">I")
+_FIRST: Final = struct.Struct(">BQ")
+HEADER_BYTES: Final = _HEADER.size
+FRAGMENT_BYTES_MAX: Final = 65536
+MESSAGE_BYTES_MAX: Final = 1 << 30
+"""Of one message in fragments. Memory for it grows only as they arrive."""
+
+FIRST: Final = 254
+NEXT: Final = 255
+
+MESSAGES: Final[dict[int, type[Message]]] = {**raft_messages.MESSAGES, **messages.MESSAGES}
+"""Wire number → class of every message between nodes: 1 to 63 Raft's, 64 to 127 the server's."""
+
+_ALL: Final[dict[int, type[Any]]] = {**MESSAGES, **control.HANDSHAKE, **control.STREAM}
+NUMBERS: Final[dict[type[Any], int]] = {kind: number for number, kind in _ALL.items()}
+
+Decoders = Mapping[int, msgspec.msgpack.Decoder[Any]]
+
+
+def _decoders(classes: Mapping[int, type[Any]]) -> Decoders:
+    return {number: msgspec.msgpack.Decoder(kind) for number, kind in classes.items()}
+
+
+MESSAGE_DECODERS: Final = _decoders(MESSAGES)
+HANDSHAKE_DECODERS: Final = _decoders(control.HANDSHAKE)
+STREAM_DECODERS: Final = _decoders(control.STREAM)
+
+_encode_body: Final = msgspec.msgpack.Encoder().encode
+_crc32: Final = zlib.crc32
+
+
+def encode_body(message: Any) -> tuple[int, bytes]:
+    """Return the wire number and the body of a message. Raises KeyError for a class without a number."""
+    return NUMBERS[type(message)], _encode_body(message)
+
+
+def frame_header(number: int, body: bytes | memoryview, version: int = PROTOCOL_VERSION) -> bytes:
+    """Return the header that goes before a body of at most FRAGMENT_BYTES_MAX bytes."""
+    header = _CHECKED.pack(MAGIC, version, number, len(body), _crc32(body))
+    return header + _CHECK.pack(_crc32(header))
+
+
+def fragments(number: int, body: bytes) -> Iterator[tuple[bytes, bytes | memoryview]]:
+    """Yield header and piece of each frame that carries a long body; nothing is copied, each is made when asked for."""
+    size = len(body)
+    view = memoryview(body)
+    position = FRAGMENT_BYTES_MAX - _FIRST.size
+    first = _FIRST.pack(number, size) + view[:position]
+    yield frame_header(FIRST, first), first
+    while position < size:
+        piece = view[position : position + FRAGMENT_BYTES_MAX]
+        yield frame_header(NEXT, piece), piece
+        position += FRAGMENT_BYTES_MAX
+
+
+def encode_frame(message: Any, version: int = PROTOCOL_VERSION) -> bytes:
+    """Return the frame, or the fragments one after another, of a message."""
+    number, body = encode_body(message)
+    if len(body) <= FRAGMENT_BYTES_MAX:
+        return frame_header(number, body, version) + body
+    return b"".join(piece for pair in fragments(number, body) for piece in pair)
+
+
+class FrameDecoder:
+    """Bytes in any cutting → messages. Holds at most one frame and one message in fragments.
+
+    After a FrameError it is finished and the connection has to be closed. `message_bytes_max` 0 forbids fragments.
+    """
+
+    __slots__ = (
+        "_decoders",
+        "_frame_bytes_max",
+        "_long",
+        "_long_number",
+        "_long_size",
+        "_message_bytes_max",
+        "_needed",
+        "_rest",
+        "_version",
+    )
+
+    def __init__(
+        self,
+        decoders: Decoders = MESSAGE_DECODERS,
+        *,
+        version: int = PROTOCOL_VERSION,
+        frame_bytes_max: int = FRAGMENT_BYTES_MAX,
+        message_bytes_max: int = MESSAGE_BYTES_MAX,
+    ) -> None:
+        self._decoders = decoders
+        self._version = version
+        self._frame_bytes_max = frame_bytes_max
+        self._message_bytes_max = message_bytes_max
+        self._rest = bytearray()  # the beginning of a frame, its header checked if all of it is there
+        self._needed = HEADER_BYTES  # how long that has to be before it is looked at again
+        self._long: bytearray | None = None  # the fragments so far
+        self._long_number = 0
+        self._long_size = 0
+
+    @property
+    def buffered_bytes(self) -> int:
+        """Bytes held for what is not complete."""
+        return len(self._rest) + len(self._long or b"")
+
+    def feed(self, data: bytes) -> list[Any]:
+        """Return the messages that `data` completes. Raises FrameError, before keeping anything of a wrong frame."""
+        received: list[Any] = []
+        if self._rest:
+            self._rest += data
+            if len(self._rest) < self._needed:
+                return received
+            data = bytes(self._rest)
+            self._rest.clear()
+        view = memoryview(data)
+        start, end = 0, len(data)
+        needed = HEADER_BYTES
+        while end - start >= HEADER_BYTES:
+            body_start = start + HEADER_BYTES
+            magic, version, number, length, crc, check = _HEADER.unpack_from(data, start)
+            if check != _crc32(view[start : body_start - 4]) or magic != MAGIC or version != self._version:
+                raise FrameError(self._describe(data[start:body_start]))
+            decoder = self._decoders.get(number)
+            if length > self._frame_bytes_max or (decoder is None and (number < FIRST or not self._message_bytes_max)):
+                raise FrameError(f"a frame with message number {number} and {length} bytes does not belong here")
+            if end - body_start < length:
+                needed = HEADER_BYTES + length
+                break
+            start = body_start + length
+            body = view[body_start:start]
+            if _crc32(body) != crc:
+                raise FrameError(f"the body of a frame with message number {number} fails its checksum")
+            if decoder is not None:
+                received.append(_decode(decoder, body))
+            elif self._take_fragment(number, body):
+                received.append(self._decode_long())
+        if start < end:
+            self._rest += view[start:]
+        self._needed = needed
+        return received
+
+    def _take_fragment(self, number: int, body: memoryview) -> bool:
+        """Add a fragment; return whether the message is complete."""
+        if number == FIRST:
+            if self._long is not None or len(body) <= _FIRST.size:
+                raise FrameError("a message in fragments begins in the midst of another")
+            self._long_number, self._long_size = _FIRST.unpack_from(body)
+            if self._long_number not in self._decoders or self._long_size > self._message_bytes_max:
+                raise FrameError(
+                    f"fragments of message number {self._long_number} with {self._long_size} bytes do not belong here"
+                )
+            self._long = bytearray(body[_FIRST.size :])
+        elif self._long is None:
+            raise FrameError("a fragment without its beginning")
+        else:
+            self._long += body
+        if len(self._long) > self._long_size:
+            raise FrameError("fragments are longer than announced")
+        return len(self._long) == self._long_size
+
+    def _decode_long(self) -> Any:
+        body, self._long = self._long, None
+        return _decode(self._decoders[self._long_number], memoryview(body or b""))
+
+    def _describe(self, header: bytes) -> str:
+        if header[:2] != MAGIC:
+            return f"these bytes are not the peer protocol: {header[:12]!r}"
+        if _crc32(header[:12]) != int.from_bytes(header[12:], "big"):
+            return "a frame header fails its checksum"
+        return f"a frame of protocol version {header[2]}, not {self._version}"
+
+
+def _decode(decoder: msgspec.msgpack.Decoder[Any], body: memoryview) -> Any:
+    try:
+        return decoder.decode(body)
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+        raise FrameError(f"the body of a frame cannot be read: {error}") from error
