@@ -204,9 +204,20 @@ class RuntimeSettings:
         return spec.show(value)
 
     def matching(self, patterns: Sequence[bytes]) -> dict[bytes, bytes]:
-        """Return name → value of every parameter that one of the glob patterns matches."""
-        matchers = [compile_glob(pattern, ignore_case=True) for pattern in patterns]
-        return {name: self.value(name) for name in self.names() if any(matches(name) for matches in matchers)}
+        """Return name → value of every parameter that one of the glob patterns matches.
+
+        As in Redis, a parameter asked for by its plain name is shown as it was spelled, others by their own name.
+        """
+        found: dict[bytes, bytes] = {}  # own name → shown name
+        for pattern in patterns:
+            if any(sign in pattern for sign in b"*?["):
+                matches = compile_glob(pattern, ignore_case=True)
+                for name in self.names():
+                    if matches(name):
+                        found.setdefault(name, name)
+            elif self._known(pattern.lower()):
+                found.setdefault(pattern.lower(), pattern)
+        return {shown: self.value(name) for name, shown in found.items()}
 
     # -- CONFIG SET ----------------------------------------------------------------------------------------------
 
