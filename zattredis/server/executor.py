@@ -45,8 +45,10 @@ def internal_error(spec: CommandSpec, error: Exception) -> ReplyError:
 
 
 def read_value(ctx: Context, spec: CommandSpec, argv: list[bytes]) -> Any:
-    """Return the reply value of a READ command; errors are values too."""
-    ctx._random = None
+    """Return the reply value of a READ command; errors are values too.
+
+    Its randomness goes on from the command before it: no other node has to draw the same.
+    """
     try:
         value = spec.handler(ctx, *argv[spec.words :])
         if spec.heavy:

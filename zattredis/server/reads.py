@@ -66,7 +66,7 @@ class Reads:
 
     __slots__ = (
         "_ask", "_call_soon", "_confirmed", "_context", "_executor", "_gathering", "_heavy", "_heavy_running",
-        "_retry_s", "_round", "_running", "_source", "_waiting_heavy", "request_timeout_s", "rounds",
+        "_retry_s", "_round", "_running", "_seed", "_source", "_waiting_heavy", "request_timeout_s", "rounds",
     )  # fmt: skip
 
     def __init__(
@@ -89,6 +89,7 @@ class Reads:
         self._round: _Round | None = None
         self._confirmed: deque[_Round] = deque()
         self._context = random_64() >> 16
+        self._seed = random_64() >> 16  # RANDOMKEY draws by it: another one for every point in time
         self._running = False
         self._heavy: deque[_HeavyRead] = deque()
         self._waiting_heavy: deque[tuple[Run, int]] = deque()
@@ -181,7 +182,8 @@ class Reads:
         """Answer the units of a round within the time slice; return whether all are."""
         view = self._source.view()
         now_ms = max(found.time_ms, self._source.last_stamp_ms)
-        ctx = Context(view, 0, now_ms)
+        self._seed += 1
+        ctx = Context(view, 0, now_ms, seed=self._seed)
         units = found.units
         view.prefetch(_pairs(units))
         end = perf_counter() + SLICE_S
@@ -212,7 +214,8 @@ class Reads:
     def _finish(self, unit: Unit, time_ms: int) -> None:
         view = self._source.view()
         view.prefetch(_pairs([unit]))
-        self._answer(Context(view, 0, max(time_ms, self._source.last_stamp_ms)), unit)
+        self._seed += 1
+        self._answer(Context(view, 0, max(time_ms, self._source.last_stamp_ms), seed=self._seed), unit)
 
     def _answer(self, ctx: Context, unit: Unit) -> None:
         if isinstance(unit, Run):
