@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
+import shutil
+import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -36,6 +39,33 @@ def changes(applied: int, **values: bytes | None) -> dict[bytes, bytes | None]:
     found: dict[bytes, bytes | None] = {key.encode(): value for key, value in values.items()}
     found[APPLIED_KEY] = encode_applied(applied, 1 if applied else 0)
     return found
+
+
+_MEMORY = Path("/dev/shm")
+
+
+@pytest.fixture(scope="session")
+def scratch() -> Iterator[Callable[[], Path]]:
+    """Gives empty directories, in memory if there is room: these tests sync thousands of times, and what a disk may do
+    to what was not synced they do themselves. What depends on a real disk (test_failing_disk) asks for it."""
+    roomy = _MEMORY.is_dir() and shutil.disk_usage(_MEMORY).free > 1 << 30
+    root = Path(tempfile.mkdtemp(prefix="zattredis-storage-", dir=_MEMORY if roomy else None))
+    numbers = itertools.count()
+
+    def make() -> Path:
+        path = root / str(next(numbers))
+        path.mkdir()
+        return path
+
+    yield make
+    shutil.rmtree(root)
+
+
+@pytest.fixture
+def tmp_path(scratch: Callable[[], Path]) -> Iterator[Path]:
+    path = scratch()
+    yield path
+    shutil.rmtree(path, ignore_errors=True)
 
 
 @pytest.fixture

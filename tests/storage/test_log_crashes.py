@@ -17,8 +17,8 @@ Damage = Callable[[bytes], bytes]
 
 
 @pytest.fixture(scope="module")
-def images(tmp_path_factory: pytest.TempPathFactory) -> list[Image]:
-    return run_steps(tmp_path_factory.mktemp("images"))
+def images(scratch: Callable[[], Path]) -> list[Image]:
+    return run_steps(scratch())
 
 
 def reopened(log_path: Path) -> State:
@@ -158,7 +158,7 @@ def test_recovery_is_repeatable(images: list[Image], tmp_path: Path) -> None:
 
 
 @pytest.fixture(scope="module")
-def switching_images(tmp_path_factory: pytest.TempPathFactory) -> list[Image]:
+def switching_images(scratch: Callable[[], Path]) -> list[Image]:
     """With small memtables: WAL files are switched, flushed, recycled; truncations and compactions lie across them."""
     steps: list[str] = []
     index = 0
@@ -169,7 +169,7 @@ def switching_images(tmp_path_factory: pytest.TempPathFactory) -> list[Image]:
         index += 22
         if term % 2 == 0:
             steps.append(f"compact {index - 25}")
-    return run_steps(tmp_path_factory.mktemp("switching"), tuple(steps), SMALL_MEMTABLES)
+    return run_steps(scratch(), tuple(steps), SMALL_MEMTABLES)
 
 
 def test_every_write_survives_wal_switches_and_flushes(switching_images: list[Image], tmp_path: Path) -> None:

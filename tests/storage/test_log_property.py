@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-import tempfile
+from collections.abc import Callable
 from pathlib import Path
 
 from hypothesis import given, settings
@@ -107,8 +107,8 @@ class Model:
 
 @given(OPERATIONS)
 @settings(max_examples=40, deadline=None)
-def test_a_log_is_what_was_written(operations: list[tuple[str, int, int]]) -> None:
-    root = Path(tempfile.mkdtemp(prefix="zattredis-log-"))
+def test_a_log_is_what_was_written(scratch: Callable[[], Path], operations: list[tuple[str, int, int]]) -> None:
+    root = scratch()
     model = Model(root)
     try:
         for kind, one, two in operations:

@@ -225,7 +225,8 @@ def _identify(path: Path, wanted: Identity) -> Identity | None:
 
 def _bootstrap(path: Path, identity: Identity, membership: bytes, options: StoreOptions) -> None:
     """Make the directory, node.json last; whatever a bootstrap that was cut short has left is deleted first."""
-    _write_file(path / _MARKER, b"")
+    os.close(os.open(path / _MARKER, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600))
+    fsync_directory(path)
     with contextlib.suppress(PermissionError):
         path.chmod(0o700)
     for name in os.listdir(path):
