@@ -191,16 +191,6 @@ def test_negative_counts_are_never_written() -> None:
         view.take()
 
 
-def test_a_copy_of_registers_is_independent() -> None:
-    view, _, registers = new_view()
-    view.set_plain(0, b"k", b"v", 0)
-    twin = registers.copy()
-    view.set_plain(0, b"l", b"v", 0)
-    view.swap(0, 1)
-    assert twin.databases[0].keys == 1
-    assert registers.databases[1].keys == 2
-
-
 KEYS = [b"a", b"b", b"{a}c"]
 STEPS = st.one_of(
     st.tuples(st.just("set"), st.integers(0, 2), st.sampled_from(KEYS), st.sampled_from([b"", b"v", b"w" * 70_000])),

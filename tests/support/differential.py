@@ -27,6 +27,7 @@ assert zattredis.commands
 
 _AGGREGATES = {0x2A: 1, 0x7E: 1, 0x3E: 1, 0x25: 2, 0x7C: 2}
 _BULKS = b"$=!"
+_PIPELINE = 100
 
 
 class Backend(Protocol):
@@ -34,6 +35,10 @@ class Backend(Protocol):
 
     def execute(self, argv: Sequence[bytes]) -> bytes:
         """Return the raw reply to a command line."""
+        ...
+
+    def execute_all(self, lines: Sequence[Sequence[bytes]]) -> list[bytes]:
+        """Return the raw replies to many, pipelined where that can be."""
         ...
 
     def use(self, resp: int) -> None:
@@ -49,8 +54,15 @@ class Connection:
         self._file = self._socket.makefile("rb")
 
     def execute(self, argv: Sequence[bytes]) -> bytes:
-        self._socket.sendall(encode_command(argv))
-        return self._read()
+        return self.execute_all([argv])[0]
+
+    def execute_all(self, lines: Sequence[Sequence[bytes]]) -> list[bytes]:
+        replies: list[bytes] = []
+        for start in range(0, len(lines), _PIPELINE):
+            piece = lines[start : start + _PIPELINE]
+            self._socket.sendall(b"".join(encode_command(argv) for argv in piece))
+            replies += [self._read() for _ in piece]
+        return replies
 
     def use(self, resp: int) -> None:
         self.execute([b"HELLO", b"%d" % resp])
@@ -93,6 +105,9 @@ class InProcess:
 
     def execute(self, argv: Sequence[bytes]) -> bytes:
         return encode(self.value(argv), self._resp)
+
+    def execute_all(self, lines: Sequence[Sequence[bytes]]) -> list[bytes]:
+        return [self.execute(argv) for argv in lines]
 
     def call(self, *arguments: Argument) -> Any:
         """Return the reply value of a command; raises its ReplyError."""
@@ -162,14 +177,10 @@ def compare(
     normalize: Callable[[list[bytes], bytes], Any] | None = None,
 ) -> None:
     """Assert that both backends answer every line alike, the databases being empty at first."""
-    for backend in (ours, real):
-        backend.execute([b"SELECT", b"0"])
-        backend.execute([b"FLUSHALL"])
+    argvs = [[b"SELECT", b"0"], [b"FLUSHALL"], *map(words, lines)]
     history = []
-    for line in lines:
-        argv = words(line)
+    for argv, got, expected in zip(argvs, ours.execute_all(argvs), real.execute_all(argvs), strict=True):
         history.append(b" ".join(word[:60] for word in argv))
-        got, expected = ours.execute(argv), real.execute(argv)
         if normalize is not None:
             got, expected = normalize(argv, got), normalize(argv, expected)
         assert got == expected, f"after {history[-12:]}"

@@ -47,14 +47,6 @@ def parse_integer(text: bytes, error: str = NOT_AN_INTEGER) -> int:
     return value
 
 
-def parse_integer_between(text: bytes, low: int, high: int, error: str) -> int:
-    """Return an integer within low..high. Raises DefiniteError, with `error` if beyond the range."""
-    value = parse_integer(text)
-    if not low <= value <= high:
-        raise DefiniteError(error)
-    return value
-
-
 def parse_double(text: bytes, error: str = NOT_A_FLOAT) -> float:
     """Return a double as strtod reads it (decimal, hexadecimal, infinity; never NaN). Raises DefiniteError."""
     if _DECIMAL.fullmatch(text):

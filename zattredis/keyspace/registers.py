@@ -107,25 +107,6 @@ class Registers:
             raise StateDamaged(f"the registers of the state database are of another form: {error}") from error
         return self
 
-    def copy(self) -> Registers:
-        """Return an independent copy, for a view of a frozen point in time."""
-        other = Registers()
-        other.counter = self.counter
-        other.stored_counter = self.stored_counter
-        other.databases = []
-        for counts in self.databases:
-            twin = NamespaceCounts(counts.namespace)
-            twin.keys, twin.expires, twin.expire_sum_ms = counts.keys, counts.expires, counts.expire_sum_ms
-            twin.stored = counts.stored
-            other.databases.append(twin)
-        other.next_namespace = self.next_namespace
-        other.databases_changed = self.databases_changed
-        other.expired_until_ms = self.expired_until_ms
-        other.dead_front = self.dead_front
-        other.dead_count = self.dead_count
-        other.maintenance_changed = self.maintenance_changed
-        return other
-
     def fresh_counts(self) -> NamespaceCounts:
         """Return the empty counts of a namespace id never used before."""
         namespace = self.next_namespace
