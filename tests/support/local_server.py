@@ -61,9 +61,9 @@ class LocalServer:
         self.latency = LatencyMonitor()
         self.settings = RuntimeSettings(make_settings(**settings))
         self.access = Access(self.settings)
-        self.startup_bytes = 1
         self.started_us = START_US - 90_061_000_000
         self.run_id = "0123456789" * 4
+        self.startup_bytes = 1
         self.config_file = ""
         self.snapshotting = False
         self.shutdowns: list[tuple[bool, bool, bool | None]] = []

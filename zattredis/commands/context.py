@@ -293,7 +293,7 @@ class ServerProtocol(Protocol):
         ...
 
     def memory_stats(self) -> dict[bytes, Any]:
-        """Return the reply of MEMORY STATS; `server.info.memory_stats` makes it."""
+        """Return the reply of MEMORY STATS."""
         ...
 
     def release_memory(self) -> None:

@@ -48,7 +48,7 @@ def sections_of(names: Iterable[bytes]) -> list[str]:
     asked = [name.decode("latin-1").lower() for name in names] or ["default"]
     for name in asked:
         if name in ("all", "everything"):
-            wanted.update(_EVERY if name == "everything" else (one for one in _EVERY if one != "modules"))
+            wanted.update(_EVERY)
         elif name == "default":
             wanted.update(_DEFAULT)
         elif name in _EVERY:
