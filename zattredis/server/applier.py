@@ -51,9 +51,9 @@ class Applier:
 
     __slots__ = (
         "_cache", "_cache_bytes", "_call_later", "_call_soon", "_changes", "_done_batches", "_executor", "_finished",
-        "_on_applied", "_on_entry", "_ordinal", "_progress", "_proposals", "_queue", "_scheduled", "_skip", "_steps",
-        "_view", "applied_index", "applied_term", "last_stamp_ms", "membership", "on_batch_done", "registers",
-        "sessions", "stalls", "store",
+        "_on_applied", "_on_entry", "_ordinal", "_own", "_progress", "_proposals", "_queue", "_scheduled", "_skip",
+        "_steps", "_view", "applied_index", "applied_term", "last_stamp_ms", "membership", "on_batch_done",
+        "registers", "sessions", "stalls", "store",
     )  # fmt: skip
 
     def __init__(
@@ -83,6 +83,7 @@ class Applier:
         self._changes: dict[bytes, bytes | None] | None = None
         self._finished: list[tuple[Unit, bytes]] = []
         self._done_batches: list[Batch] = []
+        self._own: Batch | None = None
         self._progress: list[Entry] = []
         self._scheduled = False
         self.stalls = 0
@@ -90,7 +91,7 @@ class Applier:
         self.load(store)
 
     def load(self, store: StateStore) -> None:
-        """Take over the state in `store`, at start or after a snapshot. Raises StateDamaged where it contradicts itself."""
+        """Take over the state in `store`, at start or after a snapshot. Raises StateDamaged."""
         self.store = store
         record = store.get(APPLIED_KEY)
         if record is None:
@@ -113,6 +114,18 @@ class Applier:
         self._finished.clear()
         self._done_batches.clear()
         self._progress.clear()
+
+    def give_up(self) -> None:
+        """The state is about to be replaced: what is half done or not written has replies that nobody will know."""
+        finished, self._finished = self._finished, []
+        batches, self._done_batches = self._done_batches, []
+        if self._proposals is not None:
+            if self._own is not None:
+                batches.append(self._own)
+            for batch in batches:
+                self._proposals.lost(batch)
+        assert all(unit.state == DONE for unit, _ in finished)
+        self._own = None
 
     def attach(self, proposals: Proposals) -> None:
         """Tell it who owns this node's own batches."""
@@ -268,9 +281,11 @@ class Applier:
         if own is not None and self._skip and self._proposals is not None:
             self._proposals.lost(own)  # a snapshot covers its beginning, with replies that nobody knows
         if own is not None and not own.abandoned and not self._skip:
+            self._own = own
             yield from self._apply_own(own, ctx, entry)
         else:
             yield from self._apply_logged(entry, ctx)
+        self._own = None
         self.sessions.advance(session, sequence)
         if own is not None:
             self._done_batches.append(own)

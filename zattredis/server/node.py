@@ -37,7 +37,7 @@ from zattredis.server.reads import Reads
 from zattredis.server.rejoin import Rejoin
 from zattredis.server.services import Services
 from zattredis.server.sessions import Sessions
-from zattredis.server.snapshots import Snapshots
+from zattredis.server.snapshots import Receiver, Snapshots
 from zattredis.server.statistics import Statistics
 from zattredis.storage.datadir import DataDirectory, open_data_directory
 from zattredis.storage.rocks import StoreOptions
@@ -107,6 +107,11 @@ class Node:
         """The links to the other nodes."""
         assert self._network is not None
         return self._network
+
+    @property
+    def is_open(self) -> bool:
+        """Whether the node runs."""
+        return self._open
 
     async def wait_stopped(self) -> None:
         """Return once the node has stopped by itself (SHUTDOWN) or by `stop`. Raises FatalError if it had to end."""
@@ -328,13 +333,13 @@ class Node:
     def _on_snapshot_needed(self, node_id: str) -> None:
         self.snapshots.send_to(node_id)
 
-    def _on_snapshot(self, node_id: str, manifest: bytes) -> object:
+    def _on_snapshot(self, node_id: str, manifest: bytes) -> Receiver:
         return self.snapshots.receive_from(node_id, manifest)
 
     # -- the end -----------------------------------------------------------------------------------------------------
 
     def fail(self, error: BaseException) -> None:
-        """The node cannot go on: it acknowledges and votes no more, and `wait_stopped` raises. Recovery is from disk."""
+        """The node cannot go on: it acknowledges and votes no more; `wait_stopped` raises. Recovery is from disk."""
         if self._stopped is None or self._stopped.done():
             return
         self._open = False

@@ -200,7 +200,7 @@ class Reads:
         return True
 
     def _after(self, unit: Unit, batch: Batch) -> None:
-        """Its connection's own writes are not applied yet: it waits for them, too, unless a later write takes it along."""
+        """Its connection's own writes are not applied yet: it waits for them, too (a later write takes it along)."""
         batch.after.append(unit)
 
     def finish_after(self, batch: Batch) -> None:
@@ -249,6 +249,9 @@ class Reads:
             self._call_soon(self._heavy_slice)
 
     def _heavy_slice(self) -> None:
+        if not self._heavy:
+            self._heavy_running = False
+            return
         heavy = self._heavy.popleft()
         end = perf_counter() + SLICE_S
         finished = False
@@ -279,6 +282,13 @@ class Reads:
         self._heavy_running = bool(self._heavy)
         if self._heavy_running:
             self._call_soon(self._heavy_slice)
+
+    def restart_heavy(self) -> None:
+        """The store is about to be replaced: the heavy reads under way begin again, at a read point of their own."""
+        runs = [heavy.run for heavy in self._heavy] + [run for run, _ in self._waiting_heavy]
+        self.stop()
+        for run in runs:
+            self.submit(run)
 
     def stop(self) -> None:
         """End the heavy reads under way; their clients are gone or are told by the closing of the connection."""

@@ -17,7 +17,7 @@ from zattredis.raft import ready as events
 from zattredis.server.access import Access
 from zattredis.server.clients import ClientRegistry, ClientState
 from zattredis.server.clock import monotonic
-from zattredis.server.info import InfoRenderer, role_reply
+from zattredis.server.info import memory_stats, render, role_reply
 from zattredis.server.latency import LatencyMonitor
 from zattredis.server.proposals import NO_QUORUM
 from zattredis.server.runtime_settings import RuntimeSettings
@@ -44,8 +44,7 @@ class Services:
         self._slowlog = Slowlog()
         self._latency = LatencyMonitor()
         self._access = Access(self._settings)
-        self.status = NodeStatus(node)
-        self._info = InfoRenderer(self.status, node.clients, node.statistics, self._settings)
+        self.status = NodeStatus(node, self._settings)
 
     @property
     def clients(self) -> ClientRegistry:
@@ -124,7 +123,7 @@ class Services:
 
     def info(self, sections: Iterable[bytes]) -> bytes:
         """Return the text of INFO."""
-        return self._info.render(sections)
+        return render(self.status, sections)
 
     def role(self) -> list[Any]:
         """Return the reply of ROLE: a master, with the other members and how far they are."""
@@ -132,7 +131,7 @@ class Services:
 
     def memory_stats(self) -> dict[bytes, Any]:
         """Return the reply of MEMORY STATS."""
-        return self._info.memory_stats()
+        return memory_stats(self.status)
 
     def release_memory(self) -> None:
         """Give unused memory back to the operating system, as far as the C library can."""

@@ -7,8 +7,19 @@ from typing import TYPE_CHECKING, Final
 
 from zattredis.keyspace.maintenance import keyspace_statistics
 from zattredis.raft import ready as events
+from zattredis.server.clients import ClientRegistry
 from zattredis.server.clock import random_64
-from zattredis.server.node_facts import DatabaseFacts, FlowFacts, MemberFacts, RaftFacts, SnapshotFacts, StorageFacts
+from zattredis.server.node_facts import (
+    DatabaseFacts,
+    FlowFacts,
+    MemberFacts,
+    RaftFacts,
+    SnapshotFacts,
+    StorageFacts,
+    read_memory,
+)
+from zattredis.server.runtime_settings import RuntimeSettings
+from zattredis.server.statistics import Statistics
 
 if TYPE_CHECKING:
     from zattredis.server.node import Node
@@ -19,10 +30,12 @@ STATE_SIZE_PROPERTIES: Final = ("rocksdb.total-sst-files-size", "rocksdb.cur-siz
 class NodeStatus:
     """Counts Raft's events and gathers everything else when it is asked for."""
 
-    __slots__ = ("_node", "elections", "leader_changes", "read_rounds", "run_id", "started_us")
+    __slots__ = ("_node", "elections", "leader_changes", "run_id", "settings", "started_us", "startup_bytes")
 
-    def __init__(self, node: Node) -> None:
+    def __init__(self, node: Node, settings: RuntimeSettings) -> None:
         self._node = node
+        self.settings = settings
+        self.startup_bytes = read_memory().resident
         self.started_us = node.clock.wall_us()
         self.run_id = "".join(f"{random_64():016x}" for _ in range(3))[:40]
         self.elections = 0
@@ -34,6 +47,16 @@ class NodeStatus:
             self.elections += 1
         elif isinstance(event, events.LeaderChanged) and event.leader_id is not None:
             self.leader_changes += 1
+
+    @property
+    def clients(self) -> ClientRegistry:
+        """All connections."""
+        return self._node.clients
+
+    @property
+    def statistics(self) -> Statistics:
+        """Counters."""
+        return self._node.statistics
 
     @property
     def config_file(self) -> str:
@@ -91,13 +114,11 @@ class NodeStatus:
             last = max([core.last_index, *matches.values()])
         found = []
         for node_id in core.membership.members:
-            host, port = _client_address(core.membership.addresses[node_id])
             match = matches.get(node_id)
             found.append(
                 MemberFacts(
                     node_id=node_id,
-                    host=host,
-                    port=port,
+                    address=core.membership.addresses[node_id],
                     role=self._role_of(node_id),
                     match_index=match,
                     lag_entries=None if match is None else max(0, last - match),
@@ -161,9 +182,3 @@ class NodeStatus:
             refused_no_quorum=proposals.refused,
             read_rounds=self._node.reads.rounds,
         )
-
-
-def _client_address(address: str) -> tuple[str, int]:
-    """Return (host, client port) of `host:port@peerport`."""
-    host, _, port = address.partition("@")[0].rpartition(":")
-    return host.strip("[]"), int(port)

@@ -27,7 +27,7 @@ def watch_pending(connection: ClientConnection) -> bool:
 
 
 def exec_unit(connection: ClientConnection) -> Transaction:
-    """Return the unit of an EXEC and end the client's MULTI. Raises the ReplyError that EXEC is answered with instead."""
+    """Return the unit of an EXEC and end the client's MULTI. Raises ReplyError, the answer instead."""
     state = connection.state
     if not state.in_multi:
         raise DefiniteError("EXEC without MULTI")

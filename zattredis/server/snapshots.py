@@ -1,0 +1,217 @@
+"""Snapshots between nodes: made and sent by a leader, received and installed by a follower (DESIGN §5).
+
+The offer carries the sender's term, so that a snapshot of a leader that no longer leads is refused, and again right
+before it is installed. Installing is one synced write in the log; until then the old state and log are untouched.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, TypeVar, TypeVarTuple
+
+import msgspec
+import structlog
+
+from zattredis.errors import FatalError, SnapshotDamaged, ZattredisError
+from zattredis.raft.membership import Membership
+from zattredis.raft.messages import InstallSnapshot
+from zattredis.server.clock import monotonic
+from zattredis.storage.snapshots import Chunk, Manifest, Position, SnapshotSink, SnapshotSource, create_snapshot
+
+if TYPE_CHECKING:
+    from zattredis.server.node import Node
+
+Result = TypeVar("Result")
+Arguments = TypeVarTuple("Arguments")
+
+_encode_offer = msgspec.msgpack.Encoder().encode
+_offer_decoder = msgspec.msgpack.Decoder(tuple[int, bytes])
+
+_log = structlog.get_logger(room="snapshots")
+
+
+class _Shared:
+    """A finished snapshot and how many transfers use it."""
+
+    __slots__ = ("source", "users")
+
+    def __init__(self, source: SnapshotSource) -> None:
+        self.source = source
+        self.users = 0
+
+
+class Snapshots:
+    """One per node."""
+
+    __slots__ = ("_making", "_node", "_receiving", "_sending", "_shared", "installed", "sent")
+
+    def __init__(self, node: Node) -> None:
+        self._node = node
+        self._making = asyncio.Lock()
+        self._shared: _Shared | None = None
+        self._sending: dict[str, asyncio.Task[None]] = {}
+        self._receiving = False
+        self.sent = 0
+        self.installed = 0
+
+    # -- sending -----------------------------------------------------------------------------------------------------
+
+    def send_to(self, node_id: str) -> None:
+        """Send a follower the present state, unless that is under way."""
+        if node_id not in self._sending:
+            self._sending[node_id] = asyncio.get_running_loop().create_task(self._send(node_id))
+
+    async def _send(self, node_id: str) -> None:
+        node = self._node
+        started = monotonic()
+        index, ok = 0, False
+        try:
+            shared = await self._make()
+            shared.users += 1
+            source = shared.source
+            manifest = source.manifest
+            index = manifest.index
+            try:
+                offer = _encode_offer((node.core.term, manifest.encode()))
+                chunk_bytes = node.settings.snapshot_chunk_bytes
+
+                def chunks(file: int, offset: int) -> Iterator[Chunk]:
+                    return source.chunks(Position(file, offset), chunk_bytes)
+
+                await node.network.send_snapshot(node_id, offer, chunks)
+                ok = True
+                self.sent += 1
+                _log.info(
+                    "snapshot_sent",
+                    peer=node_id,
+                    index=index,
+                    bytes=manifest.size_bytes,
+                    seconds=round(monotonic() - started, 3),
+                )
+            finally:
+                shared.users -= 1
+                if not shared.users:
+                    if self._shared is shared:
+                        self._shared = None
+                    await asyncio.get_running_loop().run_in_executor(None, source.delete)
+        except FatalError:
+            raise
+        except ZattredisError as error:
+            _log.warning("snapshot_not_sent", peer=node_id, reason=str(error))
+        finally:
+            self._sending.pop(node_id, None)
+            if node.is_open:
+                node.core.report_snapshot(node_id, ok, index)
+                node.schedule()
+
+    async def _make(self) -> _Shared:
+        """Return a snapshot that the log can still be joined to: the one being sent to another, or a new one."""
+        node = self._node
+        async with self._making:
+            shared = self._shared
+            if shared is not None and shared.source.manifest.index >= node.data.log.first_index:
+                return shared
+            store = node.applier.store
+            path = node.data.outgoing_path(node.core.applied_index)
+            manifest = await asyncio.get_running_loop().run_in_executor(None, create_snapshot, store, path)
+            self._shared = _Shared(SnapshotSource(manifest, path))
+            _log.info("snapshot_made", index=manifest.index, term=manifest.term, bytes=manifest.size_bytes)
+            return self._shared
+
+    # -- receiving ---------------------------------------------------------------------------------------------------
+
+    def receive_from(self, node_id: str, offer: bytes) -> Receiver:
+        """Return the sink for a snapshot that `node_id` offers. Raises SnapshotDamaged where it must be refused."""
+        try:
+            term, raw = _offer_decoder.decode(offer)
+        except msgspec.MsgspecError as error:
+            raise SnapshotDamaged(f"an offer of a snapshot cannot be read: {error}") from error
+        manifest = Manifest.decode(raw)
+        if self._receiving:
+            raise SnapshotDamaged("another snapshot is being received")
+        receiver = Receiver(self._node, self, node_id, term, manifest)
+        receiver.check()
+        self._receiving = True
+        return receiver
+
+    def received(self) -> None:
+        """A transfer has ended, finished or not."""
+        self._receiving = False
+
+    async def stop(self) -> None:
+        """End the transfers under way."""
+        tasks = list(self._sending.values())
+        for task in tasks:
+            task.cancel()
+        if tasks:
+            await asyncio.wait(tasks)
+
+
+class Receiver:
+    """Receives one snapshot into a state directory that nothing names yet, then installs it."""
+
+    __slots__ = ("_manifest", "_node", "_offer", "_sink", "_snapshots")
+
+    def __init__(self, node: Node, snapshots: Snapshots, source: str, term: int, manifest: Manifest) -> None:
+        self._node = node
+        self._snapshots = snapshots
+        self._manifest = manifest
+        self._offer = InstallSnapshot(source, node.core.node_id, term, manifest.index, manifest.term)
+        self._sink = SnapshotSink(node.data.incoming_path(manifest.index))
+
+    def check(self) -> None:
+        """Raise SnapshotDamaged unless the snapshot may be installed as things stand now."""
+        if not self._node.core.accepts_snapshot(self._offer):
+            raise SnapshotDamaged(
+                f"the snapshot of entry {self._manifest.index} from {self._offer.src} is of no use here"
+            )
+
+    async def begin(self, manifest: bytes) -> tuple[int, int]:
+        """Return where the sender is to begin, or to go on."""
+        return await _on_thread(self._sink.begin, self._manifest)
+
+    async def write(self, file: int, offset: int, data: bytes, crc: int) -> tuple[int, int]:
+        """Write a chunk and return the position behind it."""
+        await _on_thread(self._sink.write, Chunk(file, offset, data, crc))
+        return self._sink.position
+
+    async def finish(self) -> None:
+        """Verify everything, make it durable, and put it in the place of state and log."""
+        await _on_thread(self._sink.finish)
+        if self._node.compaction.running:
+            await self._node.compaction.start()
+        self.check()
+        self._install()
+
+    async def close(self) -> None:
+        """The stream has ended."""
+        self._sink.close()
+        self._snapshots.received()
+
+    def _install(self) -> None:
+        node, manifest = self._node, self._manifest
+        started = monotonic()
+        node.reads.restart_heavy()
+        node.applier.give_up()
+        directory = node.data.incoming_path(manifest.index)
+        node.data.install(directory, manifest.index, manifest.term, manifest.membership)
+        node.applier.load(node.data.state)
+        membership = Membership.decode(manifest.membership)
+        node.core.snapshot_installed(manifest.index, manifest.term, membership, node.applier.last_stamp_ms)
+        node.clock.floor(node.applier.last_stamp_ms)
+        node.proposals.on_snapshot()
+        self._snapshots.installed += 1
+        _log.info(
+            "snapshot_installed",
+            index=manifest.index,
+            term=manifest.term,
+            bytes=manifest.size_bytes,
+            seconds=round(monotonic() - started, 3),
+        )
+        node.reads.on_applied()
+        node.schedule()
+
+
+async def _on_thread(function: Callable[[*Arguments], Result], *arguments: *Arguments) -> Result:
+    return await asyncio.get_running_loop().run_in_executor(None, function, *arguments)
