@@ -1,4 +1,4 @@
-"""A redis-server to compare with, one for the whole run of these tests."""
+"""A redis-server to compare with and a zattd, one of each for the whole run of these tests."""
 
 from __future__ import annotations
 
@@ -6,7 +6,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.support.differential import Connection, InProcess
+from tests.support.cluster import ZattCluster
+from tests.support.differential import Backend, Connection, InProcess
 from tests.support.redis_server import RedisServer, missing_reason
 
 
@@ -26,10 +27,23 @@ def real(redis_server: RedisServer) -> Iterator[Connection]:
     connection.close()
 
 
-@pytest.fixture(params=[2, 3])
-def pair(request: pytest.FixtureRequest, real: Connection) -> tuple[InProcess, Connection]:
-    """Ours and the real one, once in RESP2 and once in RESP3."""
-    ours = InProcess()
+@pytest.fixture(scope="session")
+def zattd() -> Iterator[ZattCluster]:
+    with ZattCluster(1) as cluster:
+        yield cluster
+
+
+@pytest.fixture(params=["handlers-2", "handlers-3", "zattd-2", "zattd-3"])
+def pair(request: pytest.FixtureRequest, real: Connection) -> Iterator[tuple[Backend, Connection]]:
+    """Ours and the real one, in RESP2 and RESP3; ours once as bare handlers and once as a whole server."""
+    where, _, resp = request.param.partition("-")
+    ours: InProcess | Connection
+    if where == "handlers":
+        ours = InProcess()
+    else:
+        ours = Connection(request.getfixturevalue("zattd").nodes[0].port)
     for backend in (ours, real):
-        backend.use(request.param)
-    return ours, real
+        backend.use(int(resp))
+    yield ours, real
+    if isinstance(ours, Connection):
+        ours.close()

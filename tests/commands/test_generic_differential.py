@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 
 from tests.commands.test_strings_differential import BAD_INTEGERS, EDGES
-from tests.support.differential import Connection, InProcess, compare, numbers_within, unordered
+from tests.support.differential import Backend, Connection, compare, numbers_within, unordered
 
-Pair = tuple[InProcess, Connection]
+Pair = tuple[Backend, Connection]
 
 WRONG_ARITY = [
     "DEL", "UNLINK", "EXISTS", "TOUCH", "TYPE", "TYPE a b", "KEYS", "KEYS a b", "SCAN", "RANDOMKEY a", "RENAME a",

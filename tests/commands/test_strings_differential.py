@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from tests.support.differential import Connection, InProcess, compare
+from tests.support.differential import Backend, Connection, compare
 
-Pair = tuple[InProcess, Connection]
+Pair = tuple[Backend, Connection]
 
 BAD_INTEGERS = [
     "''", "abc", "1.5", "+1", "01", "-01", "-0", "1x", "0x10", "9223372036854775808", "-9223372036854775809",
