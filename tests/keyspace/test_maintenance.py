@@ -40,7 +40,7 @@ class Node:
 
     def maintain(self, now_ms: int, steps: int) -> tuple[bool, int]:
         view = self.view()
-        more = apply_maintenance(view, now_ms, encode_request(steps))
+        more = apply_maintenance(view, now_ms, encode_request(steps)).more
         effects = self.write(view)
         check_store(self.store, self.registers)
         return more, effects
@@ -57,6 +57,7 @@ def test_expired_keys_go_in_order_and_only_they() -> None:
     assert next_expiry(node.store, node.registers) == NOW_MS
     assert find_expired(node.store, node.registers, NOW_MS + 5, 100) == 5
     assert find_expired(node.store, node.registers, NOW_MS + 5, 3) == 3
+    assert apply_maintenance(node.view(), NOW_MS, encode_request(3)) == (False, 0)
     assert node.maintain(NOW_MS + 5, 3)[0]
     assert next_expiry(node.store, node.registers) == NOW_MS + 3
     assert node.maintain(NOW_MS + 5, 3) == (False, 2 * 2 + 2 + 1)
@@ -158,7 +159,7 @@ def test_the_same_entries_leave_the_same_bytes_on_every_node() -> None:
 
 def test_a_payload_of_another_form_does_nothing() -> None:
     node = Node()
-    assert apply_maintenance(node.view(), NOW_MS, b"") is False
+    assert apply_maintenance(node.view(), NOW_MS, b"") == (False, 0)
     assert node.maintain(NOW_MS, 10)[0] is False
 
 

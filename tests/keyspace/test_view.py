@@ -285,7 +285,7 @@ def test_any_sequence_of_changes_rolled_back_or_kept_leaves_a_sound_store(
     more = True
     while more:
         view = View(store, registers)
-        more = apply_maintenance(view, now, encode_request(2))
+        more = apply_maintenance(view, now, encode_request(2)).more
         store.write(view.take())
         check_store(store, registers)
     assert registers.dead_count == 0

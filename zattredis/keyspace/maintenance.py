@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import struct
 from itertools import islice
-from typing import Final
+from typing import Final, NamedTuple
 
 from zattredis.errors import StateDamaged
 from zattredis.keyspace.keys import (
@@ -74,25 +74,35 @@ def keyspace_statistics(registers: Registers, now_ms: int) -> list[tuple[int, in
     return found
 
 
-def apply_maintenance(view: View, now_ms: int, payload: bytes) -> bool:
-    """Carry out a MAINTENANCE entry; return whether more was left to do.
+class Maintained(NamedTuple):
+    """What a MAINTENANCE entry came to: whether more was left to do, and how many expired keys it removed."""
+
+    more: bool
+    expired: int
+
+
+def apply_maintenance(view: View, now_ms: int, payload: bytes) -> Maintained:
+    """Carry out a MAINTENANCE entry.
 
     Deterministic: depends on the state, the entry's stamp `now_ms` and its payload alone. A payload of another form,
     which only a bug could write, does nothing.
     """
     if len(payload) != _REQUEST.size:
-        return False
+        return Maintained(more=False, expired=0)
     steps = min(int.from_bytes(payload, "big"), STEPS_MAX)
-    steps -= _remove_expired(view, now_ms, steps)
+    taken, expired = _remove_expired(view, now_ms, steps)
+    steps -= taken
     while steps > 0 and view.registers.dead_count:
         steps -= _reclaim_first(view, steps)
-    return steps <= 0
+    return Maintained(steps <= 0, expired)
 
 
-def _remove_expired(view: View, now_ms: int, limit: int) -> int:
+def _remove_expired(view: View, now_ms: int, limit: int) -> tuple[int, int]:
+    """Return the steps taken and the keys removed; an index entry of a flushed namespace is a step alone."""
     registers = view.registers
     if registers.expired_until_ms >= now_ms or not limit:
-        return 0
+        return 0, 0
+    removed = 0
     due = list(islice(view.iterate(x_key(registers.expired_until_ms, b""), x_key(now_ms, b"")), limit))
     databases = {counts.namespace: db for db, counts in enumerate(registers.databases)}
     split = [(x, *split_x_key(x)) for x, _ in due]
@@ -106,8 +116,9 @@ def _remove_expired(view: View, now_ms: int, limit: int) -> int:
         if record is None or expire_of(record) != expire_ms:
             raise StateDamaged(f"the expiry index names a key that does not expire then: {k!r}")
         view.put(db, user_key(k), None)
+        removed += 1
     view.set_expired_until(now_ms if len(due) < limit else split[-1][1])
-    return len(due)
+    return len(due), removed
 
 
 def _reclaim_first(view: View, limit: int) -> int:

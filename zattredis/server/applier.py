@@ -251,7 +251,8 @@ class Applier:
             self._apply_membership(entry)
         elif kind == kinds.MAINTENANCE:
             assert self._view is not None
-            apply_maintenance(self._view, self.last_stamp_ms, entry.payload)
+            done = apply_maintenance(self._view, self.last_stamp_ms, entry.payload)
+            self._executor.count_expired(done.expired)
         elif kind not in (kinds.NOOP, kinds.TIME):
             raise FatalError(f"entry {entry.index} is of kind {kind}, which this build does not know")
         self._skip = 0

@@ -117,6 +117,10 @@ class Executor:
         self.note_slow = note_slow
         self.slow_s = 0.01
 
+    def count_expired(self, keys: int) -> None:
+        """Count keys that maintenance removed, for INFO."""
+        self._statistics.expired_keys += keys
+
     # -- the origin's own ----------------------------------------------------------------------------------------------
 
     def read_run(self, ctx: Context, run: Run) -> bytes:
