@@ -11,7 +11,7 @@ from typing import Any, Final, cast
 
 from zattredis.errors import FrameError, HandshakeRefused
 from zattredis.peer.control import STREAM, Purpose, Refused
-from zattredis.peer.handshake import REASON_CHARACTERS_MAX, Connecting, Identity, Listening, Peer
+from zattredis.peer.handshake import REASON_CHARACTERS_MAX, Connecting, Identity, Listening, Peer, clean_reason
 from zattredis.peer.wire import (
     HANDSHAKE_DECODERS,
     HANDSHAKE_VERSION,
@@ -93,6 +93,7 @@ class Connection(asyncio.Protocol):
             version=HANDSHAKE_VERSION,
             frame_bytes_max=HANDSHAKE_FRAME_BYTES_MAX,
             message_bytes_max=0,
+            one_at_a_time=True,
         )
         self._timer: asyncio.TimerHandle | None = None
         self._reason = ""
@@ -131,8 +132,9 @@ class Connection(asyncio.Protocol):
         self.writable = False
 
     def resume_writing(self) -> None:
-        self.writable = True
-        self.on_writable()
+        if not self._reason:
+            self.writable = True
+            self.on_writable()
 
     def connection_lost(self, error: Exception | None) -> None:
         self.writable = False
@@ -152,10 +154,20 @@ class Connection(asyncio.Protocol):
         """Whether frames can still be sent."""
         return self.peer is not None and not self._reason
 
+    def read(self, go_on: bool) -> None:
+        """Stop or go on reading; nothing happens once the connection is closing."""
+        if self.open:
+            assert self.transport is not None
+            if go_on:
+                self.transport.resume_reading()
+            else:
+                self.transport.pause_reading()
+
     def send(self, frame: Any) -> None:
-        """Write one frame now."""
-        assert self.transport is not None
-        self.transport.write(encode_frame(frame))
+        """Write one frame now; nothing happens once the connection is closing."""
+        if self.open:
+            assert self.transport is not None
+            self.transport.write(encode_frame(frame))
 
     def refuse(self, reason: str) -> None:
         """Tell the other side why, and close."""
@@ -168,6 +180,7 @@ class Connection(asyncio.Protocol):
         """Close once what was written has left; nothing more is received."""
         if not self._reason:
             self._reason = reason
+            self.writable = False
             self._fail_ready(ConnectionError(reason))
             if self.transport is not None:
                 self.transport.close()
@@ -175,6 +188,7 @@ class Connection(asyncio.Protocol):
     def abort(self, reason: str) -> None:
         """Close at once; what was written may be lost."""
         self._reason = self._reason or reason
+        self.writable = False
         self._fail_ready(ConnectionError(reason))
         if self.transport is not None:
             self.transport.abort()
@@ -185,8 +199,6 @@ class Connection(asyncio.Protocol):
         if not frames:
             return
         try:
-            if len(frames) > 1:
-                raise FrameError("more than one frame at a time in a handshake")
             answer = self._handshake.receive(frames[0])
         except HandshakeRefused as error:
             self._fail_ready(error)
@@ -200,14 +212,17 @@ class Connection(asyncio.Protocol):
             self.transport.write(encode_frame(answer, HANDSHAKE_VERSION))
         if self._handshake.peer is not None:
             self._become_ready(self._handshake.peer)
+        elif self._decoder.buffered_bytes:
+            raise FrameError("more than one frame at a time in a handshake")
 
     def _become_ready(self, peer: Peer) -> None:
-        if self._decoder.buffered_bytes:
+        rest = self._decoder.take_rest()
+        listening = isinstance(self._handshake, Listening)
+        if rest and listening:
             raise FrameError("bytes behind a handshake that was not answered yet")
         if self._timer is not None:
             self._timer.cancel()
         self.peer = peer
-        self.receive = _ignore
         if peer.purpose is Purpose.SNAPSHOT:
             self._decoder = FrameDecoder(
                 STREAM_DECODERS,
@@ -215,19 +230,23 @@ class Connection(asyncio.Protocol):
                 frame_bytes_max=_STREAM_FRAME_BYTES_MAX,
                 message_bytes_max=MANIFEST_BYTES_MAX,
             )
-        elif isinstance(self._handshake, Listening):
+        elif listening:
             self._decoder = FrameDecoder(MESSAGE_DECODERS, version=peer.version)
         else:  # messages go one way only: the other side connects by itself
             self._decoder = FrameDecoder(_ONLY_REFUSED, version=peer.version, message_bytes_max=0)
-            self.receive = self._receive_refusal
+        self.receive = self._receive_refusal
         if self.on_ready is not None:
             self.on_ready(self)
         if not self.ready.done():
             self.ready.set_result(peer)
+        if rest:
+            self.receive(self._decoder.feed(rest))
 
     def _receive_refusal(self, frames: Sequence[Any]) -> None:
-        if frames:
-            self.close(f"refused by the other side: {frames[0].reason}")
+        for frame in frames:
+            if not isinstance(frame, Refused):
+                raise FrameError(f"{type(frame).__name__} from a side that has nothing to say yet")
+            self.close(f"refused by the other side: {clean_reason(frame.reason)}")
 
     def _on_handshake_timeout(self) -> None:
         if self.peer is None:

@@ -33,7 +33,7 @@ class ForwardOpen(Message, array_like=True, gc=False, frozen=True):
 
 
 class StatusReport(Message, array_like=True, gc=False, frozen=True):
-    """Everyone → everyone, twice a second: wall clock in ms since 1970; from the leader each member's match index, too."""
+    """Everyone → everyone, twice a second: wall clock in ms since 1970; of the leader also each match index."""
 
     commit_index: int
     wall_ms: int

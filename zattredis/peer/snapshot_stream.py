@@ -105,8 +105,7 @@ class SnapshotSender:
             file, offset, data, crc = chunk
             if len(data) > CHUNK_BYTES_MAX:
                 raise ValueError(f"a snapshot chunk of {len(data)} bytes is longer than {CHUNK_BYTES_MAX}")
-            if self._connection.open:
-                self._connection.send(SnapshotChunk(file, offset, crc, data))
+            self._connection.send(SnapshotChunk(file, offset, crc, data))
             under_way.append(((file, offset), len(data)))
             ahead += len(data)
             while self._frames or ahead >= WINDOW_BYTES or not self._connection.open:
@@ -180,7 +179,7 @@ class SnapshotReceiver:
         """Repeat the position while the sink is busy: verifying a large snapshot takes its time."""
         while True:
             await asyncio.sleep(_SIGN_OF_LIFE_S)
-            if self._connection.open and self._position is not None:
+            if self._position is not None:
                 self._connection.send(self._position)
 
     @property
@@ -202,23 +201,20 @@ class SnapshotReceiver:
             return False
         if isinstance(frame, SnapshotEnd):
             await self._sink.finish()
-            if self._connection.open:
-                self._connection.send(SnapshotDone())
+            self._connection.send(SnapshotDone())
             return True
         raise FrameError(f"{type(frame).__name__} out of turn on a snapshot stream")
 
     def _tell(self, position: tuple[int, int]) -> None:
         self._position = SnapshotPosition(*position)
-        if self._connection.open:
-            self._connection.send(self._position)
+        self._connection.send(self._position)
 
     def _receive(self, frames: Sequence[Any]) -> None:
         self._frames.extend(frames)
         self._arrived.set()
         if len(self._frames) > _QUEUED_CHUNKS_MAX and self._reading:
             self._reading = False
-            assert self._connection.transport is not None
-            self._connection.transport.pause_reading()
+            self._connection.read(False)
 
     async def _next(self) -> Any:
         """Return the next frame, None at the end of the stream."""
@@ -227,8 +223,7 @@ class SnapshotReceiver:
                 return None
             if not self._reading:
                 self._reading = True
-                assert self._connection.transport is not None
-                self._connection.transport.resume_reading()
+                self._connection.read(True)
             self._arrived.clear()
             await self._arrived.wait()
         return self._frames.popleft()

@@ -96,6 +96,7 @@ class FrameDecoder:
     """Bytes in any cutting → messages. Holds at most one frame and one message in fragments.
 
     After a FrameError it is finished and the connection has to be closed. `message_bytes_max` 0 forbids fragments.
+    With `one_at_a_time`, feed returns at most one message and looks at nothing behind it: `take_rest` gives it back.
     """
 
     __slots__ = (
@@ -106,6 +107,7 @@ class FrameDecoder:
         "_long_size",
         "_message_bytes_max",
         "_needed",
+        "_one_at_a_time",
         "_rest",
         "_version",
     )
@@ -117,11 +119,13 @@ class FrameDecoder:
         version: int = PROTOCOL_VERSION,
         frame_bytes_max: int = FRAGMENT_BYTES_MAX,
         message_bytes_max: int = MESSAGE_BYTES_MAX,
+        one_at_a_time: bool = False,
     ) -> None:
         self._decoders = decoders
         self._version = version
         self._frame_bytes_max = frame_bytes_max
         self._message_bytes_max = message_bytes_max
+        self._one_at_a_time = one_at_a_time
         self._rest = bytearray()  # the beginning of a frame, its header checked if all of it is there
         self._needed = HEADER_BYTES  # how long that has to be before it is looked at again
         self._long: bytearray | None = None  # the fragments so far
@@ -132,6 +136,12 @@ class FrameDecoder:
     def buffered_bytes(self) -> int:
         """Bytes held for what is not complete."""
         return len(self._rest) + len(self._long or b"")
+
+    def take_rest(self) -> bytes:
+        """Return, and forget, what is behind the last message."""
+        rest = bytes(self._rest)
+        self._rest.clear()
+        return rest
 
     def feed(self, data: bytes) -> list[Any]:
         """Return the messages that `data` completes. Raises FrameError, before keeping anything of a wrong frame."""
@@ -164,6 +174,8 @@ class FrameDecoder:
                 received.append(_decode(decoder, body))
             elif self._take_fragment(number, body):
                 received.append(self._decode_long())
+            if self._one_at_a_time:
+                break
         if start < end:
             self._rest += view[start:]
         self._needed = needed
