@@ -15,6 +15,11 @@ if TYPE_CHECKING:
 DEFAULT_USER = b"default"
 
 
+def request_bytes(argv: Sequence[bytes]) -> int:
+    """Return how many bytes a command line took on the wire."""
+    return sum(len(b"$%d\r\n\r\n" % len(word)) + len(word) for word in argv) + len(b"*%d\r\n" % len(argv))
+
+
 class Connection(Protocol):
     """What a ClientState needs of its connection."""
 
@@ -33,14 +38,15 @@ class ClientState:
     Owned by the connection, changed by it, by the dispatcher and by the client's own LOCAL commands. `queue` holds
     the (spec, argv) that MULTI gathers; `dirty` says that queueing one of them failed, so that EXEC must abort.
     `watched` maps (db, key) to the version seen. `last_write_index` is the log index of the last write it was
-    answered, for WAIT.
+    answered, for WAIT. `postponed` says that CLIENT PAUSE holds the client back. `running` is the command line being
+    carried out, set only while CLIENT LIST looks at it.
     """
 
     __slots__ = (
         "_unblock", "address", "authenticated", "close_after_reply", "closed_because", "connection", "created_ms", "db",
         "dirty", "fd", "id", "in_multi", "last_interaction_ms", "last_spec", "last_write_index", "library_name",
-        "library_version", "local_address", "mute", "name", "no_evict", "no_touch", "queue", "queue_bytes",
-        "read_bytes", "readonly", "replies_off", "resp", "user", "watched", "written_bytes",
+        "library_version", "local_address", "mute", "name", "no_evict", "no_touch", "postponed", "queue", "queue_bytes",
+        "read_bytes", "readonly", "replies_off", "resp", "running", "user", "watched", "written_bytes",
     )  # fmt: skip
 
     def __init__(
@@ -71,6 +77,8 @@ class ClientState:
         self.closed_because = ""
         self.no_evict = False
         self.no_touch = False
+        self.postponed = False
+        self.running: list[bytes] = []
         self._unblock: Callable[[bool], None] | None = None
         self.queue: list[tuple[CommandSpec, list[bytes]]] = []
         self.watched: dict[tuple[int, bytes], int] = {}
@@ -148,8 +156,8 @@ class ClientState:
 
     @property
     def blocked(self) -> bool:
-        """Whether the client waits in a blocking command."""
-        return self._unblock is not None
+        """Whether the client waits in a blocking command, or for the end of CLIENT PAUSE."""
+        return self._unblock is not None or self.postponed
 
     def unblock(self, error: bool) -> bool:
         """End the client's blocking command, as if it timed out or with an error; False if it is in none."""
@@ -190,6 +198,8 @@ class ClientState:
     def line(self, now_ms: int) -> str:
         """Return the client's line of CLIENT LIST, without a line end (Redis 7.0's fields, then two of 7.2)."""
         query, output = self.connection.buffered()
+        if self.running:
+            query += request_bytes(self.running)
         command = self.last_spec.full_name if self.last_spec is not None else "NULL"
         multi = len(self.queue) if self.in_multi else -1
         name, library, version, user = (
@@ -200,7 +210,7 @@ class ClientState:
             f"id={self.id} addr={self.address} laddr={self.local_address} fd={self.fd} name={name}"
             f" age={max(0, now_ms - self.created_ms) // 1000} idle={max(0, now_ms - self.last_interaction_ms) // 1000}"
             f" flags={self.flags} db={self.db} sub=0 psub=0 ssub=0 multi={multi}"
-            f" qbuf={query} qbuf-free=0 argv-mem=0 multi-mem={self.queue_bytes} rbs=0 rbp=0"
+            f" qbuf={query} qbuf-free=0 argv-mem={sum(map(len, self.running))} multi-mem={self.queue_bytes} rbs=0 rbp=0"
             f" obl={output} oll=0 omem={output} tot-mem={query + output + self.queue_bytes} events=r cmd={command}"
             f" user={user} redir=-1 resp={self.resp} lib-name={library} lib-ver={version}"
         )
@@ -243,7 +253,7 @@ class ClientRegistry:
         return iter(list(self._clients.values()))
 
     def blocked_count(self) -> int:
-        """Return how many clients wait in a blocking command."""
+        """Return how many clients wait in a blocking command or for the end of CLIENT PAUSE."""
         return sum(client.blocked for client in self._clients.values())
 
     def lines(self, now_ms: int, kind: str | None, ids: Sequence[int] | None) -> list[str]:

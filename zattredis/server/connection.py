@@ -118,6 +118,11 @@ class ClientConnection(asyncio.Protocol):
         self._paused_by_peer = False
         self.go_on()
 
+    def stop_reading(self) -> None:
+        """The node is ending: what was received is still answered, nothing more is taken."""
+        self._paused_by_peer = True
+        self._pause()
+
     def _pause(self) -> None:
         if not self._paused_by_us and not self.closed:
             self._paused_by_us = True
@@ -217,7 +222,10 @@ class ClientConnection(asyncio.Protocol):
             self.state.written_bytes += len(data)
             self._dispatcher.count_output(len(data))
             self.transport.write(data)
-            if self._paused_by_peer and self.transport.get_write_buffer_size() > self._dispatcher.output_bytes_max:
+            # One reply that is larger than the bound is let through; what piles up behind it is not.
+            if self._paused_by_peer and self.transport.get_write_buffer_size() - (
+                len(data) if len(out) == 1 else 0
+            ) > self._dispatcher.output_bytes_max:
                 self._dispatcher.output_exceeded(self)
                 self.close("output buffer limit reached")
                 return

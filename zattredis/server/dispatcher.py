@@ -233,6 +233,8 @@ class Dispatcher:
                 if connection.held:
                     connection.push_back(requests, position + 1)
                     break
+                if state.close_after_reply:
+                    break  # what was pipelined behind QUIT is never executed
                 continue
             arity = spec.arity
             if len(argv) != arity if arity > 0 else len(argv) < -arity:
@@ -385,6 +387,7 @@ class Dispatcher:
                 writes = False
             if clients.pause_mode == PauseMode.ALL or writes:
                 connection.hold()
+                state.postponed = True
                 self._paused.append(connection)
                 return True
         if self._waiting_for_room and spec.kind == Kind.WRITE and not state.in_multi:
@@ -564,6 +567,7 @@ class Dispatcher:
         if self._paused and not (self._clients.pause_mode and self._clients.paused(self.now_ms)):
             paused, self._paused = self._paused, []
             for connection in paused:
+                connection.state.postponed = False
                 connection.release()
         self.room()
 

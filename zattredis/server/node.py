@@ -380,6 +380,8 @@ class Node:
             self.dispatcher.accepting = False
             for server in self._servers:
                 server.close()
+            for client in self.clients:
+                client.connection.stop_reading()  # type: ignore[attr-defined]
             deadline = monotonic() + self.settings.shutdown_timeout_ms / 1000
             await self._until(lambda: self.proposals.idle and self.reads.idle, deadline)
             await self._hand_over(deadline)

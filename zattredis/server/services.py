@@ -43,6 +43,7 @@ class Services:
         self._settings.on_change(lambda settings: self.apply_settings())
         self._slowlog = Slowlog()
         self._latency = LatencyMonitor()
+        node.dispatcher.note_slow = self.note_slow
         self._access = Access(self._settings)
         self.status = NodeStatus(node, self._settings)
 
