@@ -32,7 +32,7 @@ from tests.support.command_table import END, render, split_readme
 
 TEXT = (REPOSITORY / "README.md").read_text(encoding="utf-8")
 PORTS = ("6379", "7001", "7002", "7003", "5254", "5255", "5256")
-READY = re.compile(r'"event":"(ready|no leader yet)"|Ctrl-C ends all')
+READY = re.compile(r'"event":"(ready|no_leader_yet)"|Ctrl-C ends all')
 """What a server says when it serves; one node of three alone says that it has no leader yet."""
 EXPECTED = re.compile(r"\s+# → (.*)$")
 COMMENT = re.compile(r"\s{2,}# .*$")

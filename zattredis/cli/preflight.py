@@ -69,7 +69,7 @@ def fit_open_files(settings: Settings) -> Settings:
             f"only {allowed} open files are allowed, too few to serve clients; raise the limit (ulimit -n {needed})"
         )
     structlog.get_logger().warning(
-        "fewer clients than asked for", maxclients=clients, asked=settings.maxclients, open_files_allowed=allowed,
+        "fewer_clients", maxclients=clients, asked=settings.maxclients, open_files_allowed=allowed,
         remedy=f"ulimit -n {needed}",
     )  # fmt: skip
     sources = {**settings.sources, "maxclients": "limit of open files"}

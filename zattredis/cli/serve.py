@@ -22,6 +22,8 @@ from zattredis.observability.events import configure_events, uses_console
 from zattredis.version import __version__
 
 _LEADER_POLL_S: Final = 0.05
+_TOGETHER_S: Final = 0.5
+"""A leader found within this time is told in one piece with the rest."""
 _PATIENCE_S: Final = 3.0
 
 _log = structlog.get_logger()
@@ -112,28 +114,34 @@ async def _tell(node: ServedNode, settings: Settings) -> None:
     """Say where everything is, and who leads once that is known."""
     console = uses_console(settings.log_format)
     if console:
+        await _leader(node, _TOGETHER_S)
         _say(banner.started_text(settings, os.getpid()))
     else:
         _log.info(
-            "started", version=__version__, pid=os.getpid(), dir=str(Path(settings.dir).absolute()),
+            "listening", version=__version__, pid=os.getpid(), dir=str(Path(settings.dir).absolute()),
             clients=[f"{host}:{port}" for host, port in settings.client_listen], cluster=[*map(str, settings.cluster)],
         )  # fmt: skip
-    patience = _PATIENCE_S
-    while (leader := node.leader)[0] is None:
-        await asyncio.sleep(_LEADER_POLL_S)
-        patience -= _LEADER_POLL_S
-        if patience <= 0:
-            patience = float("inf")
-            if console:
-                _say(banner.waiting_text(settings))
-            else:
-                _log.warning("no leader yet", majority=len(settings.cluster) // 2 + 1, of=len(settings.cluster))
-    leader_id, term = leader
+    leader_id = await _leader(node, _PATIENCE_S)
+    if leader_id is None:
+        if console:
+            _say(banner.waiting_text(settings))
+        else:
+            _log.warning("no_leader_yet", majority=len(settings.cluster) // 2 + 1, of=len(settings.cluster))
+        leader_id = await _leader(node)
     assert leader_id is not None
+    term = node.leader[1]
     if console:
         _say(banner.ready_text(settings, leader_id, term))
     else:
         _log.info("ready", leader_id=leader_id, term=term, hint=f"redis-cli{banner.reach_flags(settings)}")
+
+
+async def _leader(node: ServedNode, patience_s: float = float("inf")) -> str | None:
+    """Return the leader's id once there is one, or None when that takes longer than `patience_s`."""
+    while (leader_id := node.leader[0]) is None and patience_s > 0:
+        await asyncio.sleep(_LEADER_POLL_S)
+        patience_s -= _LEADER_POLL_S
+    return leader_id
 
 
 def _say(text: str) -> None:

@@ -18,8 +18,8 @@ _threshold = LEVELS["info"]
 def configure_events(form: str = "auto", level: str = "info", **always: object) -> None:
     """Send all structlog events of this process to standard error.
 
-    `form` is console, json, or auto (console if standard error is a terminal); `always` is bound to every event.
-    May be called again; loggers made before follow.
+    `form` is console, json, or auto (console if standard error is a terminal); `always` is in every JSON event (a
+    person at a terminal knows what they started). May be called again; loggers made before follow.
     """
     set_level(level)
     console = uses_console(form)
@@ -32,7 +32,6 @@ def configure_events(form: str = "auto", level: str = "info", **always: object) 
 
     processors: list[structlog.typing.Processor] = [
         _drop_below_threshold,
-        add_always,
         structlog.processors.add_log_level,
         structlog.processors.TimeStamper(fmt="%H:%M:%S.%f" if console else "iso", utc=not console),
         structlog.processors.format_exc_info,
@@ -41,7 +40,7 @@ def configure_events(form: str = "auto", level: str = "info", **always: object) 
         colors = sys.stderr.isatty() and "NO_COLOR" not in os.environ
         processors.append(structlog.dev.ConsoleRenderer(colors=colors, pad_event_to=24, sort_keys=False))
     else:
-        processors.append(_render_json)
+        processors += [add_always, _render_json]
     structlog.configure(
         processors=processors,
         wrapper_class=structlog.BoundLogger,
@@ -69,7 +68,8 @@ def _drop_below_threshold(_logger: object, method: str, event: MutableMapping[st
 
 def _render_json(_logger: object, _method: str, event: MutableMapping[str, Any]) -> str:
     # msgspec would write bytes as base64; names of keys and clients are wanted readable.
-    plain = {name: _text(value) if isinstance(value, bytes) else value for name, value in event.items()}
+    first = {name: event.pop(name) for name in ("timestamp", "level", "event") if name in event}
+    plain = {name: _text(value) if isinstance(value, bytes) else value for name, value in {**first, **event}.items()}
     return msgspec.json.encode(plain, enc_hook=str).decode()
 
 
