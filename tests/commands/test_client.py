@@ -198,3 +198,22 @@ def test_help_names_every_subcommand() -> None:
     named = {line.split()[0] for line in lines[1:] if not line.startswith(" ")}
     assert {"ID", "KILL", "SETINFO", "NO-TOUCH", "HELP", "TRACKINGINFO"} <= named
     assert all(line.startswith("    ") for line in lines[2::2])
+
+
+def test_list_counts_the_command_that_asks_as_redis_does(real: Connection) -> None:
+    shown = re.compile(rb"qbuf=(\d+) qbuf-free=\d+ argv-mem=(\d+)")
+    client = LocalClient()
+    for line in ("CLIENT LIST", "CLIENT INFO", "CLIENT LIST TYPE normal"):
+        argv = line.encode().split()
+        theirs = shown.findall(real.execute(argv))[-1]
+        assert shown.findall(client.execute(argv)) == [theirs]
+    assert "qbuf=0 qbuf-free=0 argv-mem=0" in client.state.line(0)
+
+
+def test_a_client_that_a_pause_holds_back_counts_as_blocked_and_cannot_be_unblocked() -> None:
+    server = LocalServer()
+    one, two = LocalClient(server), LocalClient(server)
+    two.state.postponed = True
+    assert server.clients.blocked_count() == 1
+    assert "flags=b" in two.state.line(0)
+    assert one.call("CLIENT UNBLOCK 2") == 0

@@ -64,7 +64,10 @@ def client_id(ctx: LocalContext) -> int:
          tips=("nondeterministic_output",))  # fmt: skip
 def client_info(ctx: LocalContext) -> Verbatim:
     """Describe this connection as CLIENT LIST does."""
-    return _text([ctx.client.line(ctx.now_ms)])
+    ctx.client.running = ctx.argv
+    text = _text([ctx.client.line(ctx.now_ms)])
+    ctx.client.running = []
+    return text
 
 
 @command(
@@ -95,7 +98,10 @@ def client_list(ctx: LocalContext, *words: bytes) -> Verbatim:
         ids = [parse_integer(word, "Invalid client ID") for word in words[1:]]
     elif words:
         raise SyntaxReplyError
-    return _text(ctx.server.clients.lines(ctx.now_ms, kind, ids))
+    ctx.client.running = ctx.argv
+    text = _text(ctx.server.clients.lines(ctx.now_ms, kind, ids))
+    ctx.client.running = []
+    return text
 
 
 @command("CLIENT SETNAME", arity=3, flags=_FLAGS, group="connection", since="2.6.9", complexity="O(1)",

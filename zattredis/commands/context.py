@@ -7,7 +7,7 @@ here knows how. Times are always asked of the server: handlers read no clock.
 from __future__ import annotations
 
 import enum
-from collections.abc import Awaitable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from zattredis.keyspace.random import SeededRandom
@@ -78,6 +78,7 @@ class ClientProtocol(Protocol):
     readonly: bool  # READONLY: stale reads, answered from this node's own data
     in_multi: bool
     close_after_reply: bool
+    running: list[bytes]  # the command line being carried out, shown in `line` while it is set
     mute: bool  # CLIENT REPLY: the next reply is not sent
     watched: dict[tuple[int, bytes], int]
 
