@@ -65,10 +65,10 @@ class Dispatcher:
     """One per node; owns nothing but the order of things. `schedule` asks for the end-of-tick work of the node."""
 
     __slots__ = (
-        "_clients", "_flushing", "_held_back", "_inflight_bytes_max", "_limits", "_limits_before_auth", "_paused",
-        "_proposals", "_reads", "_schedule", "_statistics", "_tasks", "_waiting_for_room", "accepting", "is_leader",
-        "maxclients", "note_slow", "now_ms", "output_bytes_max", "output_limit_disconnections", "password_required",
-        "query_bytes_max", "server", "slow_us", "stale_reads", "write_refusal",
+        "_call_soon", "_clients", "_flushing", "_held_back", "_inflight_bytes_max", "_limits", "_limits_before_auth",
+        "_paused", "_proposals", "_reads", "_schedule", "_statistics", "_tasks", "_waiting_for_room", "accepting",
+        "is_leader", "maxclients", "note_slow", "now_ms", "output_bytes_max", "output_limit_disconnections",
+        "password_required", "query_bytes_max", "server", "slow_us", "stale_reads", "write_refusal",
     )  # fmt: skip
 
     def __init__(
@@ -77,6 +77,7 @@ class Dispatcher:
         clients: ClientRegistry,
         statistics: Statistics,
         schedule: Callable[[], None],
+        call_soon: Callable[[Callable[[], None]], Any],
         limits: ProtocolLimits,
         limits_before_auth: ProtocolLimits,
         maxclients: int,
@@ -87,6 +88,7 @@ class Dispatcher:
         self._clients = clients
         self._statistics = statistics
         self._schedule = schedule
+        self._call_soon = call_soon
         self._limits = limits
         self._limits_before_auth = limits_before_auth
         self._inflight_bytes_max = inflight_bytes_max
@@ -194,7 +196,7 @@ class Dispatcher:
         """A connection that is held has no unanswered request left."""
         if connection in self._held_back:
             self._held_back.discard(connection)
-            asyncio.get_running_loop().call_soon(connection.release)
+            self._call_soon(connection.release)
 
     def hold_until_answered(self, connection: ClientConnection) -> None:
         """Look at no further request of the connection until all before it are answered."""

@@ -156,7 +156,8 @@ class Node:
             query_bytes_max=settings.query_buffer_bytes_max, inline_bytes_max=INLINE_BYTES_MAX,
         )  # fmt: skip
         self.dispatcher = Dispatcher(
-            clients=self.clients, statistics=self.statistics, schedule=self.schedule, limits=limits,
+            clients=self.clients, statistics=self.statistics, schedule=self.schedule, call_soon=loop.call_soon,
+            limits=limits,
             limits_before_auth=dataclasses.replace(limits, authenticated=False), maxclients=settings.maxclients,
             output_bytes_max=settings.output_buffer_bytes_max, query_bytes_max=settings.query_buffer_bytes_max,
             inflight_bytes_max=settings.inflight_bytes_max,

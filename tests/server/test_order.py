@@ -1,0 +1,252 @@
+"""Order and reads of one connection (DESIGN §2.2): every rule with the scenario it closes."""
+
+from __future__ import annotations
+
+import pytest
+
+import zattredis.commands  # noqa: F401  (fills the command table)
+from tests.server.mini_node import MiniNode
+
+
+@pytest.fixture
+def node() -> MiniNode:
+    return MiniNode()
+
+
+def test_a_read_after_a_write_of_the_same_tick_rides_and_sees_it(node: MiniNode) -> None:
+    client = node.connect()
+    client.send("SET a 1", "GET a", "SET a 2", "GET a")
+    node.tick()
+    assert node.asked == [], "no read point is needed"
+    assert client.received() == b""
+    node.apply()
+    assert client.received() == b"+OK\r\n$1\r\n1\r\n+OK\r\n$1\r\n2\r\n"
+
+
+def test_reads_that_ride_are_not_in_the_log(node: MiniNode) -> None:
+    client = node.connect()
+    client.send("SET a 1", "GET a", "GET b")
+    node.tick()
+    assert len(node.log) == 1
+    assert b"GET" not in node.log[0][1]
+
+
+def test_a_write_takes_an_unanswered_read_along_and_replies_keep_their_order(node: MiniNode) -> None:
+    client = node.connect()
+    client.send("GET a")
+    node.tick()
+    client.send("SET a 1")
+    node.tick()
+    node.apply()
+    assert client.received() == b"$-1\r\n+OK\r\n", "the read stands before the write"
+    node.confirm()
+    assert client.received() == b"", "and is not answered twice"
+
+
+def test_a_read_after_its_batch_was_closed_waits_for_the_batch_and_a_later_read_point(node: MiniNode) -> None:
+    writer, reader = node.connect(), node.connect()
+    reader.send("SET mine 1")
+    node.tick()
+    reader.send("GET theirs")
+    node.tick()
+    writer.send("SET theirs 1")
+    node.tick()
+    assert len(node.log) == 2
+    node.apply(1)
+    assert reader.received() == b"+OK\r\n", "the batch alone is not enough"
+    node.apply(1)
+    node.confirm()
+    assert reader.received() == b"$1\r\n1\r\n", "the read point was taken after the read arrived"
+
+
+def test_a_read_point_that_is_confirmed_before_the_own_batch_applies_does_not_let_the_read_pass_it(
+    node: MiniNode,
+) -> None:
+    client = node.connect()
+    client.send("SET a 1")
+    node.tick()
+    client.send("GET a")
+    node.tick()
+    node.confirm()
+    assert client.received() == b""
+    node.apply()
+    assert client.received() == b"+OK\r\n$1\r\n1\r\n"
+
+
+def test_a_read_that_waits_for_an_older_batch_goes_along_with_a_newer_write(node: MiniNode) -> None:
+    client = node.connect()
+    client.send("SET a 1")
+    node.tick()
+    client.send("GET a")
+    node.tick()
+    node.confirm()
+    client.send("SET a 2")
+    node.tick()
+    node.apply()
+    assert client.received() == b"+OK\r\n$1\r\n1\r\n+OK\r\n", "it never sees the write that was sent after it"
+
+
+def test_all_reads_of_a_tick_share_one_read_point_and_the_next_round_gathers_meanwhile(node: MiniNode) -> None:
+    clients = [node.connect() for _ in range(3)]
+    for client in clients:
+        client.send("GET a")
+    node.tick()
+    assert len(node.asked) == 1
+    late = node.connect()
+    late.send("GET a")
+    node.tick()
+    assert len(node.asked) == 1, "the round under way was taken before this read arrived"
+    node.confirm()
+    assert [client.received() for client in clients] == [b"$-1\r\n"] * 3
+    assert late.received() == b""
+    assert len(node.asked) == 2
+    assert node.asked[1] != node.asked[0]
+    node.confirm()
+    assert late.received() == b"$-1\r\n"
+
+
+def test_an_answer_to_an_older_try_counts_for_nothing(node: MiniNode) -> None:
+    client = node.connect()
+    client.send("GET a")
+    node.tick()
+    node.reads.retry()
+    node.reads.on_confirmed(node.asked[0], node.index, node.now_ms)
+    node.settle()
+    assert client.received() == b""
+    node.confirm()
+    assert client.received() == b"$-1\r\n"
+
+
+def test_a_read_waits_until_its_read_point_is_applied(node: MiniNode) -> None:
+    writer, reader = node.connect(), node.connect()
+    writer.send("SET a 1")
+    node.tick()
+    reader.send("GET a")
+    node.tick()
+    node.confirm(index=node.index + 1)
+    assert reader.received() == b""
+    node.apply()
+    assert reader.received() == b"$1\r\n1\r\n"
+
+
+def test_commands_after_an_exec_that_holds_a_select_wait_for_its_reply(node: MiniNode) -> None:
+    client = node.connect()
+    client.send("MULTI", "SELECT 3", "SET a 1", "EXEC", "SET b 1")
+    node.tick()
+    assert len(node.log) == 1
+    assert b"\x01b" not in node.log[0][1]
+    node.apply()
+    node.tick()
+    node.apply()
+    assert client.received().endswith(b"*2\r\n+OK\r\n+OK\r\n+OK\r\n")
+    assert client.connection.state.db == 3
+
+
+def test_watch_compares_versions_at_apply(node: MiniNode) -> None:
+    watcher, other = node.connect(), node.connect()
+    watcher.send("WATCH a")
+    node.tick()
+    node.confirm()
+    assert watcher.received() == b"+OK\r\n"
+    other.send("SET a 1")
+    node.tick()
+    watcher.send("MULTI", "SET a 2", "EXEC")
+    node.tick()
+    node.apply()
+    assert watcher.received() == b"+OK\r\n+QUEUED\r\n*-1\r\n"
+    other.send("GET a")
+    node.tick()
+    node.confirm()
+    assert other.received() == b"+OK\r\n$1\r\n1\r\n"
+
+
+def test_two_writes_of_one_entry_do_not_let_a_watch_pass(node: MiniNode) -> None:
+    watcher, other = node.connect(), node.connect()
+    other.send("SET a 1")
+    node.tick()
+    node.apply()
+    watcher.send("WATCH a")
+    node.tick()
+    node.confirm()
+    watcher.received()
+    other.send("SET a 2")
+    watcher.send("MULTI", "INCR a", "EXEC")
+    node.tick()
+    assert len(node.log) == 1, "both stand in one entry"
+    node.apply()
+    assert watcher.received() == b"+OK\r\n+QUEUED\r\n*-1\r\n"
+
+
+def test_an_exec_of_reads_alone_takes_no_entry_and_sees_one_point_in_time(node: MiniNode) -> None:
+    client = node.connect()
+    client.send("MULTI", "GET a", "GET b", "EXEC")
+    node.tick()
+    assert node.log == []
+    node.confirm()
+    assert client.received() == b"+OK\r\n+QUEUED\r\n+QUEUED\r\n*2\r\n$-1\r\n$-1\r\n"
+
+
+def test_reads_inside_an_exec_see_its_own_writes_and_stay_out_of_the_log(node: MiniNode) -> None:
+    client = node.connect()
+    client.send("MULTI", "SET a 5", "GET a", "INCR a", "GET a", "EXEC")
+    node.tick()
+    assert b"GET" not in node.log[0][1]
+    node.apply()
+    assert client.received().endswith(b"*4\r\n+OK\r\n$1\r\n5\r\n:6\r\n$1\r\n6\r\n")
+
+
+def test_pipelined_commands_of_every_kind_are_answered_in_order(node: MiniNode) -> None:
+    client = node.connect()
+    client.send("PING", "GET a", "PING x", "SET a 1", "ECHO y", "GET a", "NOSUCH", "INCR a", "GET")
+    node.tick()
+    node.apply()
+    assert client.received() == (
+        b"+PONG\r\n$-1\r\n$1\r\nx\r\n+OK\r\n$1\r\ny\r\n$1\r\n1\r\n"
+        b"-ERR unknown command 'NOSUCH', with args beginning with: \r\n:2\r\n"
+        b"-ERR wrong number of arguments for 'get' command\r\n"
+    )
+
+
+def test_a_heavy_read_holds_a_later_write_back_and_shows_one_point_in_time(node: MiniNode) -> None:
+    client, other = node.connect(), node.connect()
+    other.send("SET a 1")
+    node.tick()
+    node.apply()
+    client.send("KEYS *", "SET b 1")
+    node.tick()
+    assert node.log == [], "the write waits"
+    node.confirm()
+    assert client.received() == b"*1\r\n$1\r\na\r\n"
+    node.tick()
+    assert len(node.log) == 1
+    node.apply()
+    assert client.received() == b"+OK\r\n"
+
+
+def test_replies_of_one_tick_leave_in_one_write(node: MiniNode) -> None:
+    client = node.connect()
+    client.send(*["SET a 1"] * 10)
+    node.tick()
+    node.apply()
+    assert client.received() == b"+OK\r\n" * 10
+    assert client.socket.writes == 1
+
+
+def test_bad_bytes_are_answered_after_what_came_before_them(node: MiniNode) -> None:
+    client = node.connect()
+    client.connection.data_received(b"*1\r\n$4\r\nPING\r\n*3\r\n$3\r\nSET\r\n$1\r\na\r\n$1\r\n1\r\n*1\r\n:1\r\n")
+    node.tick()
+    assert not client.socket.closing
+    node.apply()
+    assert client.received() == b"+PONG\r\n+OK\r\n-ERR Protocol error: expected '$', got ':'\r\n"
+    assert client.socket.closing
+
+
+def test_client_reply_off_and_skip_drop_the_right_replies(node: MiniNode) -> None:
+    client = node.connect()
+    client.send(
+        "CLIENT REPLY SKIP", "SET a 1", "SET a 2", "CLIENT REPLY OFF", "GET a", "SET a 3", "CLIENT REPLY ON", "GET a"
+    )
+    node.tick()
+    node.apply()
+    assert client.received() == b"+OK\r\n+OK\r\n$1\r\n3\r\n"
