@@ -74,16 +74,31 @@ def _directory(given: str | None) -> Iterator[Path]:
         shutil.rmtree(path, ignore_errors=True)
 
 
-def find_members(count: int, ports: Sequence[int] = _PORTS) -> list[Member]:
-    """Return members n1, n2, … on this machine whose client and peer ports nobody listens on now."""
+def find_members(claims: list[socket.socket], count: int, ports: Sequence[int] = _PORTS) -> list[Member]:
+    """Return members n1, n2, … on this machine whose client and peer ports nobody listens on now.
+
+    `claims` gets a socket for each, which keeps other demos from choosing the same ports until it is closed.
+    """
     members: list[Member] = []
     for port in ports:
         member = Member(f"n{len(members) + 1}", _HOST, port, default_peer_port(port))
-        if _is_free(member.port) and _is_free(member.peer_port):
+        if _is_free(member.port) and _is_free(member.peer_port) and _claim(port, claims):
             members.append(member)
             if len(members) == count:
                 return members
     raise FatalError(f"no {count} free ports between {ports[0]} and {ports[-1]} on {_HOST}")
+
+
+def _claim(port: int, claims: list[socket.socket]) -> bool:
+    claim = socket.socket(socket.AF_UNIX)
+    try:
+        # A name in Linux's abstract namespace: unique on the machine, and gone with the process.
+        claim.bind(f"\0zattredis-demo-{port}")
+    except OSError:
+        claim.close()
+        return False
+    claims.append(claim)
+    return True
 
 
 def _is_free(port: int) -> bool:
@@ -101,6 +116,7 @@ class Demo:
 
     def __init__(self, directory: Path) -> None:
         self._directory = directory
+        self._claims: list[socket.socket] = []
         self.members = self._members()
         self.children: dict[str, subprocess.Popen[bytes]] = {}
 
@@ -110,7 +126,7 @@ class Demo:
         try:
             ports = json.loads(remembered.read_text())
         except FileNotFoundError:
-            members = find_members(_NODES)
+            members = find_members(self._claims, _NODES)
             remembered.write_text(json.dumps([member.port for member in members]))
             return members
         except (OSError, ValueError) as error:
@@ -246,6 +262,8 @@ class Demo:
             if child.poll() is None:
                 child.kill()
             child.wait()
+        for claim in self._claims:
+            claim.close()
 
 
 def _end_with_parent() -> None:
