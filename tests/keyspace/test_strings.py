@@ -12,7 +12,15 @@ from zattredis.errors import StateDamaged, WrongType
 from zattredis.keyspace.metadata import HASH, SEPARATE, expire_of, pack_header, separate_body
 from zattredis.keyspace.registers import Registers
 from zattredis.keyspace.sizes import CHUNK_BYTES, INLINE_BYTES_MAX
-from zattredis.keyspace.strings import chunk_key, overwrite, put_string, string_length, string_range, string_value
+from zattredis.keyspace.strings import (
+    chunk_key,
+    copy_string,
+    overwrite,
+    put_string,
+    string_length,
+    string_range,
+    string_value,
+)
 from zattredis.keyspace.view import View
 
 NOW_MS = 1_000_000
@@ -98,6 +106,26 @@ def test_a_write_far_behind_the_end_costs_one_chunk_and_reads_as_zero_bytes() ->
     assert string_range(view, record, 100, 105) == bytes(5)
 
 
+def test_a_copy_has_content_of_its_own_and_keeps_holes() -> None:
+    view, store, registers = fresh()
+    overwrite(view, 0, b"k", None, 500_000_000, b"end", 0)
+    record = view.record(0, b"k", NOW_MS)
+    assert record is not None
+    store.write(view.take())
+    copy_string(view, record, 1, b"copy", NOW_MS + 5, 0)
+    effects = view.take()
+    assert len([key for key in effects if key[:1] == b"s"]) == 1
+    store.write(effects)
+    check_store(store, registers)
+    overwrite(view, 0, b"k", record, 500_000_000, b"xyz", 0)
+    store.write(view.take())
+    copied = view.record(1, b"copy", NOW_MS)
+    assert copied is not None
+    assert string_length(copied) == 500_000_003
+    assert expire_of(copied) == NOW_MS + 5
+    assert string_range(view, copied, 499_999_999, 500_000_003) == b"\0end"
+
+
 def test_other_types_are_refused() -> None:
     view, _, _ = fresh()
     record = pack_header(HASH | SEPARATE, 0, view.next_id(), 0) + separate_body(view.next_id(), 3)
@@ -106,6 +134,7 @@ def test_other_types_are_refused() -> None:
         lambda: string_length(record),
         lambda: string_range(view, record, 0, 1),
         lambda: overwrite(view, 0, b"k", record, 0, b"x", 0),
+        lambda: copy_string(view, record, 0, b"k", 0, 0),
     ):
         with pytest.raises(WrongType):
             call()

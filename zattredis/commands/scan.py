@@ -14,7 +14,8 @@ from zattredis.errors import DefiniteError, SyntaxReplyError
 from zattredis.keyspace.metadata import TYPE_MASK, TYPE_NAMES
 from zattredis.keyspace.scan import live_keys, random_key, scan_window
 
-_SLICE_KEYS: Final = 512
+_SLICE_KEYS: Final = 64
+"""Each may come with 64 KiB of value, which the store reads along."""
 _COUNT_DEFAULT: Final = 10
 _CURSOR: Final = re.compile(rb"[+-]?[0-9]+")
 _CURSOR_END: Final = 1 << 64

@@ -104,8 +104,21 @@ def overwrite(view: View, db: int, key: bytes, record: bytes | None, offset: int
 
 
 def copy_string(view: View, record: bytes, db: int, key: bytes, expire_ms: int, touched_s: int) -> None:
-    """Make the key a copy of the string in `record`, with this expiry. Raises WrongType."""
-    put_string(view, db, key, string_value(view, record), touched_s, expire_ms, record[0] & ENCODING_HINTS)
+    """Make the key a copy of the string in `record`, with this expiry; a hole stays a hole. Raises WrongType."""
+    hints = record[0] & ENCODING_HINTS
+    if not record[0] & SEPARATE:
+        put_string(view, db, key, string_value(view, record), touched_s, expire_ms, hints)
+        return
+    check_string(record)
+    source, target = s_prefix(collection_id_of(record)), s_prefix(collection_id := view.next_id())
+    for begin in range(0, chunks_of(size_of(record)), _CHUNKS_PER_READ):
+        names = [n.to_bytes(4, "big") for n in range(begin, min(begin + _CHUNKS_PER_READ, chunks_of(size_of(record))))]
+        for name, chunk in zip(names, view.multi_get_raw([source + name for name in names]), strict=True):
+            if chunk is not None:
+                view.put_raw(target + name, chunk)
+    kind = STRING | SEPARATE | hints | (VOLATILE if expire_ms else 0)
+    body = separate_body(collection_id, size_of(record))
+    view.put(db, key, pack_header(kind, expire_ms, view.next_id(), touched_s) + body)
 
 
 def chunk_key(collection_id: int, number: int) -> bytes:
