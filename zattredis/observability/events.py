@@ -43,7 +43,7 @@ def configure_events(form: str = "auto", level: str = "info", **always: object) 
         processors += [add_always, _render_json]
     structlog.configure(
         processors=processors,
-        wrapper_class=structlog.BoundLogger,
+        wrapper_class=structlog.make_filtering_bound_logger(0),  # `exception` brings its traceback
         logger_factory=_LineLogger,
         cache_logger_on_first_use=False,
     )
