@@ -1,0 +1,129 @@
+"""Who may vote: a node that lost its log must not vote again before it is as good as the one it was."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from zattredis.peer.messages import Introduction
+from zattredis.server.rejoin import SPENT, Rejoin, must_wait
+
+
+class FakeMembership:
+    def __init__(self, voters: list[str]) -> None:
+        self.voters = voters
+
+    def is_voter(self, node_id: str) -> bool:
+        return node_id in self.voters
+
+
+class FakeCore:
+    def __init__(self, others: list[str]) -> None:
+        self.node_id = "n1"
+        self.other_voters = others
+        self.membership = FakeMembership(["n1", *others])
+        self.term = 0
+        self.vote: str | None = None
+        self.last_index = self.commit_index = self.applied_index = 0
+        self.leader_id: str | None = None
+
+    def set_term(self, term: int, vote: str | None = None) -> None:
+        self.term, self.vote = term, vote
+
+
+class Fresh:
+    """A node with an empty directory in a cluster of three."""
+
+    def __init__(self, directory: Path, others: list[str] | None = None) -> None:
+        self.core = FakeCore(["n2", "n3"] if others is None else others)
+        self.sent: list[Introduction] = []
+        self.allowed = 0
+        self.rejoin = Rejoin(self.core, directory, self._send, lambda: False, self._done)  # type: ignore[arg-type]
+
+    def _send(self, message: Introduction) -> bool:
+        self.sent.append(message)
+        return True
+
+    def _done(self) -> None:
+        self.allowed += 1
+
+    def hear(self, src: str, term: int = 0, last: int = 0, commit: int = 0, leads: bool = False) -> None:
+        self.rejoin.on_introduction(Introduction(src, "n1", term, last, commit, leads, False))
+
+
+def test_a_cluster_of_one_need_not_ask(tmp_path: Path) -> None:
+    assert Fresh(tmp_path, []).rejoin.done
+
+
+def test_a_new_cluster_may_vote_once_every_node_was_seen_empty(tmp_path: Path) -> None:
+    node = Fresh(tmp_path)
+    assert not node.rejoin.done
+    node.hear("n2")
+    assert not node.rejoin.done, "n3 may hold what was committed"
+    assert node.rejoin.missing() == ["n3"]
+    node.hear("n3")
+    assert node.rejoin.done
+    assert node.allowed == 1
+    assert not must_wait(tmp_path)
+
+
+def test_a_vote_that_may_have_been_forgotten_is_spent(tmp_path: Path) -> None:
+    node = Fresh(tmp_path)
+    node.hear("n2", term=4)
+    node.hear("n3", term=2)
+    assert node.rejoin.done
+    assert (node.core.term, node.core.vote) == (4, SPENT)
+
+
+def test_a_wiped_node_waits_until_it_has_what_the_leader_committed(tmp_path: Path) -> None:
+    node = Fresh(tmp_path)
+    node.hear("n2", term=3, last=10, commit=10, leads=True)
+    node.hear("n3", term=3, last=9, commit=9)
+    assert not node.rejoin.done
+    node.core.leader_id, node.core.term = "n2", 3
+    node.core.last_index, node.core.applied_index = 9, 9
+    node.rejoin.ask()
+    assert not node.rejoin.done
+    node.core.last_index = node.core.applied_index = 10
+    node.rejoin.ask()
+    assert node.rejoin.done
+    assert node.core.vote == SPENT
+
+
+@pytest.mark.parametrize("leads", [False, True])
+def test_a_leader_counts_only_once_it_has_committed_in_its_own_term(tmp_path: Path, leads: bool) -> None:
+    node = Fresh(tmp_path)
+    node.core.leader_id, node.core.term = "n2", 3
+    node.hear("n3", term=3, last=10)
+    node.hear("n2", term=3, last=10, commit=0, leads=leads)
+    assert node.rejoin.done is leads
+
+
+def test_one_voter_out_of_reach_keeps_a_wiped_node_from_voting(tmp_path: Path) -> None:
+    node = Fresh(tmp_path)
+    node.core.leader_id, node.core.term = "n2", 3
+    node.core.last_index = node.core.applied_index = 50
+    node.hear("n2", term=3, last=50, commit=50, leads=True)
+    assert not node.rejoin.done
+
+
+def test_the_duty_survives_a_restart_even_when_the_log_is_no_longer_empty(tmp_path: Path) -> None:
+    Fresh(tmp_path)
+    again = FakeCore(["n2", "n3"])
+    again.last_index, again.term = 20, 3
+    rejoin = Rejoin(again, tmp_path, lambda message: True, lambda: False, lambda: None)  # type: ignore[arg-type]
+    assert not rejoin.done
+
+
+def test_a_node_that_has_a_log_and_no_duty_votes_at_once(tmp_path: Path) -> None:
+    core = FakeCore(["n2", "n3"])
+    core.last_index, core.term = 20, 3
+    assert Rejoin(core, tmp_path, lambda message: True, lambda: False, lambda: None).done  # type: ignore[arg-type]
+
+
+def test_questions_of_others_are_answered(tmp_path: Path) -> None:
+    node = Fresh(tmp_path)
+    node.sent.clear()
+    node.rejoin.on_introduction(Introduction("n2", "n1", 0, 0, 0, False, True))
+    assert [(message.dst, message.asks) for message in node.sent] == [("n2", False)]
