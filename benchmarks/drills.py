@@ -103,8 +103,15 @@ def _catch_up(group: Zattredis, position: int) -> float:
     wanted = int(group.raft(group.leader())["raft_commit_index"])
     started_at = time.monotonic()
     group.processes[position].start()
-    wait_for("the follower", lambda: int(group.raft(position)["raft_applied_index"]) >= wanted, 180.0, 0.01)
+    wait_for("the follower", partial(_has_applied, group, position, wanted), 180.0, 0.01)
     return time.monotonic() - started_at
+
+
+def _has_applied(group: Zattredis, position: int, index: int) -> bool:
+    process = group.processes[position]
+    if not process.alive:
+        raise DrillFailed(f"{group.node_ids[position]} ended: {process.last_words()}")
+    return int(group.raft(position)["raft_applied_index"]) >= index
 
 
 class Writer(threading.Thread):

@@ -107,6 +107,12 @@ class TestLoad:
             3.711,
         )
 
+    def test_a_load_quicker_than_the_clock_is_a_finite_rate(self) -> None:
+        assert (
+            load._parse_csv('"rps","p50_latency_ms","p99_latency_ms"\n"inf","0.1","0.2"\n', "", 5).operations_per_s
+            == 5000
+        )
+
     def test_an_error_reply_fails_the_measurement(self) -> None:
         with pytest.raises(load.LoadFailed, match="CLUSTERDOWN no quorum"):
             load._parse_csv("", "Error from server: CLUSTERDOWN no quorum\n", 500)
