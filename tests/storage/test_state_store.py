@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import threading
 from collections.abc import Callable
 from pathlib import Path
 
@@ -141,6 +142,27 @@ def test_closing_the_store_ends_all_readers_and_gives_up_the_lock(filled: StateS
     with pytest.raises(StorageFailed, match="closed"):
         filled.write(changes(2))
     again.close()
+
+
+def test_closing_waits_for_a_flush_on_another_thread(filled: StateStore) -> None:
+    """rocksdict would refuse ("Already borrowed"), and a node that installs a snapshot would stop."""
+    begun = threading.Event()
+    outcomes: list[str] = []
+
+    def flush_until_closed() -> None:
+        try:
+            while True:
+                begun.set()
+                filled.flush()
+        except StorageFailed as error:
+            outcomes.append(str(error))
+
+    thread = threading.Thread(target=flush_until_closed)
+    thread.start()
+    begun.wait(10)
+    filled.close()
+    thread.join()
+    assert outcomes == [f"the state in {filled.path} is closed"]
 
 
 def test_what_was_flushed_survives_and_flush_names_it(filled: StateStore, tmp_path: Path) -> None:

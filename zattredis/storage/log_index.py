@@ -5,7 +5,7 @@ Terms are kept as runs (a term begins at an index), so a log of any length costs
 
 from __future__ import annotations
 
-from bisect import bisect_right
+from bisect import bisect_left, bisect_right
 from typing import Final
 
 from zattredis.errors import InvariantViolated, LogCompacted
@@ -117,7 +117,5 @@ class LogIndex:
 
     def first_within(self, bytes_max: int) -> int:
         """Return the smallest index from which on the entries hold at most about `bytes_max` bytes."""
-        for index, before in zip(self._samples, self._sample_bytes, strict=True):
-            if self._bytes - before <= bytes_max:
-                return index
-        return self.last_index + 1
+        sample = bisect_left(self._sample_bytes, self._bytes - bytes_max)
+        return self._samples[sample] if sample < len(self._samples) else self.last_index + 1

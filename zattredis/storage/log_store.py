@@ -343,24 +343,25 @@ class LogStore:
     def close(self) -> None:
         """Sync, and close the database and the marks; harmless when repeated. After a failure nothing is synced.
 
-        The sync thread must have ended. Raises StorageFailed.
+        Waits for a sync that another thread has begun. Raises StorageFailed.
         """
-        database, self._database = self._database, None
-        if database is None:
-            return
-        try:
-            if self._failure is None:
-                database.flush_wal(True)
-                self._marks.write(self._newest)
-                self._marks.sync()
-            database.close()
-        except StorageFailed:
-            raise
-        except Exception as error:
-            if self._failure is None:
-                raise translate(error, "closing the log in", self._path, StorageFailed) from error
-        finally:
-            self._marks.close()
+        with self._sync_lock:
+            database, self._database = self._database, None
+            if database is None:
+                return
+            try:
+                if self._failure is None:
+                    database.flush_wal(True)
+                    self._marks.write(self._newest)
+                    self._marks.sync()
+                database.close()
+            except StorageFailed:
+                raise
+            except Exception as error:
+                if self._failure is None:
+                    raise translate(error, "closing the log in", self._path, StorageFailed) from error
+            finally:
+                self._marks.close()
 
     # -- helpers ------------------------------------------------------------------------------------------------
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import shutil
 import struct
+import threading
 import weakref
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -84,7 +85,7 @@ def decode_applied(raw: bytes | None) -> Applied:
 class StateStore:
     """The open state database. Belongs to the loop thread, but for `flush` and `checkpoint`, which are for a thread."""
 
-    __slots__ = ("_database", "_failure", "_get", "_path", "_points")
+    __slots__ = ("_background", "_database", "_failure", "_get", "_path", "_points")
 
     def __init__(self, path: Path, database: Rdict) -> None:
         """Take over an open database; use `create` or `open`."""
@@ -94,6 +95,8 @@ class StateStore:
         self._get: Any = database.get
         self._failure: ZattredisError | None = None
         self._points: weakref.WeakSet[Point] = weakref.WeakSet()
+        # Held by flush and checkpoint: rocksdict refuses to close what another thread is using.
+        self._background = threading.Lock()
 
     @staticmethod
     def create(
@@ -219,11 +222,13 @@ class StateStore:
 
         Raises StateDamaged or StorageFailed (final).
         """
+        with self._background:
+            return self._flush(self._open())
+
+    def _flush(self, database: Rdict) -> Applied:
         applied = self.applied
         try:
-            self._open().flush()
-        except ZattredisError:
-            raise
+            database.flush()
         except Exception as error:
             raise self._fail(translate(error, "flushing the state in", self._path, StateDamaged)) from error
         return applied
@@ -233,31 +238,36 @@ class StateStore:
 
         rocksdict holds the GIL meanwhile, so everything is flushed first, again if much was written meanwhile.
         """
-        for _ in range(4):
-            self.flush()
-            if (self.property_int("rocksdb.cur-size-active-mem-table") or 0) <= _MEMTABLE_BYTES_SMALL:
-                break
-        checkpoint = Checkpoint(self._open())
-        try:
-            checkpoint.create_checkpoint(str(path))
-        except Exception as error:
-            # Not final: the state itself is as good as before.
-            shutil.rmtree(path, ignore_errors=True)
-            raise translate(error, "making a snapshot of the state in", self._path, StateDamaged) from error
+        with self._background:
+            database = self._open()
+            for _ in range(4):
+                self._flush(database)
+                if (self.property_int("rocksdb.cur-size-active-mem-table") or 0) <= _MEMTABLE_BYTES_SMALL:
+                    break
+            try:
+                Checkpoint(database).create_checkpoint(str(path))
+            except Exception as error:
+                # Not final: the state itself is as good as before.
+                shutil.rmtree(path, ignore_errors=True)
+                raise translate(error, "making a snapshot of the state in", self._path, StateDamaged) from error
 
     def close(self) -> None:
-        """Flush and close, ending all readers that are still open; harmless when repeated. Raises StorageFailed."""
-        database, self._database = self._database, None
-        if database is None:
-            return
-        for point in list(self._points):
-            point.release()
-        del self._get
-        try:
-            database.close()
-        except Exception as error:
-            if self._failure is None:
-                raise translate(error, "closing the state in", self._path, StateDamaged) from error
+        """Flush and close, ending all readers that are still open; harmless when repeated. Raises StorageFailed.
+
+        Waits for a flush or checkpoint that another thread has begun.
+        """
+        with self._background:
+            database, self._database = self._database, None
+            if database is None:
+                return
+            for point in list(self._points):
+                point.release()
+            del self._get
+            try:
+                database.close()
+            except Exception as error:
+                if self._failure is None:
+                    raise translate(error, "closing the state in", self._path, StateDamaged) from error
 
     # -- figures ------------------------------------------------------------------------------------------------
 

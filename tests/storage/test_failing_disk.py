@@ -1,0 +1,257 @@
+"""Real processes on disks that fail: kill -9, refused writes and syncs, a full device, a power cut.
+
+Always the same question: is everything there that the process said was durable?
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import fcntl
+import os
+import random
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+
+from tests.storage.conftest import SMALL_MEMTABLES, all_entries
+from tests.storage.writer import written
+from zattredis.storage.log_store import LogStore
+
+REPOSITORY = Path(__file__).parents[2]
+
+needs_strace = pytest.mark.skipif(shutil.which("strace") is None, reason="strace is not installed")
+
+
+@dataclass
+class Told:
+    """What a writer has reported."""
+
+    lines: list[str] = field(default_factory=list)
+
+    @property
+    def durable(self) -> tuple[int, int]:
+        """The last index and term said to be durable."""
+        found = [line.split() for line in self.lines if line.startswith("durable")]
+        return (int(found[-1][1]), int(found[-1][2])) if found else (0, 0)
+
+    def of(self, word: str) -> list[str]:
+        return [line.removeprefix(word + " ") for line in self.lines if line.startswith(word)]
+
+
+@pytest.fixture
+def disk_path() -> Iterator[Path]:
+    """A directory on a real disk, unlike `tmp_path` here."""
+    with tempfile.TemporaryDirectory(prefix="zattredis-disk-") as path:
+        yield Path(path)
+
+
+def create(path: Path) -> Path:
+    LogStore.create(path, state_directory="state-0", membership=b"m", options=SMALL_MEMTABLES).close()
+    return path
+
+
+def writer(log_path: Path, rounds: int, *prefix: str, compacts: str = "yes") -> subprocess.Popen[str]:
+    command = [*prefix, sys.executable, "-m", "tests.storage.writer", str(log_path), str(rounds), compacts]
+    return subprocess.Popen(
+        command, cwd=REPOSITORY, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True
+    )
+
+
+def read_all(process: subprocess.Popen[str], told: Told) -> None:
+    assert process.stdout is not None
+    told.lines += [line.rstrip("\n") for line in process.stdout]
+    process.wait(60)
+
+
+def assert_all_there(log_path: Path, told: Told) -> None:
+    """Open the log: it holds what was said to be durable, and nothing that was never written."""
+    log = LogStore.open(log_path, options=SMALL_MEMTABLES)
+    try:
+        index, term = told.durable
+        assert log.last_index >= index
+        assert log.hard_state.term >= term
+        assert all_entries(log) == [written(i, log.term(i)) for i in range(log.first_index, log.last_index + 1)]
+    finally:
+        log.close()
+
+
+def test_kill_9_at_any_time_loses_nothing(disk_path: Path) -> None:
+    log_path = create(disk_path / "log")
+    told = Told()
+    random_ = random.Random(5)
+    for _ in range(5):
+        process = writer(log_path, 0)
+        assert process.stdout is not None
+        wanted = random_.randrange(1, 100)
+        for line in process.stdout:
+            told.lines.append(line.rstrip("\n"))
+            if len(told.of("opened")) and line.startswith("durable") and (wanted := wanted - 1) <= 0:
+                break
+        process.kill()
+        read_all(process, told)
+        assert_all_there(log_path, told)
+    assert told.durable[0] > 50
+
+
+# -- refused system calls -------------------------------------------------------------------------------------------
+
+
+def injected(log_path: Path, rounds: int, call: str, error: str, when: str, trace: Path) -> Told:
+    """Run a writer whose `when`-th `call` fails with `error`."""
+    told = Told()
+    prefix = (
+        "strace",
+        "-f",
+        "-qq",
+        "-o",
+        str(trace),
+        "-e",
+        f"trace={call}",
+        "-e",
+        f"inject={call}:error={error}:when={when}",
+    )
+    read_all(writer(log_path, rounds, *prefix), told)
+    return told
+
+
+@needs_strace
+@pytest.mark.parametrize(
+    ("call", "error", "calls"),
+    [
+        ("fdatasync", "EIO", (3, 9, 14)),
+        ("fdatasync", "ENOSPC", (7, 12)),
+        ("write", "ENOSPC", (5, 30, 60)),
+        ("pwrite64", "EIO", (2, 6, 10)),
+    ],
+)
+def test_a_refused_write_or_sync_stops_the_writer_and_loses_nothing(
+    disk_path: Path, call: str, error: str, calls: tuple[int, ...]
+) -> None:
+    """One call fails, the later ones would succeed: the writer must not go on as if that had been nothing."""
+    stopped = 0
+    base = create(disk_path / "log")
+    read_all(writer(base, 5), Told())
+    for when in calls:
+        image = disk_path / f"image-{when}"
+        image.mkdir()
+        log_path = Path(shutil.copytree(base, image / "log"))
+        shutil.copy(base.with_name("log.marks"), image / "log.marks")
+        told = injected(log_path, 12, call, error, str(when), image / "trace")
+        failed = told.of("failed") + told.of("refused")
+        if "INJECTED" in (image / "trace").read_text():
+            for line in failed:
+                assert re.match(r"(StorageFailed|LogDamaged) .+", line)
+            stopped += bool(failed)
+            assert failed or told.lines[-1] in ("done",), told.lines[-5:]
+        assert "SUCCEEDED AFTER A FAILURE" not in told.lines
+        for line in told.of("again"):
+            assert line == told.of("failed")[0].partition(" ")[2]
+        assert_all_there(log_path, told)
+    assert stopped >= 1
+
+
+# -- a file system of its own ---------------------------------------------------------------------------------------
+
+
+class LoopDisk:
+    """An ext4 file system in a file, mounted through a loop device."""
+
+    def __init__(self, root: Path, size_bytes: int) -> None:
+        self.image = root / "disk.img"
+        self.mount_point = root / "disk"
+        self.mount_point.mkdir()
+        with self.image.open("wb") as file:
+            file.truncate(size_bytes)
+        run("mkfs.ext4", "-q", "-F", str(self.image))
+        self.mount()
+
+    def mount(self) -> None:
+        run("mount", "-o", "loop", str(self.image), str(self.mount_point))
+
+    def unmount(self) -> None:
+        run("umount", str(self.mount_point))
+
+    def remount(self) -> None:
+        """Mount what is on the device, as a machine does that starts again.
+
+        From a copy: any process that made itself a mount namespace meanwhile still holds the old, dead file system.
+        """
+        self.unmount()
+        fresh = self.image.with_name(self.image.name + ".new")
+        run("cp", "--sparse=always", str(self.image), str(fresh))
+        self.image.unlink()
+        fresh.rename(self.image)
+        self.mount()
+
+    def cut_power(self) -> None:
+        """Stop the file system at once: what is not on the device, journal included, is gone."""
+        shutdown, without_log_flush = 0x8004587D, ctypes.c_uint32(2)
+        descriptor = os.open(self.mount_point, os.O_RDONLY)
+        try:
+            fcntl.ioctl(descriptor, shutdown, without_log_flush)
+        finally:
+            os.close(descriptor)
+
+
+def run(*command: str) -> None:
+    subprocess.run(command, check=True, capture_output=True)
+
+
+@pytest.fixture
+def loop_disk(disk_path: Path) -> Iterator[LoopDisk]:
+    if shutil.which("mkfs.ext4") is None:
+        pytest.skip("mkfs.ext4 is not installed")
+    try:
+        disk = LoopDisk(disk_path, 48 << 20)
+    except (subprocess.CalledProcessError, OSError):
+        pytest.skip("needs loop devices and the right to mount them")
+    yield disk
+    with contextlib.suppress(subprocess.CalledProcessError):
+        disk.unmount()
+
+
+def test_a_power_cut_at_any_time_loses_nothing(loop_disk: LoopDisk) -> None:
+    log_path = create(loop_disk.mount_point / "log")
+    told = Told()
+    random_ = random.Random(6)
+    for _ in range(5):
+        process = writer(log_path, 0)
+        assert process.stdout is not None
+        wanted = random_.randrange(1, 100)
+        for line in process.stdout:
+            told.lines.append(line.rstrip("\n"))
+            if line.startswith("durable") and (wanted := wanted - 1) <= 0:
+                break
+        try:
+            loop_disk.cut_power()
+        except OSError:
+            process.kill()
+            read_all(process, told)
+            pytest.skip("needs a kernel with the shutdown call of ext4")
+        os.killpg(process.pid, signal.SIGKILL)
+        read_all(process, told)
+        loop_disk.remount()
+        assert_all_there(log_path, told)
+    assert told.durable[0] > 50
+
+
+def test_a_full_device_stops_the_writer_and_loses_nothing(loop_disk: LoopDisk) -> None:
+    log_path = create(loop_disk.mount_point / "log")
+    filler = loop_disk.mount_point / "filler"
+    with filler.open("wb") as file:
+        os.posix_fallocate(file.fileno(), 0, shutil.disk_usage(loop_disk.mount_point).free - (2 << 20))
+    told = Told()
+    read_all(writer(log_path, 100_000, compacts="no"), told)
+    assert re.match(r"StorageFailed .*No space left on device", told.of("failed")[0])
+    assert "SUCCEEDED AFTER A FAILURE" not in told.lines
+    filler.unlink()
+    assert_all_there(log_path, told)
