@@ -72,7 +72,7 @@ def test_secrets_are_hidden_when_they_are_set() -> None:
 
 
 @pytest.mark.parametrize(
-    "line", ["save ''", "appendonly yes", "appendonly YES", "appendfsync always", "maxmemory 0", "maxmemory 0mb",
+    "line", ["save ''", "appendonly yes", "appendonly YES", "appendfsync always",
              "maxmemory-policy noeviction", "notify-keyspace-events ''"],
 )  # fmt: skip
 def test_facts_may_be_set_to_what_they_are(line: str) -> None:
@@ -81,7 +81,7 @@ def test_facts_may_be_set_to_what_they_are(line: str) -> None:
     assert LocalClient().value(argv) == "OK"
 
 
-@pytest.mark.parametrize("line", ["appendonly no", "appendfsync everysec", "maxmemory 100mb", "save 900",
+@pytest.mark.parametrize("line", ["appendonly no", "appendfsync everysec", "save 900",
                                   "maxmemory-policy allkeys-lru", "notify-keyspace-events KEA"])  # fmt: skip
 def test_facts_cannot_be_otherwise(line: str) -> None:
     name = line.split(maxsplit=1)[0]

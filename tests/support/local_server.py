@@ -196,7 +196,7 @@ class LocalClient:
 
 
 def compare_lines(
-    ours: LocalClient,
+    ours: Backend,
     real: Backend,
     lines: Sequence[str | Sequence[Argument]],
     normalize: Callable[[list[bytes], bytes], Any] = lambda _argv, reply: reply,

@@ -186,6 +186,15 @@ class Settings:
         "Bytes of commands of all clients taken and not yet answered; beyond it reading pauses.",
         hot=True,
     )
+    maxmemory_bytes: int = _bytes(
+        0,
+        0,
+        1024 * GIB,
+        "bounds",
+        "Memory of this process beyond which commands that may need more are refused with OOM; 0 means no bound.",
+        hot=True,
+        config_name="maxmemory",
+    )
     batch_bytes_max: int = _bytes(
         MIB,
         16 * KIB,

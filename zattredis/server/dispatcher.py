@@ -25,7 +25,7 @@ from zattredis.commands.table import (
     UnknownSubcommand,
     WrongArity,
 )
-from zattredis.errors import DefiniteError, NoAuth, ReplyError
+from zattredis.errors import DefiniteError, ExecAbort, NoAuth, ReplyError
 from zattredis.resp.parser import ProtocolLimits
 from zattredis.resp.replies import append_reply, encode
 from zattredis.server import transactions
@@ -67,8 +67,9 @@ class Dispatcher:
     __slots__ = (
         "_call_soon", "_clients", "_flushing", "_held_back", "_inflight_bytes_max", "_limits", "_limits_before_auth",
         "_paused", "_proposals", "_reads", "_schedule", "_statistics", "_tasks", "_waiting_for_room", "accepting",
-        "is_leader", "maxclients", "note_slow", "now_ms", "output_bytes_max", "output_limit_disconnections",
-        "password_required", "query_bytes_max", "server", "slow_us", "stale_reads", "write_refusal",
+        "is_leader", "maxclients", "memory_refusal", "note_slow", "now_ms", "output_bytes_max",
+        "output_limit_disconnections", "password_required", "query_bytes_max", "server", "slow_us", "stale_reads",
+        "write_refusal",
     )  # fmt: skip
 
     def __init__(
@@ -110,6 +111,7 @@ class Dispatcher:
         self.stale_reads = False
         self.password_required = False
         self.write_refusal: ReplyError | None = None
+        self.memory_refusal: ReplyError | None = None
         self.note_slow: Callable[[ClientState, list[bytes], float], None] = lambda client, argv, seconds: None
         self.slow_us = 10_000.0
 
@@ -224,6 +226,7 @@ class Dispatcher:
                 or self._clients.pause_mode
                 or spec.subcommands
                 or self._waiting_for_room
+                or self.memory_refusal is not None
             ):
                 if run is not None:
                     self._run_complete(run)
@@ -330,6 +333,10 @@ class Dispatcher:
                 raise DefiniteError("Command not allowed inside a transaction")
             if spec.kind == Kind.WRITE and self.write_refusal is not None:
                 raise self.write_refusal
+            if self.memory_refusal is not None and (
+                spec.flags & Flag.DENYOOM or (state.in_multi and not spec.unqueued)  # a queue takes memory too
+            ):
+                raise self.memory_refusal
         except ReplyError as error:
             self._special_error(connection, spec, argv, error)
             return True
@@ -432,6 +439,7 @@ class Dispatcher:
         state = connection.state
         muted = state.mute and state.drops_reply(spec)
         try:
+            self._check_queue(state)
             unit = transactions.exec_unit(connection)
         except ReplyError as error:
             self._refuse(connection, spec, error, muted)
@@ -451,6 +459,17 @@ class Dispatcher:
         size = sum(sum(map(len, argv)) for _, _, argv in unit.commands)
         self._proposals.added(batch, size)
         return True
+
+    def _check_queue(self, state: ClientState) -> None:
+        """Raise ExecAbort, ending the client's MULTI, if what it queued is refused by now."""
+        refusal = None
+        if self.memory_refusal is not None and any(spec.flags & Flag.DENYOOM for spec, _ in state.queue):
+            refusal = self.memory_refusal
+        elif self.write_refusal is not None and any(spec.kind == Kind.WRITE for spec, _ in state.queue):
+            refusal = self.write_refusal
+        if refusal is not None:
+            state.end_multi()
+            raise ExecAbort(f"Transaction discarded because of: {refusal}")
 
     # -- LOCAL commands ----------------------------------------------------------------------------------------------
 

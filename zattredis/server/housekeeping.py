@@ -11,11 +11,12 @@ from typing import TYPE_CHECKING, Final
 
 import structlog
 
-from zattredis.errors import DiskFull
+from zattredis.errors import DiskFull, OutOfMemoryError
 from zattredis.keyspace import maintenance
 from zattredis.peer.messages import StatusReport
 from zattredis.raft.entry import MAINTENANCE
 from zattredis.server.clock import monotonic
+from zattredis.server.node_facts import read_memory
 
 if TYPE_CHECKING:
     from zattredis.server.node import Node
@@ -69,6 +70,7 @@ class Housekeeping:
         if now - self._maintained_at >= MAINTENANCE_S:
             self._maintained_at = now
             self._maintain()
+            self.check_memory()
         if now - self._status_at >= STATUS_S:
             self._status_at = now
             self._node.rejoin.ask()
@@ -168,6 +170,19 @@ class Housekeeping:
                 core.transfer_leader(None)
             except Exception as error:
                 _log.info("no_hand_over", reason=str(error))
+
+    # -- memory ------------------------------------------------------------------------------------------------------
+
+    def check_memory(self) -> None:
+        """Have commands that may need memory refused while the process holds more than the setting allows."""
+        node = self._node
+        limit = node.services.settings.settings.maxmemory_bytes
+        over = limit > 0 and read_memory().resident > limit
+        if over != (node.dispatcher.memory_refusal is not None):
+            node.dispatcher.memory_refusal = (
+                OutOfMemoryError("command not allowed when used memory > 'maxmemory'.") if over else None
+            )
+            _log.warning("memory_exceeded" if over else "memory_has_room", maxmemory_bytes=limit)
 
     # -- disk --------------------------------------------------------------------------------------------------------
 

@@ -178,8 +178,8 @@ def _memory(facts: NodeFacts) -> Fields:
     yield "number_of_cached_scripts", 0
     yield "number_of_functions", 0
     yield "number_of_libraries", 0
-    yield "maxmemory", 0
-    yield "maxmemory_human", "0B"
+    yield "maxmemory", facts.settings.settings.maxmemory_bytes
+    yield "maxmemory_human", human_bytes(facts.settings.settings.maxmemory_bytes)
     yield "maxmemory_policy", "noeviction"
     yield "mem_fragmentation_ratio", "1.00"
     yield "mem_fragmentation_bytes", 0

@@ -203,7 +203,6 @@ class Node:
         self.applier.on_batch_done = self.reads.finish_after
         self.driver.attach(self.proposals, self.reads)
         self.dispatcher.attach(self.services, self.proposals, self.reads)
-        self.services.apply_settings()
         self.compaction = Compaction(
             core=self.core, log=data.log, applier=self.applier, clock=self.clock,
             size_max=settings.log_compaction_bytes, entries_max=settings.log_compaction_entries,
@@ -213,6 +212,7 @@ class Node:
         self.rejoin = Rejoin(self.core, data.path, self._network.send, self._leading_committed, self._on_may_vote)
         self.driver.may_vote = self.rejoin.done
         self.housekeeping = Housekeeping(self)
+        self.services.apply_settings()
         self._network.set_peers(self._peers())
 
     def _core_config(self) -> CoreConfig:

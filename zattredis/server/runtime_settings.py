@@ -29,7 +29,6 @@ _FACTS: Final[Mapping[bytes, bytes]] = {
     b"save": b"",
     b"appendonly": b"yes",
     b"appendfsync": b"always",
-    b"maxmemory": b"0",
     b"maxmemory-policy": b"noeviction",
     b"maxmemory-clients": b"0",
     b"notify-keyspace-events": b"",

@@ -96,6 +96,7 @@ class Services:
         self._slowlog.resize(current.slowlog_max_len)
         self._latency.threshold_ms = self._settings.runtime.latency_monitor_threshold_ms
         node.statistics.latency_tracking = self._settings.runtime.latency_tracking
+        node.housekeeping.check_memory()
         node.proposals.request_timeout_s = node.reads.request_timeout_s = current.request_timeout_ms / 1000
 
     # -- slow commands -----------------------------------------------------------------------------------------------
