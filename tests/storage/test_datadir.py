@@ -19,6 +19,7 @@ from zattredis.errors import (
     DataDirectoryMismatch,
     LogDamaged,
     LogLost,
+    SnapshotDamaged,
     StateDamaged,
     StorageError,
     StorageFailed,
@@ -335,8 +336,8 @@ def test_an_installed_snapshot_is_the_state(path: Path, snapshot: SnapshotSource
         assert data.log.membership == b"later members"
         assert data.state.applied == Applied(50, 1)
         assert data.state.get(b"key") == b"of the leader"
-        assert [p.name for p in path.glob("state-*")] == ["state-50"]
         data.close()
+        assert [p.name for p in path.glob("state-*")] == ["state-50"]
         data = opened(path)
     with pytest.raises(StorageFailed, match="closed"):
         reader.get(b"key")
@@ -351,6 +352,8 @@ def test_a_snapshot_of_another_entry_changes_nothing(path: Path, snapshot: Snaps
     with pytest.raises(StateDamaged, match="no state directory"):
         data.install(snapshot.path, 50, 1, b"")
     assert (data.log.last_index, data.state.applied) == (0, Applied(0, 0))
+    with pytest.raises(SnapshotDamaged, match="began with"):
+        data.incoming_path(0)  # receiving deletes what is there
     data.close()
 
 
@@ -368,6 +371,7 @@ def test_a_crash_around_the_switch_leaves_the_old_or_the_new_state(
     with monkeypatch.context() as patch:
         patch.setattr(datadir.shutil, "rmtree", lambda *_, **__: None)
         data.install(target, 50, 1, snapshot.manifest.membership)
+        data._finish_discarding()
     after = shutil.copytree(path, path.parent / "after")
     data.close()
     for image, applied, name in ((before, Applied(3, 1), "state-0"), (after, Applied(50, 1), "state-50")):

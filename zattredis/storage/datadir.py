@@ -20,13 +20,23 @@ import fcntl
 import json
 import os
 import shutil
+import threading
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Final
 
 from rocksdict import Cache
 
-from zattredis.errors import DataDirectoryBusy, DataDirectoryMismatch, LogLost, StateDamaged, StorageFailed
+from zattredis.errors import (
+    DataDirectoryBusy,
+    DataDirectoryMismatch,
+    LogLost,
+    SnapshotDamaged,
+    StateDamaged,
+    StorageError,
+    StorageFailed,
+)
 from zattredis.storage.log_store import LogStore, marks_path
 from zattredis.storage.rocks import StoreOptions, exists, fsync_directory
 from zattredis.storage.state_store import StateStore
@@ -56,7 +66,7 @@ class Identity:
 class DataDirectory:
     """A locked directory with its open log and state. The server may use `log` and `state` until `close`."""
 
-    __slots__ = ("_cache", "_lock", "_options", "identity", "log", "path", "state")
+    __slots__ = ("_cache", "_discarding", "_lock", "_options", "identity", "log", "path", "state")
 
     def __init__(
         self,
@@ -76,10 +86,17 @@ class DataDirectory:
         self.state = state
         self._options = options
         self._cache = cache
+        self._discarding: threading.Thread | None = None
 
     def incoming_path(self, index: int) -> Path:
-        """Return where a snapshot of `index` is to be received: a state directory that no record names yet."""
-        return self.path / f"{STATE_PREFIX}{index}"
+        """Return where a snapshot of `index` is to be received: a state directory that no record names yet.
+
+        Raises SnapshotDamaged when that is the state in use.
+        """
+        name = f"{STATE_PREFIX}{index}"
+        if name == self.log.state_directory.name:
+            raise SnapshotDamaged(f"the snapshot of entry {index} is what this node's state began with")
+        return self.path / name
 
     def outgoing_path(self, index: int) -> Path:
         """Return where a snapshot of `index` is to be made for sending; the next start deletes what is left there."""
@@ -89,8 +106,8 @@ class DataDirectory:
         """Make the complete snapshot in `directory` the state: open and check it, switch, drop the old one.
 
         `log` is reset as `LogStore.switch_state` says (the commit point: one synced write); `state` is another object
-        afterwards, and readers of the old one end. Blocks for syncs. Raises StateDamaged, before anything has
-        changed, when the snapshot is not of `index` and `term`.
+        afterwards, and readers of the old one end; its files are deleted on a thread. Blocks for one sync. Raises
+        StateDamaged, before anything has changed, when the snapshot is not of `index` and `term`.
         """
         if directory.parent != self.path or not directory.name.startswith(STATE_PREFIX):
             raise StateDamaged(f"{directory} is no state directory of {self.path}")
@@ -103,8 +120,14 @@ class DataDirectory:
             )
         self.log.switch_state(directory.name, index, term, membership)
         old, self.state = self.state, incoming
-        old.close()
-        shutil.rmtree(old.path, ignore_errors=True)
+        self._finish_discarding()
+        self._discarding = threading.Thread(target=_discard, args=(old.detach(), old.path), name="discard-state")
+        self._discarding.start()
+
+    def _finish_discarding(self) -> None:
+        thread, self._discarding = self._discarding, None
+        if thread is not None:
+            thread.join()
 
     def free_bytes(self) -> int:
         """Return how many bytes the file system has left for this process. Raises StorageFailed."""
@@ -116,6 +139,7 @@ class DataDirectory:
 
     def close(self) -> None:
         """Flush and close everything and give up the lock; harmless when repeated. Raises StorageFailed."""
+        self._finish_discarding()
         try:
             try:
                 self.state.close()
@@ -161,6 +185,14 @@ def open_data_directory(
     except BaseException:
         _close(lock)
         raise
+
+
+def _discard(closing: Callable[[], None] | None, path: Path) -> None:
+    """Close and delete a state that counts no more; what is left is deleted at the next start."""
+    if closing is not None:
+        with contextlib.suppress(StorageError):
+            closing()
+    shutil.rmtree(path, ignore_errors=True)
 
 
 def _close(descriptor: int) -> None:

@@ -11,7 +11,7 @@ import shutil
 import struct
 import threading
 import weakref
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -256,18 +256,32 @@ class StateStore:
 
         Waits for a flush or checkpoint that another thread has begun.
         """
-        with self._background:
-            database, self._database = self._database, None
-            if database is None:
-                return
-            for point in list(self._points):
-                point.release()
-            del self._get
-            try:
-                database.close()
-            except Exception as error:
-                if self._failure is None:
-                    raise translate(error, "closing the state in", self._path, StateDamaged) from error
+        closing = self.detach()
+        if closing is not None:
+            closing()
+
+    def detach(self) -> Callable[[], None] | None:
+        """End all use of the store at once, and return what closes the database, for a thread; None when it is closed.
+
+        That takes a flush (rocksdict always flushes), which must not hold up the loop. Its call waits for a flush or
+        checkpoint that another thread has begun, and raises StorageFailed.
+        """
+        database, self._database = self._database, None
+        if database is None:
+            return None
+        for point in list(self._points):
+            point.release()
+        del self._get
+
+        def close() -> None:
+            with self._background:
+                try:
+                    database.close()
+                except Exception as error:
+                    if self._failure is None:
+                        raise translate(error, "closing the state in", self._path, StateDamaged) from error
+
+        return close
 
     # -- figures ------------------------------------------------------------------------------------------------
 
