@@ -159,6 +159,21 @@ def test_a_hint_of_the_commit_index_travels_with_the_next_write() -> None:
     assert leader.commit_index == first + 1
 
 
+def test_each_write_makes_only_its_own_entries_durable_for_the_leader() -> None:
+    cluster = Cluster("abc")
+    leader = cluster.elect("a")
+    cluster.hold_disk("a")
+    cluster.isolate("b", "c")
+    first = cluster.write("a")
+    second = cluster.write("a")
+    cluster.deliver(AppendEntriesResponse("b", "a", leader.term, True, second, 0, 0))
+    assert leader.commit_index == first - 1
+    peer = cluster.peers["a"]
+    peer.disk.sync(peer.unacknowledged[0])
+    leader.persisted(peer.unacknowledged[0])
+    assert (leader.progress["a"].match_index, leader.commit_index) == (first, first)
+
+
 # --- a disk that hangs ------------------------------------------------------------------------------------------------
 
 

@@ -111,6 +111,19 @@ def test_answers_to_an_older_round_confirm_nothing() -> None:
     assert [r.context for r in cluster.peers["a"].reads] == [1]
 
 
+def test_of_five_voters_three_must_answer_the_round() -> None:
+    cluster = Cluster("abcde")
+    leader = cluster.elect("a")
+    cluster.tick_all(4)
+    cluster.isolate("b", "c", "d", "e")
+    read(cluster, "a", 1)
+    cluster.deliver(HeartbeatResponse("b", "a", leader.term, leader.reads.started))
+    cluster.deliver(HeartbeatResponse("b", "a", leader.term, leader.reads.started))
+    assert cluster.peers["a"].reads == []
+    cluster.deliver(HeartbeatResponse("e", "a", leader.term, leader.reads.started))
+    assert [r.context for r in cluster.peers["a"].reads] == [1]
+
+
 def test_reads_gather_while_a_round_is_under_way() -> None:
     cluster = Cluster("abc")
     leader = cluster.elect("a")

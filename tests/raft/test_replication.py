@@ -250,6 +250,15 @@ def test_a_follower_commits_only_what_it_verified_with_this_leader() -> None:
     assert cluster.peers["a"].log == [1, 2]
 
 
+def test_what_was_verified_with_an_earlier_leader_counts_for_nothing() -> None:
+    cluster = Cluster("abc")
+    cluster.deliver(AppendEntries("b", "a", 1, 0, 0, 0, [raw_entry(i, 1) for i in range(1, 5)]))
+    cluster.deliver(AppendEntries("c", "a", 2, 1, 1, 4, []))
+    assert cluster["a"].commit_index == 1
+    cluster.deliver(CommitAdvanced("c", "a", 2, 4))
+    assert cluster["a"].commit_index == 1
+
+
 def test_the_commit_index_reaches_followers_without_waiting_for_a_heartbeat() -> None:
     cluster = Cluster("abc")
     cluster.elect("a")

@@ -37,7 +37,6 @@ class Plan:
     write: float
     read: float
     storm_ticks: int
-    calm_ticks: int = 120
     config: dict[str, int] = field(default_factory=dict)
 
 
@@ -140,7 +139,7 @@ class World:
 
     def apply_delay(self) -> float:
         """How long committed entries wait to be applied."""
-        return self.rng.random() * 5 if self.rng.random() < self.plan.slow_apply else 0.0
+        return self.rng.random() * 5 if self._storm and self.rng.random() < self.plan.slow_apply else 0.0
 
     def snapshot_delay(self) -> float:
         """How long a snapshot's stream takes."""
@@ -171,7 +170,8 @@ class World:
             if node.core is None:
                 node.start()
         self.trace("calm")
-        settled = self._run_until(self.now + self.plan.calm_ticks * 4, self._settled)
+        # Long enough for a follower to catch up one entry at a time.
+        settled = self._run_until(self.now + 4 * self.plan.storm_ticks, self._settled)
         if not settled:
             raise Violation(f"no progress in calm weather: { {i: self._describe(n) for i, n in self.nodes.items()} }")
         self.trace(f"settled {self.writes_acknowledged} writes, {self.reads_served} reads")

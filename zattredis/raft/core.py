@@ -215,12 +215,8 @@ class Core(RaftState):
         entry: otherwise the log serves as well, and replacing it would lose entries that were acknowledged.
         """
         self.step(offer)
-        return (
-            offer.term == self.term
-            and offer.src == self.leader_id
-            and offer.index > self.commit_index
-            and not self.log.matches(offer.index, offer.snapshot_term)
-        )
+        # If the log had its last entry, the offer itself has just moved the commit index up to it.
+        return offer.term == self.term and offer.src == self.leader_id and offer.index > self.commit_index
 
     def snapshot_installed(self, index: int, term: int, membership: Membership, last_stamp_ms: int = 0) -> None:
         """Log and state of this follower were replaced, durably, by the snapshot that ends with (`index`, `term`).

@@ -314,13 +314,11 @@ class RaftState:
         held = self._held
         # Nearly in order: an answer that needs only the vote may stand behind one that needs a later write.
         while held and held[0][0] <= write_number:
-            message = held.popleft()[1]
-            if message.term == self.term:
-                self.outbox.append(message)
+            self.outbox.append(held.popleft()[1])
         if held:
             late = [pair for pair in held if pair[0] <= write_number]
             if late:
-                self.outbox.extend([message for _, message in late if message.term == self.term])
+                self.outbox.extend([message for _, message in late])
                 self._held = deque([pair for pair in held if pair[0] > write_number])
         self.log.trim(self.durable_index)
 
