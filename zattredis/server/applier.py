@@ -28,7 +28,7 @@ from zattredis.raft.entry import HEADER_BYTES, Entry
 from zattredis.raft.membership import Membership
 from zattredis.server.admission import STATE_MACHINE_VERSION
 from zattredis.server.clock import perf_counter
-from zattredis.server.executor import Executor, resolve_logged, write_value
+from zattredis.server.executor import COMMANDS_A_TURN, Executor, encode_run, resolve_logged, write_value
 from zattredis.server.proposals import Proposals
 from zattredis.server.reads import prefetch_pairs
 from zattredis.server.sessions import BATCH_HEADER, Sessions, decode_open
@@ -305,21 +305,21 @@ class Applier:
         end = perf_counter() + SLICE_S
         for unit in batch.units:
             if isinstance(unit, Run) and unit.is_write:
-                out: list[bytes] = []
+                values: list[Any] = []
                 start = perf_counter()
-                for position in range(len(unit.argvs)):
-                    ctx.db = unit.db
-                    ctx.ordinal = ordinal
-                    executor.write_command(ctx, unit, position, out)
-                    ordinal += 1
-                    if not ordinal & 31 and (perf_counter() > end or self._pause(ctx)):
+                position, count = 0, len(unit.argvs)
+                while position < count:
+                    before = position
+                    position = executor.write_some(ctx, unit, position, ordinal, values)
+                    ordinal += position - before
+                    if not ordinal % COMMANDS_A_TURN and (perf_counter() > end or self._pause(ctx)):
                         self._ordinal = ordinal
                         yield
                         ctx.view = self._view
                         end = perf_counter() + SLICE_S
                 executor.measure(unit, perf_counter() - start)
                 unit.connection.state.last_write_index = entry.index
-                self._finished.append((unit, b"".join(out)))
+                self._finished.append((unit, encode_run(unit, values)))
             elif isinstance(unit, Transaction):
                 reply, count = executor.transaction(ctx, unit, ordinal, unit.connection.local)
                 ordinal += count
@@ -357,7 +357,7 @@ class Applier:
                         ctx.ordinal = ordinal
                         write_value(ctx, spec, argv)
                     ordinal += 1
-                    if not ordinal & 31 and ordinal > skip and (perf_counter() > end or self._pause(ctx)):
+                    if not ordinal % COMMANDS_A_TURN and ordinal > skip and (perf_counter() > end or self._pause(ctx)):
                         self._ordinal = ordinal
                         yield
                         ctx.view = self._view

@@ -14,7 +14,7 @@ import structlog
 from zattredis.commands.context import Context, LocalContext
 from zattredis.commands.table import CommandSpec, Kind, lookup
 from zattredis.errors import FatalError, ReplyError, WriteStalled
-from zattredis.resp.replies import NULL_ARRAY, append_reply
+from zattredis.resp.replies import NULL_ARRAY, append_reply, encode_many
 from zattredis.server.clock import perf_counter
 from zattredis.server.statistics import Statistics
 from zattredis.server.units import Run, Transaction, Unit, Watch, WatchUnit
@@ -25,6 +25,10 @@ EFFECT_BYTES_MAX: Final = 1 << 30
 """A constant bound on what one command or EXEC may write, the same on every node."""
 
 _log = structlog.get_logger(room="executor")
+
+
+COMMANDS_A_TURN: Final = 32
+"""Commands carried out between two looks at the time."""
 
 
 class _TooLarge(ReplyError):
@@ -101,6 +105,13 @@ def resolve_logged(argv: list[bytes]) -> CommandSpec | None:
     return spec
 
 
+def encode_run(run: Run, values: list[Any]) -> bytes:
+    """Return the replies of a whole run, but those that CLIENT REPLY drops."""
+    if run.mutes is not None:
+        values = [value for position, value in enumerate(values) if position not in run.mutes]
+    return encode_many(values, run.resp)
+
+
 class Executor:
     """Runs units for their origin, with replies, and logged items for everyone else, without."""
 
@@ -125,26 +136,63 @@ class Executor:
 
     def read_run(self, ctx: Context, run: Run) -> bytes:
         """Return the replies of a run of reads."""
-        out: list[bytes] = []
         ctx.db = run.db
         start = perf_counter()
-        for position, (spec, argv) in enumerate(zip(run.specs, run.argvs, strict=True)):
-            value = read_value(ctx, spec, argv)
-            if run.mutes is None or position not in run.mutes:
-                append_reply(out, value, run.resp)
-            if isinstance(value, ReplyError):
-                self.failed(spec, value)
+        values: list[Any] = []
+        for spec, argv in zip(run.specs, run.argvs, strict=True):
+            try:
+                value = spec.handler(ctx, *argv[spec.words :])
+                values.append(drain(value) if spec.heavy else value)
+            except ReplyError as error:
+                self.failed(spec, error)
+                values.append(error)
+            except BROKEN:
+                raise
+            except Exception as error:
+                values.append(self.broken(spec, error))
         self.measure(run, perf_counter() - start)
-        return b"".join(out)
+        return encode_run(run, values)
 
-    def write_command(self, ctx: Context, run: Run, position: int, out: list[bytes]) -> None:
-        """Carry out one command of a run of writes and append its reply to `out`."""
-        spec = run.specs[position]
-        value = write_value(ctx, spec, run.argvs[position])
-        if run.mutes is None or position not in run.mutes:
-            append_reply(out, value, run.resp)
-        if isinstance(value, ReplyError):
-            self.failed(spec, value)
+    def write_some(self, ctx: Context, run: Run, position: int, ordinal: int, values: list[Any]) -> int:
+        """Carry out commands of a run of writes from `position` on, put their reply values into `values`.
+
+        Returns the position reached: the run's end, or where `ordinal` passes a multiple of COMMANDS_A_TURN, so that the
+        caller can look at the time. Only a command that succeeds leaves effects.
+        """
+        view = ctx.view
+        ctx.db = run.db
+        specs, argvs = run.specs, run.argvs
+        stop = min(len(argvs), position + COMMANDS_A_TURN - ordinal % COMMANDS_A_TURN)
+        for at in range(position, stop):
+            spec, argv = specs[at], argvs[at]
+            view.begin()
+            before = view.effect_bytes
+            ctx.ordinal = ordinal
+            ordinal += 1
+            ctx._random = None
+            try:
+                value = spec.handler(ctx, *argv[spec.words :])
+                if view.effect_bytes - before > EFFECT_BYTES_MAX:
+                    raise _TooLarge
+            except ReplyError as error:
+                view.rollback()
+                self.failed(spec, error)
+                values.append(error)
+            except BROKEN:
+                raise
+            except Exception as error:
+                view.rollback()
+                values.append(self.broken(spec, error))
+            else:
+                view.commit()
+                values.append(value)
+        return stop
+
+    def broken(self, spec: CommandSpec, error: Exception) -> ReplyError:
+        """Return the reply for a handler that raised what it should not, counted."""
+        reply = internal_error(spec, error)
+        self.failed(spec, reply)
+        return reply
 
     def failed(self, spec: CommandSpec, error: ReplyError) -> None:
         """Count a command that was answered by an error."""
