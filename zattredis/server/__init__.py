@@ -1,1 +1,46 @@
-"""zattredis.server"""
+"""The server: from a client's bytes to the log and back. The only room that knows all others.
+
+The way of a command:
+
+    connection    bytes in and out of one client, replies in order
+    dispatcher    one look at the command table: answer now, read, or write
+    units         what a connection sent and is answered together; a batch of them is one log entry
+    proposals     this origin's batches: session, sequence, resending, running out of time
+    admission     the leader's side of that: the next sequence of a session, and no other
+    driver        carries out what the Raft core asks for, in the one order that is safe
+    applier       committed entries → effects and replies; the one owner of the state machine
+    reads         read points, shared by all reads of a tick; heavy reads in slices
+    executor      runs handlers; the one place where an exception becomes an error reply
+    sessions      the state machine's rows that make a batch execute once
+    transactions  MULTI, EXEC and WATCH on the origin
+
+Around it: `clock` (the only reader of time and randomness), `rejoin` (who may vote), `compaction` and `snapshots`,
+`housekeeping` (timers), `clients`, `statistics`, `slowlog`, `latency`, `runtime_settings` and `access` (what LOCAL commands
+show and change), `info`, `node_facts` and `status` (INFO), `services` (what LOCAL commands may ask of the node), and
+`node` (the composition root, and the order of a tick and of the end).
+
+Invariants:
+
+- A reply of a write leaves only after its entry is durable on a majority, committed, applied and written here.
+- Sequences of a session enter the log in order; a batch executes only if its sequence is the session's last plus one.
+- No read is served before its read point is applied, nor while store and registers disagree (a stalled write).
+- Nothing that is uncertain is repaired in memory: an exception nobody expected ends the process; recovery is from disk.
+
+Decisions, with their reasons:
+
+- **Units instead of commands.** Consecutive commands of one connection travel as one `Run`: what is decided per run
+  (batch, order, statistics, one reply string) costs nothing per command.
+- **An origin applies its own batch from its units**, everyone else from the log's bytes; a test compares the resulting
+  states byte for byte. It saves the decoding and lets reads ride at their place without standing in the log.
+- **The open batch is what is handed over next.** While the window is full or no leader is known it simply grows, up to
+  its bounds, so load makes batches larger instead of queues longer; after 50 ms it is closed, so that its deadline is
+  true of all its commands.
+- **Reservations matter only while keys have an expiry.** Without one no reply depends on the time, so an idle cluster
+  writes nothing; with one, a leader that serves reads writes one time entry in 125 ms at most.
+- **A cluster's first start needs all its nodes once** (see `rejoin`): an empty directory looks the same whether the node
+  is new or has lost its disk, and a vote of the latter could lose acknowledged writes.
+- **Records lately used are kept in memory** (`keyspace.record_cache`), shared by the applier and all reads of the present
+  state, because asking RocksDB costs more than the rest of a pipelined GET.
+- **The end of a tick is one function** (`Node._end_of_tick`): writes, reads, Raft, replies, peers, in that order, so that one
+  sync covers everything the tick gathered and each connection gets one write.
+"""
