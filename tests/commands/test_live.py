@@ -126,3 +126,53 @@ def test_slowlog_takes_local_reads_and_writes(zattd: ZattCluster) -> None:
     for word in (b"PING", b"SET", b"GET"):
         assert b"\r\n$%d\r\n%b\r\n" % (len(word), word) in log, word
     connection.close()
+
+
+@pytest.fixture
+def node(zattd: ZattCluster) -> Iterator[Connection]:
+    """A connection to zattd; every setting that a test changes is put back."""
+    connection = Connection(zattd.nodes[0].port)
+    names = [b"proto-max-bulk-len", b"timeout", b"tcp-keepalive", b"maxclients", b"loglevel", b"slow-sync-ms"]
+    reply = connection.execute([b"CONFIG", b"GET", *names]).split(b"\r\n")[2::2]
+    yield connection
+    connection.execute([b"CONFIG", b"SET", *reply])
+    connection.close()
+
+
+def test_a_smaller_bulk_length_holds_for_clients_that_are_there(node: Connection, zattd: ZattCluster) -> None:
+    other = Connection(zattd.nodes[0].port)
+    assert other.execute([b"SET", b"large", b"x" * (2 << 20)]) == b"+OK\r\n"
+    assert node.execute([b"CONFIG", b"SET", b"proto-max-bulk-len", b"1mb"]) == b"+OK\r\n"
+    data = b"*2\r\n$4\r\nECHO\r\n$%d\r\n" % (2 << 20)
+    assert other.execute([b"ECHO", b"x" * 1000]).startswith(b"$1000\r\n")
+    assert everything(zattd.nodes[0].port, data) == b"-ERR Protocol error: invalid bulk length\r\n"
+    assert other.execute([b"ECHO", b"x" * (2 << 20)]) == b"-ERR Protocol error: invalid bulk length\r\n"
+    other.close()
+
+
+def test_silent_clients_are_closed_after_timeout(node: Connection, zattd: ZattCluster) -> None:
+    with socket.create_connection(("127.0.0.1", zattd.nodes[0].port), timeout=30) as silent:
+        assert node.execute([b"CONFIG", b"SET", b"timeout", b"1"]) == b"+OK\r\n"
+        silent.settimeout(30)
+        while True:
+            node.execute([b"PING"])
+            try:
+                silent.settimeout(0.2)
+                assert silent.recv(1) == b""
+                break
+            except TimeoutError:
+                continue
+
+
+def test_too_many_clients_are_refused_and_counted(node: Connection, zattd: ZattCluster) -> None:
+    assert node.execute([b"CONFIG", b"SET", b"maxclients", b"1"]) == b"+OK\r\n"
+    assert everything(zattd.nodes[0].port, b"PING\r\n") == b"-ERR max number of clients reached\r\n"
+    assert b"rejected_connections:0\r\n" not in node.execute([b"INFO", b"stats"])
+
+
+@pytest.mark.parametrize("line", ["loglevel debug", "slow-sync-ms 1", "tcp-keepalive 0", "tcp-keepalive 10"])
+def test_the_node_lives_with_every_change(node: Connection, zattd: ZattCluster, line: str) -> None:
+    assert node.execute([b"CONFIG", b"SET", *line.encode().split()]) == b"+OK\r\n"
+    other = Connection(zattd.nodes[0].port)
+    assert other.execute([b"SET", b"k", b"v"]) == b"+OK\r\n"
+    other.close()

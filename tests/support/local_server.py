@@ -42,6 +42,7 @@ class FakeConnection:
     def __init__(self) -> None:
         self.closed: list[str] = []
         self.bytes = (0, 0)
+        self.busy = False
 
     def close(self, reason: str) -> None:
         self.closed.append(reason)

@@ -27,6 +27,11 @@ class Connection(Protocol):
         """Close now, without sending what is still unsent. Closing twice does nothing."""
         ...
 
+    @property
+    def busy(self) -> bool:
+        """Whether a request of this client is not answered yet."""
+        ...
+
     def buffered(self) -> tuple[int, int]:
         """Return the bytes received and not yet executed, and those of replies not yet sent."""
         ...

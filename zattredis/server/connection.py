@@ -73,6 +73,8 @@ class ClientConnection(asyncio.Protocol):
             self.transport.close()
             self.closed = True
             return
+        if sock is not None and dispatcher.keepalive_s and sock.family != socket.AF_UNIX:
+            keep_alive(sock, dispatcher.keepalive_s)
         dispatcher.connected(self)
 
     def data_received(self, data: bytes) -> None:
@@ -242,6 +244,11 @@ class ClientConnection(asyncio.Protocol):
         self.backlog.clear()
         self.transport.close()
 
+    @property
+    def busy(self) -> bool:
+        """Whether a request of this client is not answered yet."""
+        return self.held or bool(self.units) or bool(self.backlog)
+
     def buffered(self) -> tuple[int, int]:
         """Return the bytes received and not yet executed, and those of replies not yet sent."""
         return self.parser.buffered_bytes, self.out_bytes + self.transport.get_write_buffer_size()
@@ -253,6 +260,14 @@ class ClientConnection(asyncio.Protocol):
             self.state.closed_because = self.state.closed_because or reason
             self.backlog.clear()
             self.transport.abort()
+
+
+def keep_alive(sock: socket.socket, idle_s: int) -> None:
+    """Have the kernel probe a silent client after `idle_s`, and give it up after three probes a third of that apart."""
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    for option, value in (("TCP_KEEPIDLE", idle_s), ("TCP_KEEPINTVL", max(1, idle_s // 3)), ("TCP_KEEPCNT", 3)):
+        if hasattr(socket, option):
+            sock.setsockopt(socket.IPPROTO_TCP, getattr(socket, option), value)
 
 
 class _Ready(Unit):

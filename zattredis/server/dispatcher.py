@@ -8,6 +8,7 @@ connection's backlog; `hold` and `release` say so.
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import inspect
 from collections.abc import Callable, Coroutine
 from itertools import chain
@@ -65,11 +66,11 @@ class Dispatcher:
     """One per node; owns nothing but the order of things. `schedule` asks for the end-of-tick work of the node."""
 
     __slots__ = (
-        "_call_soon", "_clients", "_flushing", "_held_back", "_inflight_bytes_max", "_limits", "_limits_before_auth",
-        "_paused", "_proposals", "_reads", "_schedule", "_statistics", "_tasks", "_waiting_for_room", "accepting",
-        "is_leader", "maxclients", "memory_refusal", "note_slow", "now_ms", "output_bytes_max",
-        "output_limit_disconnections", "password_required", "query_bytes_max", "server", "slow_us", "stale_reads",
-        "write_refusal",
+        "_call_soon", "_clients", "_flushing", "_held_back", "_limits", "_limits_before_auth", "_paused",
+        "_proposals", "_reads", "_schedule", "_statistics", "_tasks", "_waiting_for_room", "accepting",
+        "inflight_bytes_max", "is_leader", "keepalive_s", "maxclients", "memory_refusal", "note_slow", "now_ms",
+        "output_bytes_max", "output_limit_disconnections", "password_required", "query_bytes_max", "server",
+        "slow_us", "stale_reads", "write_refusal",
     )  # fmt: skip
 
     def __init__(
@@ -92,7 +93,7 @@ class Dispatcher:
         self._call_soon = call_soon
         self._limits = limits
         self._limits_before_auth = limits_before_auth
-        self._inflight_bytes_max = inflight_bytes_max
+        self.inflight_bytes_max = inflight_bytes_max
         self.maxclients = maxclients
         self.output_bytes_max = output_bytes_max
         self.query_bytes_max = query_bytes_max
@@ -110,6 +111,7 @@ class Dispatcher:
         self.is_leader = False
         self.stale_reads = False
         self.password_required = False
+        self.keepalive_s = 0
         self.write_refusal: ReplyError | None = None
         self.memory_refusal: ReplyError | None = None
         self.note_slow: Callable[[ClientState, list[bytes], float], None] = lambda client, argv, seconds: None
@@ -127,12 +129,16 @@ class Dispatcher:
         """Return the protocol bounds for a client."""
         return self._limits if authenticated else self._limits_before_auth
 
-    def set_limits(self, limits: ProtocolLimits) -> None:
-        """Put other protocol bounds in force for all authenticated clients."""
-        self._limits = limits
+    def set_limits(self, bulk_bytes_max: int, query_bytes_max: int) -> None:
+        """Put other protocol bounds in force for all clients, those that are connected included."""
+        self._limits, self._limits_before_auth = (
+            dataclasses.replace(limits, bulk_bytes_max=bulk_bytes_max, query_bytes_max=query_bytes_max)
+            for limits in (self._limits, self._limits_before_auth)
+        )
         for client in self._clients:
-            if client.authenticated:
-                client.connection.parser.limits = limits  # type: ignore[attr-defined]
+            connection = client.connection
+            assert isinstance(connection, ClientConnection)
+            connection.parser.limits = self.limits(client.authenticated)
 
     def new_client(self, connection: ClientConnection, address: str, local_address: str, fd: int) -> ClientState:
         """Return the state of a new connection."""
@@ -295,7 +301,7 @@ class Dispatcher:
             size = sum(map(len, chain.from_iterable(run.argvs)))
             run.batch.commands += len(run.argvs) - 1
             self._proposals.added(run.batch, size)
-            if self._proposals.bytes_held > self._inflight_bytes_max:
+            if self._proposals.bytes_held > self.inflight_bytes_max:
                 self._wait_for_room(connection)
             return
         self._submit_read(connection, run)
@@ -594,7 +600,7 @@ class Dispatcher:
 
     def room(self) -> None:
         """Batches were applied: writes that waited for room go on."""
-        if self._waiting_for_room and self._proposals.bytes_held <= self._inflight_bytes_max // 2:
+        if self._waiting_for_room and self._proposals.bytes_held <= self.inflight_bytes_max // 2:
             waiting, self._waiting_for_room = self._waiting_for_room, []
             for connection in waiting:
                 connection.release()

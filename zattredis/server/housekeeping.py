@@ -79,6 +79,7 @@ class Housekeeping:
         if now - self._checked_at >= CHECK_S:
             self._checked_at = now
             self._node.compaction.check()
+            self._close_idle()
             self._check_disk()
 
     # -- maintenance entries -----------------------------------------------------------------------------------------
@@ -171,12 +172,25 @@ class Housekeeping:
             except Exception as error:
                 _log.info("no_hand_over", reason=str(error))
 
+    # -- clients -----------------------------------------------------------------------------------------------------
+
+    def _close_idle(self) -> None:
+        """Close clients that were silent for longer than the setting allows; not those that wait for an answer."""
+        node = self._node
+        timeout_ms = node.settings.timeout_s * 1000
+        if timeout_ms == 0:
+            return
+        now_ms = node.dispatcher.now_ms
+        for client in node.clients:
+            if now_ms - client.last_interaction_ms > timeout_ms and not client.blocked and not client.connection.busy:
+                client.close("idle for longer than timeout")
+
     # -- memory ------------------------------------------------------------------------------------------------------
 
     def check_memory(self) -> None:
         """Have commands that may need memory refused while the process holds more than the setting allows."""
         node = self._node
-        limit = node.services.settings.settings.maxmemory_bytes
+        limit = node.settings.maxmemory_bytes
         over = limit > 0 and read_memory().resident > limit
         if over != (node.dispatcher.memory_refusal is not None):
             node.dispatcher.memory_refusal = (

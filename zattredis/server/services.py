@@ -13,6 +13,7 @@ import structlog
 from zattredis.commands.context import ClientProtocol, Context
 from zattredis.commands.table import Flag, Kind, lookup, resolve
 from zattredis.errors import ClusterDown, DefiniteError
+from zattredis.observability.events import set_level
 from zattredis.raft import ready as events
 from zattredis.server.access import Access
 from zattredis.server.clients import ClientRegistry, ClientState
@@ -80,13 +81,19 @@ class Services:
     # -- settings that change at run time ----------------------------------------------------------------------------
 
     def apply_settings(self) -> None:
-        """Put the present values in force everywhere."""
+        """Put the present values in force; what is not named here is read from `node.settings` when it is needed."""
         current = self._settings.settings
         node = self._node
+        node.settings = current
+        node.sync.slow_sync_ms = current.slow_sync_ms
+        set_level(current.log_level)
         dispatcher = node.dispatcher
         dispatcher.maxclients = current.maxclients
         dispatcher.output_bytes_max = current.output_buffer_bytes_max
         dispatcher.query_bytes_max = current.query_buffer_bytes_max
+        dispatcher.inflight_bytes_max = current.inflight_bytes_max
+        dispatcher.keepalive_s = current.tcp_keepalive_s
+        dispatcher.set_limits(current.proto_max_bulk_bytes, current.query_buffer_bytes_max)
         dispatcher.password_required = bool(current.requirepass)
         dispatcher.stale_reads = current.read_mode == "stale"
         threshold_us = current.slowlog_log_slower_than_us

@@ -61,7 +61,6 @@ class SyncThread:
         "_on_failure",
         "_on_slow",
         "_requested",
-        "_slow_sync_s",
         "_started_at",
         "_syncs",
         "_syncs_to_skip",
@@ -70,6 +69,7 @@ class SyncThread:
         "_wait_again_at",
         "_waiting",
         "_wake",
+        "slow_sync_ms",
     )
 
     def __init__(
@@ -92,7 +92,7 @@ class SyncThread:
         self._on_durable = on_durable
         self._on_failure = on_failure
         self._on_slow = on_slow
-        self._slow_sync_s = slow_sync_ms / 1000
+        self.slow_sync_ms = slow_sync_ms
         self._clock = clock
         # The hand-over, measured there and back around an fdatasync that costs nothing: eventfd to the thread and lock
         # to the loop 8 µs, two locks 19 µs, threading.Condition 30 µs. Writing to the eventfd gives up the GIL at the
@@ -228,5 +228,5 @@ class SyncThread:
             self._call_soon(self._on_durable, target)
         elif target >= self._requested and self._done.locked():
             self._done.release()
-        if took >= self._slow_sync_s and self._on_slow is not None:
+        if took * 1000 >= self.slow_sync_ms and self._on_slow is not None:
             self._call_soon(self._on_slow, took * 1000)
