@@ -559,6 +559,7 @@ class Dispatcher:
     def run_local(self, local: LocalContext, spec: CommandSpec) -> Any:
         """Return the reply value of a LOCAL command inside EXEC, where nothing waits."""
         argv = local.argv
+        local.may_block = False
         try:
             value = spec.handler(local, *argv[spec.words :])
             if inspect.iscoroutine(value):
@@ -569,6 +570,8 @@ class Dispatcher:
             raise
         except Exception as error:
             return internal_error(spec, error)
+        finally:
+            local.may_block = True
         return "OK" if value is NO_REPLY else value
 
     def _refuse(
