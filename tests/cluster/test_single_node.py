@@ -159,13 +159,15 @@ def test_maxclients_refuses_politely_and_recovers() -> None:
         try:
             for client in clients:
                 assert client.call("PING") == b"PONG"
+            extras = [cluster.client() for _ in range(6)]
             refusals = []
-            for _ in range(6):
-                with cluster.client() as extra:
-                    try:
-                        refusals.append(extra.try_call("PING"))
-                    except ConnectionError:
-                        refusals.append(b"closed")
+            for extra in extras:
+                try:
+                    refusals.append(extra.try_call("PING"))
+                except ConnectionError:
+                    refusals.append(b"closed")
+            for extra in extras:
+                extra.close()
             assert any(reply == b"-ERR max number of clients reached" for reply in refusals), refusals
             for client in clients:
                 assert client.call("PING") == b"PONG"

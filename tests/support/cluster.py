@@ -308,9 +308,12 @@ def content_digest(node: Node) -> str:
             cursor = b"0"
             while True:
                 cursor, keys = client.call("SCAN", cursor, "COUNT", 1000)
-                dumps = client.pipeline(("DUMP", key) for key in keys)
+                values = client.pipeline(("GET", key) for key in keys)
+                for position, value in enumerate(values):
+                    if isinstance(value, hiredis.ReplyError):  # not a string
+                        values[position] = client.call("DUMP", keys[position])
                 expiries = client.pipeline(("PEXPIRETIME", key) for key in keys)
-                rows += [repr(row).encode() for row in zip(keys, dumps, expiries, strict=True)]
+                rows += [repr(row).encode() for row in zip(keys, values, expiries, strict=True)]
                 if cursor == b"0":
                     break
             for row in sorted(set(rows)):

@@ -22,6 +22,9 @@ if TYPE_CHECKING:
 WRITE_BUFFER_HIGH = 256 << 10
 BACKLOG_MAX = 1024
 """Requests held back, above which the connection is not read from."""
+UNREAD_S = 5.0
+"""A client with more unread than the bound allows is closed once it has read nothing at all for so long. Until then it
+may be a slow reader of a long reply."""
 
 
 class ClientConnection(asyncio.Protocol):
@@ -115,6 +118,22 @@ class ClientConnection(asyncio.Protocol):
         """The client does not read: do not read from it either."""
         self._paused_by_peer = True
         self._pause()
+        self._watch_unread()
+
+    def _watch_unread(self) -> None:
+        unread = self.transport.get_write_buffer_size()
+        if unread > self._dispatcher.output_bytes_max:
+            asyncio.get_running_loop().call_later(UNREAD_S, self._close_if_unread, unread)
+
+    def _close_if_unread(self, before: int) -> None:
+        """The transport pauses us after the write that went too far, so that no later write may notice it."""
+        if self.closed or not self._paused_by_peer:
+            return
+        if self.transport.get_write_buffer_size() >= before:
+            self._dispatcher.output_exceeded(self)
+            self.close("output buffer limit reached")
+        else:
+            self._watch_unread()
 
     def resume_writing(self) -> None:
         self._paused_by_peer = False
