@@ -102,12 +102,16 @@ def _stop_at_first_signal(stop: asyncio.Event) -> None:
         _log.info("stopping", signal=number.name, hint="a second signal ends at once")
         for each in (signal.SIGTERM, signal.SIGINT):
             loop.remove_signal_handler(each)
-            # The kernel's own action, so that a second signal works even when this loop hangs.
-            signal.signal(each, signal.SIG_DFL)
+            # The kernel's own action works even when this loop hangs; but the first process of a container has none.
+            signal.signal(each, _end_at_once if os.getpid() == 1 else signal.SIG_DFL)
         stop.set()
 
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, on_signal, number)
+
+
+def _end_at_once(number: int, _frame: object) -> None:
+    os._exit(128 + number)
 
 
 async def _tell(node: ServedNode, settings: Settings) -> None:
