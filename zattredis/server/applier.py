@@ -225,6 +225,7 @@ class Applier:
             batch.applied = True
             if batch.after:
                 self.on_batch_done(batch)
+            batch.units = []  # they name the batch: as a circle all their arguments would wait for the collector
         for entry in progress:
             self._on_entry(entry)
         if progress:
