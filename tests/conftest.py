@@ -15,8 +15,10 @@ import pytest
 MACHINE_FORCED = (
     r"needs a Docker engine",
     r"needs network namespaces",
+    r"network namespaces (need root|do not work here)",
     r"needs loop devices",
     r"needs a kernel with",
+    r"needs a tmpfs at",
     r"needs \d+ cores",
 )
 """Beginnings of the reasons of skips that no installation could cure."""
