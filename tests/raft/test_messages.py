@@ -13,9 +13,9 @@ GOLDEN = {
     3: (m.VoteRequest("a", "b", 7, 5, 3, False), "96a161a162070503c2"),
     4: (m.VoteResponse("a", "b", 7, False), "94a161a16207c2"),
     5: (m.AppendEntries("a", "b", 7, 5, 3, 4, [b"\x01", b""]), "97a161a1620705030492c40101c400"),
-    6: (m.AppendEntriesResponse("a", "b", 7, True, 5, 4, 3), "97a161a16207c3050403"),
+    6: (m.AppendEntriesResponse("a", "b", 7, True, 5, 4, 3), "98a161a16207c3050403c2"),
     7: (m.Heartbeat("a", "b", 7, 5, 9), "95a161a162070509"),
-    8: (m.HeartbeatResponse("a", "b", 7, 9), "94a161a1620709"),
+    8: (m.HeartbeatResponse("a", "b", 7, 9), "95a161a1620709c2"),
     9: (m.CommitAdvanced("a", "b", 7, 5), "94a161a1620705"),
     10: (m.TimeoutNow("a", "b", 7), "93a161a16207"),
     11: (m.ReadIndexRequest("a", "b", 7, 1000), "94a161a16207cd03e8"),
@@ -37,6 +37,12 @@ def test_golden_form(number: int) -> None:
     data = msgspec.msgpack.encode(message)
     assert data.hex() == expected
     assert msgspec.msgpack.decode(data, type=m.MESSAGES[number]) == message
+
+
+def test_fields_added_later_have_defaults() -> None:
+    for data, kind in (("97a161a16207c3050403", m.AppendEntriesResponse), ("94a161a1620709", m.HeartbeatResponse)):
+        message = msgspec.msgpack.decode(bytes.fromhex(data), type=kind)
+        assert message.rejoining is False
 
 
 @pytest.mark.parametrize("number", GOLDEN)

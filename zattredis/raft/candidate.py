@@ -102,7 +102,7 @@ def on_vote_response(s: RaftState, m: VoteResponse) -> None:
 
 def on_timeout_now(s: RaftState, m: TimeoutNow) -> None:
     """The leader hands over to this node."""
-    if m.src == s.leader_id and s.membership.is_voter(s.node_id) and not s.storage_hung:
+    if m.src == s.leader_id and s.membership.is_voter(s.node_id) and not (s.storage_hung or s.rejoining):
         campaign(s, forced=True)
 
 

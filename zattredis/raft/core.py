@@ -55,9 +55,11 @@ class Core(RaftState):
     `applied_index`; later ones are found in the log. `last_stamp_ms` is the highest stamp applied.
     Raises LogLost when log, hard state and state contradict each other.
 
-    Everything but the methods here is to be read only from outside the room: node_id, term, role, leader_id, vote,
-    commit_index, applied_index, last_index, durable_index, membership, progress, uncommitted_bytes, transferring_to,
-    last_stamp.
+    `rejoining` is set by the server of a node that lost its log, and cleared when that node is again as good as it was:
+    meanwhile it takes entries and snapshots, but neither votes nor campaigns, and its leader counts it for nothing.
+    Everything but that and the methods here is to be read only from outside the room: node_id, term, role, leader_id,
+    vote, commit_index, applied_index, last_index, durable_index, membership, progress, uncommitted_bytes,
+    transferring_to, last_stamp.
     """
 
     __slots__ = ()
@@ -226,7 +228,9 @@ class Core(RaftState):
         self.replace_log(index, term, membership)
         self.last_stamp = max(self.last_stamp, last_stamp_ms)
         if self.leader_id is not None and self.role != LEADER:
-            self.send_after_vote(AppendEntriesResponse(self.node_id, self.leader_id, self.term, True, index, 0, 0))
+            self.send_after_vote(
+                AppendEntriesResponse(self.node_id, self.leader_id, self.term, True, index, 0, 0, self.rejoining)
+            )
 
     def report_snapshot(self, node_id: str, ok: bool, index: int) -> None:
         """A snapshot that `Ready.snapshots` asked for, ending at `index`, was installed there, or failed."""

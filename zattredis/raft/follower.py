@@ -76,7 +76,7 @@ def on_append_entries(s: RaftState, m: AppendEntries) -> None:
         prev_term = s.log.term(prev)
     elif not s.log.matches(prev, prev_term):
         hint = s.log.highest_at_most(prev, prev_term, s.commit_index)
-        s.send_after_vote(AppendEntriesResponse(s.node_id, m.src, s.term, False, prev, hint, s.log.term(hint)))
+        s.send_after_vote(_refusal(s, m.src, prev, hint))
         return
     entries = _decode(s, m, raws, prev, prev_term)
     if entries is None:
@@ -89,6 +89,11 @@ def on_append_entries(s: RaftState, m: AppendEntries) -> None:
     s.verified_index = max(s.verified_index, index)
     s.commit_to(min(m.commit, s.verified_index))
     _acknowledge(s, m.src, index)
+
+
+def _refusal(s: RaftState, leader_id: str, prev_index: int, hint: int) -> AppendEntriesResponse:
+    hint_term = s.log.term(hint)
+    return AppendEntriesResponse(s.node_id, leader_id, s.term, False, prev_index, hint, hint_term, s.rejoining)
 
 
 def _decode(s: RaftState, m: AppendEntries, raws: list[bytes], prev: int, prev_term: int) -> list[Entry] | None:
@@ -127,19 +132,22 @@ def _beyond_match(s: RaftState, entries: list[Entry]) -> list[Entry]:
 
 
 def _acknowledge(s: RaftState, leader_id: str, index: int) -> None:
-    s.send_after_log(AppendEntriesResponse(s.node_id, leader_id, s.term, True, index, 0, 0))
+    s.send_after_log(AppendEntriesResponse(s.node_id, leader_id, s.term, True, index, 0, 0, s.rejoining))
 
 
 def on_heartbeat(s: RaftState, m: Heartbeat) -> None:
     """Heartbeat: `commit` is bounded by what this node has acknowledged in this term."""
     _hear_leader(s, m.src)
-    if m.commit > s.log.last_index:
+    last = s.log.last_index
+    if m.commit <= last:
+        s.commit_to(m.commit)
+    elif s.rejoining:
+        s.send_after_vote(_refusal(s, m.src, last, last))
+    else:
         raise LogLost(
-            f"this node acknowledged entry {m.commit} to leader {m.src} of term {m.term}, "
-            f"but its log ends at {s.log.last_index}"
+            f"this node acknowledged entry {m.commit} to leader {m.src} of term {m.term}, but its log ends at {last}"
         )
-    s.commit_to(m.commit)
-    s.send_after_vote(HeartbeatResponse(s.node_id, m.src, s.term, m.round))
+    s.send_after_vote(HeartbeatResponse(s.node_id, m.src, s.term, m.round, s.rejoining))
 
 
 def on_commit_advanced(s: RaftState, m: CommitAdvanced) -> None:
@@ -179,7 +187,7 @@ def _may_vote(s: RaftState, m: PreVoteRequest | VoteRequest) -> bool:
     A node without any configuration has perhaps lost its disk and with it its votes and entries: it stays silent. It
     is not known to be a voter to itself, so no election can count on it (§4.1 needs only members that have the log).
     """
-    if not s.membership.members:
+    if not s.membership.members or s.rejoining:
         return False
     free = m.term > s.term or s.vote == m.src or (s.vote is None and s.leader_id is None)
     return free and _log_is_current(s, m.last_index, m.last_term)

@@ -89,7 +89,7 @@ def propose(s: RaftState, kind: int, payload: bytes, stamp_ms: int, version: int
 def replicate(s: RaftState) -> None:
     """Send every member what it lacks, as far as its window allows. Called once per Ready."""
     s.replicate_due = False
-    if s.storage_hung:
+    if s.role != LEADER or s.storage_hung:
         # Nothing that could keep this leadership alive may leave while the own disk is silent.
         return
     if s.reads.waiting:
@@ -181,7 +181,7 @@ def tick(s: RaftState) -> None:
 
 def _quorum_is_active(s: RaftState) -> bool:
     """Return whether a quorum was heard from since the last call."""
-    active = {i for i, p in s.progress.items() if p.recent_active or i == s.node_id}
+    active = {i for i, p in s.progress.items() if (p.recent_active and not p.rejoining) or i == s.node_id}
     for p in s.progress.values():
         p.recent_active = False
     return s.has_quorum(active)
@@ -190,12 +190,20 @@ def _quorum_is_active(s: RaftState) -> bool:
 # --- answers ----------------------------------------------------------------------------------------------------------
 
 
+def _note_alive(s: RaftState, p: Progress, rejoining: bool) -> None:
+    p.recent_active = True
+    if p.rejoining != rejoining:
+        p.rejoining = rejoining
+        if not rejoining:
+            maybe_commit(s)
+
+
 def on_append_entries_response(s: RaftState, m: AppendEntriesResponse) -> None:
     """A member's log matches up to an index, durably, or it refused an append."""
     p = s.progress.get(m.src)
     if p is None or m.src == s.node_id:
         return
-    p.recent_active = True
+    _note_alive(s, p, m.rejoining)
     if not m.success:
         _on_refusal(s, p, m)
         return
@@ -215,6 +223,10 @@ def on_append_entries_response(s: RaftState, m: AppendEntriesResponse) -> None:
 
 def _on_refusal(s: RaftState, p: Progress, m: AppendEntriesResponse) -> None:
     """Look for the meeting point further back, at most once per whole term (§3.5, end)."""
+    if m.rejoining and m.hint_index < p.match_index:
+        p.lose_log(m.hint_index)
+        s.replicate_due = True
+        return
     stale = m.index <= p.match_index if p.state == REPLICATE else m.index != p.next_index - 1
     if stale or p.state == SNAPSHOT:
         return
@@ -231,11 +243,12 @@ def on_heartbeat_response(s: RaftState, m: HeartbeatResponse) -> None:
     p = s.progress.get(m.src)
     if p is None or m.src == s.node_id:
         return
-    p.recent_active = True
+    _note_alive(s, p, m.rejoining)
     if m.round > s.reads.round:
         s.events.append(ready.MessageRefused(m.src, f"answered round {m.round}, which was never sent"))
         return
-    p.round_acked = max(p.round_acked, m.round)
+    if not p.rejoining:
+        p.round_acked = max(p.round_acked, m.round)
     if p.state == PROBE:
         if p.probe_sent_tick is not None and s.ticks - p.probe_sent_tick >= s.config.heartbeat_ticks:
             p.probe_sent_tick = None
@@ -264,7 +277,12 @@ def own_log_durable(s: RaftState) -> None:
 
 def maybe_commit(s: RaftState) -> None:
     """Commit what a quorum holds, if it is of the current term; earlier ones only along with it (§3.6.2)."""
-    index = quorum.committed_index(s.membership, s.progress)
+    progress = s.progress
+    for p in progress.values():
+        if p.rejoining:
+            progress = {i: p for i, p in progress.items() if not p.rejoining}
+            break
+    index = quorum.committed_index(s.membership, progress)
     if index <= s.commit_index or s.log.term(index) != s.term:
         return
     s.commit_to(index)
@@ -379,7 +397,7 @@ def transfer(s: RaftState, target: str | None) -> None:
 
 def _best_target(s: RaftState) -> str | None:
     """Return the most up-to-date voter that was heard from lately."""
-    voters = [v for v in s.other_voters if v in s.progress and s.progress[v].recent_active]
+    voters = [v for v in s.other_voters if s.progress[v].recent_active and not s.progress[v].rejoining]
     return max(voters, key=lambda v: (s.progress[v].match_index, v), default=None)
 
 

@@ -59,12 +59,14 @@ class AppendEntries(Message, array_like=True, gc=False, frozen=True):
 
 class AppendEntriesResponse(Message, array_like=True, gc=False, frozen=True):
     """`success`: the log matches the leader's up to `index`, durably. Otherwise `index` is the refused `prev_index` and
-    the hint is the highest entry that may still match: index at most `index`, term at most the refused `prev_term`."""
+    the hint is the highest entry that may still match: index at most `index`, term at most the refused `prev_term`.
+    `rejoining`: the sender lost its log and may have acknowledged, or voted for, what it no longer knows."""
 
     success: bool
     index: int
     hint_index: int
     hint_term: int
+    rejoining: bool = False
 
 
 class Heartbeat(Message, array_like=True, gc=False, frozen=True):
@@ -75,9 +77,10 @@ class Heartbeat(Message, array_like=True, gc=False, frozen=True):
 
 
 class HeartbeatResponse(Message, array_like=True, gc=False, frozen=True):
-    """Confirms, for the round named, that the sender still follows the leader of this term."""
+    """Confirms, for the round named, that the sender still follows the leader of this term (unless `rejoining`)."""
 
     round: int
+    rejoining: bool = False
 
 
 class CommitAdvanced(Message, array_like=True, gc=False, frozen=True):

@@ -17,7 +17,8 @@ SNAPSHOT: Final = "snapshot"
 class Progress:
     """Invariant: match_index < next_index. `in_flight` holds (last index, bytes) of each append under way.
 
-    match_index: highest entry known to be durable there; never falls within a term.
+    match_index: highest entry known to be durable there; falls within a term only if the member lost its log.
+    rejoining: it lost its log and counts for nothing until it says otherwise.
     round_acked: the highest heartbeat round it answered; commit_sent: the highest commit index it was sent.
     """
 
@@ -30,6 +31,7 @@ class Progress:
         "next_index",
         "probe_sent_tick",
         "recent_active",
+        "rejoining",
         "round_acked",
         "snapshot_wanted",
         "stalled",
@@ -41,6 +43,7 @@ class Progress:
         self.next_index = next_index
         self.state: str = PROBE
         self.recent_active = False
+        self.rejoining = False
         self.in_flight: deque[tuple[int, int]] = deque()
         self.in_flight_bytes = 0
         self.probe_sent_tick: int | None = None
@@ -63,6 +66,12 @@ class Progress:
         self.next_index = max(next_index, self.match_index + 1)
         self.commit_sent = 0
         self._forget_in_flight()
+
+    def lose_log(self, hint_index: int) -> None:
+        """It holds nothing of what it acknowledged: begin at `hint_index` + 1."""
+        self.match_index = 0
+        self.match_at_heartbeat = -1
+        self.become_probe(hint_index + 1)
 
     def become_replicate(self) -> None:
         """The logs meet at match_index: pipeline from there."""

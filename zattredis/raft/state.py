@@ -74,6 +74,7 @@ class RaftState:
         "read_answers",
         "reads",
         "reads_confirmed",
+        "rejoining",
         "replicate_due",
         "rng",
         "role",
@@ -128,6 +129,7 @@ class RaftState:
         self.membership = membership
         self.last_stamp = last_stamp_ms
 
+        self.rejoining = False
         self.leader_id: str | None = None
         self.votes: dict[str, bool] = {}
         self.progress: dict[str, Progress] = {}
@@ -447,7 +449,7 @@ class RaftState:
         Until then it may hold entries that no voter of the new configuration has: if it kept still, nobody could be
         elected (§4.2.2).
         """
-        return any(membership.is_voter(self.node_id) for _, membership in self._memberships)
+        return not self.rejoining and any(m.is_voter(self.node_id) for _, m in self._memberships)
 
     @property
     def other_voters(self) -> list[str]:

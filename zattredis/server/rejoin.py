@@ -58,6 +58,8 @@ class Rejoin:
             self._path.touch(mode=0o600)
             fsync_directory(directory)
         self.done = alone or not self._path.exists()
+        # The core takes part meanwhile, but its answers say that they count for nothing.
+        core.rejoining = not self.done
 
     def ask(self) -> None:
         """Introduce this node to every other voter, while it does not know enough of them. Called on a timer."""
@@ -102,6 +104,7 @@ class Rejoin:
         elif core.vote is None and core.term:
             core.set_term(core.term, SPENT)
         self.done = True
+        core.rejoining = False
         self._path.unlink(missing_ok=True)
         fsync_directory(self._path.parent)
         _log.info("may_vote", term=core.term, applied=core.applied_index)
