@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import os
 import signal
 import sys
@@ -25,6 +26,8 @@ _LEADER_POLL_S: Final = 0.05
 _TOGETHER_S: Final = 0.5
 """A leader found within this time is told in one piece with the rest."""
 _PATIENCE_S: Final = 3.0
+_GC_ALLOCATIONS: Final = 10_000
+"""Objects made and not freed between two looks of the collector; Python's own 700 are fewer than one tick holds."""
 
 _log = structlog.get_logger()
 
@@ -78,6 +81,7 @@ async def serve(node: ServedNode, settings: Settings) -> int:
         await node.stop()
         return EXIT_DONE
     starting.result()
+    _spare_the_collector()
     telling = asyncio.create_task(_tell(node, settings))
     running = asyncio.create_task(node.wait_stopped())
     await asyncio.wait({signalled, running}, return_when=asyncio.FIRST_COMPLETED)
@@ -93,6 +97,16 @@ async def serve(node: ServedNode, settings: Settings) -> int:
     signalled.cancel()
     _log.info("stopped")
     return EXIT_DONE
+
+
+def _spare_the_collector() -> None:
+    """Let the garbage collector look less often, and never again at what lives as long as the process.
+
+    Commands leave no circles behind, so it finds next to nothing, but each full pass over modules and tables took 20 ms.
+    """
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(_GC_ALLOCATIONS, 10, 10)
 
 
 def _stop_at_first_signal(stop: asyncio.Event) -> None:
