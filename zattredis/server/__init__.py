@@ -15,7 +15,8 @@ The way of a command:
     transactions  MULTI, EXEC and WATCH on the origin
 
 Around it: `clock` (the only reader of time and randomness), `rejoin` (who may vote), `compaction` and `snapshots`,
-`housekeeping` (timers), `clients`, `statistics`, `slowlog`, `latency`, `runtime_settings` and `access` (what LOCAL commands
+`housekeeping` (timers), `clients`, `statistics`, `slowlog`, `latency`, `runtime_settings` and `access` (what LOCAL
+commands
 show and change), `info`, `node_facts` and `status` (INFO), `services` (what LOCAL commands may ask of the node), and
 `node` (the composition root, and the order of a tick and of the end).
 
@@ -37,10 +38,13 @@ Decisions, with their reasons:
   true of all its commands.
 - **Reservations matter only while keys have an expiry.** Without one no reply depends on the time, so an idle cluster
   writes nothing; with one, a leader that serves reads writes one time entry in 125 ms at most.
-- **A cluster's first start needs all its nodes once** (see `rejoin`): an empty directory looks the same whether the node
+- **A cluster's first start needs all its nodes once** (see `rejoin`): an empty directory looks the same whether the
+  node
   is new or has lost its disk, and a vote of the latter could lose acknowledged writes.
-- **Records lately used are kept in memory** (`keyspace.record_cache`), shared by the applier and all reads of the present
+- **Records lately used are kept in memory** (`keyspace.record_cache`), shared by the applier and all reads of the
+  present
   state, because asking RocksDB costs more than the rest of a pipelined GET.
-- **The end of a tick is one function** (`Node._end_of_tick`): writes, reads, Raft, replies, peers, in that order, so that one
+- **The end of a tick is one function** (`Node._end_of_tick`): writes, reads, Raft, replies, peers, in that order, so
+  that one
   sync covers everything the tick gathered and each connection gets one write.
 """

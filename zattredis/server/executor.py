@@ -156,8 +156,8 @@ class Executor:
     def write_some(self, ctx: Context, run: Run, position: int, ordinal: int, values: list[Any]) -> int:
         """Carry out commands of a run of writes from `position` on, put their reply values into `values`.
 
-        Returns the position reached: the end of the run, or where `ordinal` passes a multiple of COMMANDS_A_TURN, so that
-        the caller can look at the time. Only a command that succeeds leaves effects.
+        Returns the position reached: the end of the run, or where `ordinal` passes a multiple of COMMANDS_A_TURN, for
+        the caller to look at the time. Only a command that succeeds leaves effects.
         """
         view = ctx.view
         ctx.db = run.db

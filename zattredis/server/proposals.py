@@ -22,6 +22,8 @@ from zattredis.server.units import DONE, EMPTY_UNITS, Batch, Run, Unit, encode_u
 IN_FLIGHT_BATCHES_MAX = 64
 QUEUE_AFTER_S = 0.05
 """A batch that cannot be handed over is closed after this time, so that later commands get deadlines of their own."""
+RESENT_BYTES_PER_S = 8 << 20
+"""What a batch's way through the log is expected to manage at the least, before it counts as lost."""
 NO_QUORUM = "no leader with a majority can be reached; the command was not executed"
 
 
@@ -143,9 +145,10 @@ class Proposals:
         sequence = self._next_sequence
         if not batch.payload:
             batch.seed = random_64()
-            batch.payload = encode_units(batch.units)
-        payload = BATCH_HEADER.pack(self.session, sequence, batch.seed) + batch.payload
-        if not self._transport.forward_batch(self.session, sequence, payload):
+            batch.payload = self._framed(batch, sequence, encode_units(batch.units))
+        elif BATCH_HEADER.unpack_from(batch.payload)[:2] != (self.session, sequence):
+            batch.payload = self._framed(batch, sequence, batch.payload[BATCH_HEADER.size :])
+        if not self._transport.forward_batch(self.session, sequence, batch.payload):
             return False
         now = monotonic()
         if not self._in_flight:
@@ -159,11 +162,13 @@ class Proposals:
         self.batched_commands += batch.commands
         return True
 
+    def _framed(self, batch: Batch, sequence: int, units: bytes) -> bytes:
+        return BATCH_HEADER.pack(self.session, sequence, batch.seed) + units
+
     def _resend(self) -> bool:
         for batch in self._in_flight:
             if batch.sequence > self._sent:
-                payload = BATCH_HEADER.pack(batch.session, batch.sequence, batch.seed) + batch.payload
-                if not self._transport.forward_batch(batch.session, batch.sequence, payload):
+                if not self._transport.forward_batch(batch.session, batch.sequence, batch.payload):
                     return False
                 self._sent = batch.sequence
         return True
@@ -287,9 +292,14 @@ class Proposals:
                 self._abandon(batch)
         if not self.session:
             self.ask_session()
-        elif self._in_flight and now - self._progress_at > self._retry_s:
+        elif self._in_flight and now - self._progress_at > self._patience_s():
             self._progress_at = now
             self._sent = self.applied_sequence
+
+    def _patience_s(self) -> float:
+        """How long no progress is no reason to send everything again: long for much, or what is still on its way would
+        be sent over and over and never arrive. Losses that have another cause than silence are noticed by it."""
+        return self._retry_s + sum(len(batch.payload) for batch in self._in_flight) / RESENT_BYTES_PER_S
 
     def _refuse(self, batch: Batch) -> None:
         """Never handed over, and now never will be."""
@@ -303,7 +313,7 @@ class Proposals:
     def _abandon(self, batch: Batch) -> None:
         self.timed_out += 1
         batch.abandoned = True
-        batch.payload = EMPTY_UNITS
+        batch.payload = BATCH_HEADER.pack(batch.session, batch.sequence, batch.seed) + EMPTY_UNITS
         units = (*batch.units, *batch.after)
         batch.units = []
         batch.after = []
