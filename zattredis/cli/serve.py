@@ -102,7 +102,7 @@ async def serve(node: ServedNode, settings: Settings) -> int:
 def _spare_the_collector() -> None:
     """Let the garbage collector look less often, and never again at what lives as long as the process.
 
-    Commands leave no circles behind, so it finds next to nothing, but each full pass over modules and tables took 20 ms.
+    Commands leave no circles behind, so it finds next to nothing, but a full pass over modules and tables took 20 ms.
     """
     gc.collect()
     gc.freeze()
