@@ -324,6 +324,17 @@ def test_an_empty_queue_takes_a_message_of_any_size() -> None:
     run(main)
 
 
+def test_a_message_near_the_bound_does_not_lose_against_a_small_one_before_it() -> None:
+    async def main() -> None:
+        async with nets(Net("n1", queue_bytes_max=300_000), Net("n2")) as (one, two):
+            assert one.network.send(append("n1", "n2", 10, 1))
+            assert one.network.send(append("n1", "n2", 300_000, 2))
+            assert not one.network.send(append("n1", "n2", 10, 3))
+            await two.until(lambda: len(two.messages) == 2)
+
+    run(main)
+
+
 def test_urgent_messages_are_bounded_too() -> None:
     async def main() -> None:
         async with nets(Net("n1"), Net("n2")) as (one, two):

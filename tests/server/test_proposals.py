@@ -6,6 +6,7 @@ import pytest
 
 import zattredis.commands  # noqa: F401  (fills the command table)
 from tests.server.harness import FakeConnection, Origin
+from zattredis.server.proposals import RESENT_BYTES_PER_S
 from zattredis.server.units import Run
 
 
@@ -218,3 +219,18 @@ def test_bytes_held_return_to_nothing(origin: Origin) -> None:
     origin.apply(7, 1)
     assert origin.proposals.bytes_held == 0
     assert origin.proposals.idle
+
+
+def test_much_in_flight_is_given_more_time_before_it_is_sent_again(origin: Origin) -> None:
+    """A value of 64 MB that takes longer than the retry time on its way must not be sent again all the while."""
+    origin.open()
+    origin.write(FakeConnection(), b"SET", b"a", bytes(2 * RESENT_BYTES_PER_S))
+    origin.tick()
+    origin.now += 1.9
+    origin.proposals.tick()
+    origin.tick()
+    assert len(origin.transport.batches) == 1
+    origin.now += 1.0
+    origin.proposals.tick()
+    origin.tick()
+    assert len(origin.transport.batches) == 2

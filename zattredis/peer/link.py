@@ -124,10 +124,11 @@ class Link:
     def send(self, message: Message) -> bool:
         """Queue a message for the next flush; False when it was dropped: no connection, or the queue is full.
 
-        A single message of any size is taken by an empty queue.
+        A single message of any size is taken by a queue that is at most half full: were it only by an empty one, a
+        message near the bound would lose against every small one that is there before it.
         """
-        if self._connection is None:
-            self.dropped_messages += 1
+        if self._connection is None or (self.queued_bytes > self.queue_bytes_max and type(message) not in _URGENT):
+            self.dropped_messages += 1  # before it is encoded: whoever is refused tries again, and often
             return False
         number, body = encode_body(message)
         size = len(body) + HEADER_BYTES
@@ -138,7 +139,8 @@ class Link:
             self._urgent_bytes += size
             self._urgent += (frame_header(number, body), body)
         else:
-            if self.queued_bytes and self.queued_bytes + size > self.queue_bytes_max:
+            half = self.queue_bytes_max // 2
+            if self.queued_bytes > half and self.queued_bytes + size > self.queue_bytes_max:
                 self.dropped_messages += 1
                 return False
             self.queued_bytes += size
