@@ -223,6 +223,15 @@ def test_a_heavy_read_holds_a_later_write_back_and_shows_one_point_in_time(node:
     assert client.received() == b"+OK\r\n"
 
 
+def test_lookups_of_reads_are_counted_as_hits_and_misses(node: MiniNode) -> None:
+    client = node.connect()
+    client.send("SET a 1", "GET a", "GET b", "MGET a b c", "EXISTS a b", "DBSIZE", "DEL b")
+    node.tick()
+    node.apply()
+    statistics = node.executor._statistics
+    assert (statistics.keyspace_hits, statistics.keyspace_misses) == (3, 4)
+
+
 def test_replies_of_one_tick_leave_in_one_write(node: MiniNode) -> None:
     client = node.connect()
     client.send(*["SET a 1"] * 10)

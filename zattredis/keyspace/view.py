@@ -62,6 +62,7 @@ class View:
         "_undo",
         "_unit",
         "effect_bytes",
+        "misses",
         "reader",
         "registers",
     )
@@ -72,6 +73,8 @@ class View:
         self.registers = registers
         self.effect_bytes = 0
         """About how many bytes `take` would return now."""
+        self.misses = 0
+        """How often `record` found no living key, for statistics."""
         self._effects: dict[bytes, bytes | None] = {}
         self._effect_keys: list[bytes] | None = None
         self._tables: list[Table | None] = [None] * DATABASES
@@ -114,7 +117,8 @@ class View:
             record = table.records[key]
         except KeyError:
             record = self._load(table, key)
-        if record is not None and record[0] & VOLATILE and now_ms > expire_of(record):
+        if record is None or (record[0] & VOLATILE and now_ms > expire_of(record)):
+            self.misses += 1
             return None
         return record
 

@@ -138,6 +138,7 @@ class Executor:
         """Return the replies of a run of reads."""
         ctx.db = run.db
         start = perf_counter()
+        misses = ctx.view.misses
         values: list[Any] = []
         for spec, argv in zip(run.specs, run.argvs, strict=True):
             try:
@@ -151,7 +152,18 @@ class Executor:
             except Exception as error:
                 values.append(self.broken(spec, error))
         self.measure(run, perf_counter() - start)
+        self._count_lookups(run, ctx.view.misses - misses)
         return encode_run(run, values)
+
+    def _count_lookups(self, run: Run, misses: int) -> None:
+        """Count the keys that a run of reads looked up, for INFO: as Redis does, reads only."""
+        keys = 0
+        for spec, argv in zip(run.specs, run.argvs, strict=True):
+            found = spec.keys
+            keys += (found.first == 1) if found.last == 1 else len(found.keys(argv))
+        misses = min(misses, keys)
+        self._statistics.keyspace_misses += misses
+        self._statistics.keyspace_hits += keys - misses
 
     def write_some(self, ctx: Context, run: Run, position: int, ordinal: int, values: list[Any]) -> int:
         """Carry out commands of a run of writes from `position` on, put their reply values into `values`.
