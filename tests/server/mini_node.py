@@ -80,7 +80,7 @@ class MiniNode:
             limits=limits, limits_before_auth=limits,
             maxclients=100, output_bytes_max=1 << 30, query_bytes_max=1 << 30, inflight_bytes_max=1 << 30,
         )  # fmt: skip
-        self.executor = Executor(statistics, self.dispatcher.run_local, lambda unit, argv, seconds: None)
+        self.executor = Executor(statistics, self.dispatcher.local.run_in_exec, lambda unit, argv, seconds: None)
         self.applier = Applier(
             store=self.store, sessions=self.sessions, executor=self.executor, on_applied=self._on_applied,  # type: ignore[arg-type]
             on_entry=lambda entry: None, call_soon=self._later, call_later=lambda s, f: self._later(f),

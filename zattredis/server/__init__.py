@@ -10,6 +10,7 @@ The way of a command:
     driver        carries out what the Raft core asks for, in the one order that is safe
     applier       committed entries → effects and replies; the one owner of the state machine
     reads         read points, shared by all reads of a tick; heavy reads in slices
+    local         LOCAL commands, answered at once or by a coroutine
     executor      runs handlers; the one place where an exception becomes an error reply
     sessions      the state machine's rows that make a batch execute once
     transactions  MULTI, EXEC and WATCH on the origin

@@ -7,16 +7,14 @@ connection's backlog; `hold` and `release` say so.
 
 from __future__ import annotations
 
-import asyncio
 import dataclasses
-import inspect
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable
 from itertools import chain
 from typing import Any, Final
 
 import structlog
 
-from zattredis.commands.context import NO_REPLY, LocalContext, NoReply, PauseMode, ServerProtocol
+from zattredis.commands.context import PauseMode, ServerProtocol
 from zattredis.commands.table import (
     COMMANDS,
     CommandSpec,
@@ -28,12 +26,11 @@ from zattredis.commands.table import (
 )
 from zattredis.errors import DefiniteError, ExecAbort, NoAuth, ReplyError
 from zattredis.resp.parser import ProtocolLimits
-from zattredis.resp.replies import append_reply, encode
+from zattredis.resp.replies import append_reply
 from zattredis.server import transactions
 from zattredis.server.clients import ClientRegistry, ClientState
-from zattredis.server.clock import perf_counter
 from zattredis.server.connection import ClientConnection
-from zattredis.server.executor import BROKEN, internal_error
+from zattredis.server.local import LocalCommands
 from zattredis.server.proposals import Proposals
 from zattredis.server.reads import Reads
 from zattredis.server.statistics import Statistics
@@ -66,11 +63,11 @@ class Dispatcher:
     """One per node; owns nothing but the order of things. `schedule` asks for the end-of-tick work of the node."""
 
     __slots__ = (
-        "_call_soon", "_clients", "_flushing", "_held_back", "_limits", "_limits_before_auth", "_paused",
-        "_proposals", "_reads", "_schedule", "_statistics", "_tasks", "_waiting_for_room", "accepting",
-        "inflight_bytes_max", "is_leader", "keepalive_s", "maxclients", "memory_refusal", "note_slow", "now_ms",
-        "output_bytes_max", "output_limit_disconnections", "password_required", "query_bytes_max", "server",
-        "slow_us", "stale_reads", "write_refusal",
+        "_call_soon", "_clients", "_flushing", "_held_back", "_limits", "_limits_before_auth", "_paused", "_proposals",
+        "_reads", "_schedule", "_statistics", "_waiting_for_room", "accepting", "inflight_bytes_max", "is_leader",
+        "keepalive_s", "local", "maxclients", "memory_refusal", "now_ms", "output_bytes_max",
+        "output_limit_disconnections", "password_required", "query_bytes_max", "server", "stale_reads",
+        "write_refusal",
     )  # fmt: skip
 
     def __init__(
@@ -104,7 +101,7 @@ class Dispatcher:
         self._paused: list[ClientConnection] = []
         self._waiting_for_room: list[ClientConnection] = []
         self._held_back: set[ClientConnection] = set()
-        self._tasks: set[asyncio.Task[None]] = set()
+        self.local = LocalCommands(statistics, schedule, self.limits)
         self.accepting = True
         self.output_limit_disconnections = 0
         self.now_ms = 0
@@ -114,8 +111,6 @@ class Dispatcher:
         self.keepalive_s = 0
         self.write_refusal: ReplyError | None = None
         self.memory_refusal: ReplyError | None = None
-        self.note_slow: Callable[[ClientState, list[bytes], float], None] = lambda client, argv, seconds: None
-        self.slow_us = 10_000.0
 
     def attach(self, server: ServerProtocol, proposals: Proposals, reads: Reads) -> None:
         """Tell it where LOCAL commands, writes and reads go."""
@@ -359,7 +354,7 @@ class Dispatcher:
             return self._exec(connection, spec)
         muted = state.mute and state.drops_reply(spec)
         if spec.kind == Kind.LOCAL and spec.name != "WATCH":
-            self._local(connection, spec, argv, muted)
+            self.local.run(connection, spec, argv, muted)
         else:
             self._single(connection, spec, argv, muted)
         return True
@@ -477,103 +472,6 @@ class Dispatcher:
             state.end_multi()
             raise ExecAbort(f"Transaction discarded because of: {refusal}")
 
-    # -- LOCAL commands ----------------------------------------------------------------------------------------------
-
-    def _local(self, connection: ClientConnection, spec: CommandSpec, argv: list[bytes], muted: bool) -> None:
-        state = connection.state
-        local = connection.local
-        local.argv = argv
-        authenticated = state.authenticated
-        start = perf_counter()
-        try:
-            value = spec.handler(local, *argv[spec.words :])
-            if inspect.iscoroutine(value):
-                connection.hold()
-                self._spawn(self._wait_for(connection, spec, argv, value, muted))
-                return
-        except ReplyError as error:
-            value = error
-        except BROKEN:
-            raise
-        except Exception as error:
-            value = internal_error(spec, error)
-        self._local_done(connection, spec, argv, value, perf_counter() - start, muted)
-        if state.authenticated != authenticated:
-            connection.parser.limits = self.limits(state.authenticated)
-
-    def _local_done(
-        self,
-        connection: ClientConnection,
-        spec: CommandSpec,
-        argv: list[bytes],
-        value: Any,
-        seconds: float,
-        muted: bool,
-    ) -> None:
-        usec = int(seconds * 1e6)
-        self._statistics.record(spec, 1, usec)
-        if isinstance(value, ReplyError):
-            self._statistics.error(value.prefix)
-            self._statistics.commands_failed(spec)
-        if usec >= self.slow_us:
-            self.note_slow(connection.state, argv, seconds)
-        if not muted and not isinstance(value, NoReply):
-            connection.add_reply(encode(value, connection.state.resp))
-        elif connection.state.close_after_reply:
-            connection.flush_soon()
-
-    async def _wait_for(
-        self,
-        connection: ClientConnection,
-        spec: CommandSpec,
-        argv: list[bytes],
-        value: Coroutine[Any, Any, Any],
-        muted: bool,
-    ) -> None:
-        start = perf_counter()
-        try:
-            result = await value
-        except ReplyError as error:
-            result = error
-        except BROKEN:
-            raise
-        except Exception as error:
-            result = internal_error(spec, error)
-        if not connection.closed:
-            self._local_done(connection, spec, argv, result, perf_counter() - start, muted)
-            connection.release()
-            self._schedule()
-
-    def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
-        task = asyncio.get_running_loop().create_task(work)
-        self._tasks.add(task)
-        task.add_done_callback(self._task_done)
-
-    def _task_done(self, task: asyncio.Task[None]) -> None:
-        self._tasks.discard(task)
-        if not task.cancelled() and task.exception() is not None:
-            asyncio.get_running_loop().call_exception_handler(
-                {"message": "a command failed beyond repair", "exception": task.exception()}
-            )
-
-    def run_local(self, local: LocalContext, spec: CommandSpec) -> Any:
-        """Return the reply value of a LOCAL command inside EXEC, where nothing waits."""
-        argv = local.argv
-        local.may_block = False
-        try:
-            value = spec.handler(local, *argv[spec.words :])
-            if inspect.iscoroutine(value):
-                value = _now(value)
-        except ReplyError as error:
-            return error
-        except BROKEN:
-            raise
-        except Exception as error:
-            return internal_error(spec, error)
-        finally:
-            local.may_block = True
-        return "OK" if value is NO_REPLY else value
-
     def _refuse(
         self, connection: ClientConnection, spec: CommandSpec | None, error: ReplyError, muted: bool = False
     ) -> None:
@@ -607,13 +505,3 @@ class Dispatcher:
             waiting, self._waiting_for_room = self._waiting_for_room, []
             for connection in waiting:
                 connection.release()
-
-
-def _now(value: Coroutine[Any, Any, Any]) -> Any:
-    """Return the result of a command that would wait, if it has one at once; inside EXEC nothing waits."""
-    try:
-        value.send(None)
-    except StopIteration as end:
-        return end.value
-    value.close()
-    return DefiniteError("this command would wait, which it cannot inside a transaction")

@@ -163,7 +163,7 @@ class Node:
             inflight_bytes_max=settings.inflight_bytes_max,
         )  # fmt: skip
         self.services = Services(self)
-        self.executor = Executor(self.statistics, self.dispatcher.run_local, self.services.note_slow_unit)
+        self.executor = Executor(self.statistics, self.dispatcher.local.run_in_exec, self.services.note_slow_unit)
         self.applier = Applier(
             store=data.state, sessions=self.sessions, executor=self.executor, on_applied=self._on_applied,
             on_entry=self._on_entry, call_soon=loop.call_soon, call_later=loop.call_later,

@@ -44,7 +44,7 @@ class Services:
         self._settings.on_change(lambda settings: self.apply_settings())
         self._slowlog = Slowlog()
         self._latency = LatencyMonitor()
-        node.dispatcher.note_slow = self.note_slow
+        node.dispatcher.local.note_slow = self.note_slow
         self._access = Access(self._settings)
         self.status = NodeStatus(node, self._settings)
 
@@ -97,8 +97,8 @@ class Services:
         dispatcher.password_required = bool(current.requirepass)
         dispatcher.stale_reads = current.read_mode == "stale"
         threshold_us = current.slowlog_log_slower_than_us
-        dispatcher.slow_us = float("inf") if threshold_us < 0 else float(threshold_us)
-        node.executor.slow_s = dispatcher.slow_us / 1e6
+        dispatcher.local.slow_us = float("inf") if threshold_us < 0 else float(threshold_us)
+        node.executor.slow_s = dispatcher.local.slow_us / 1e6
         self._slowlog.slower_than_us = threshold_us
         self._slowlog.resize(current.slowlog_max_len)
         self._latency.threshold_ms = self._settings.runtime.latency_monitor_threshold_ms
