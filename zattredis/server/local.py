@@ -20,7 +20,7 @@ from zattredis.server.statistics import Statistics
 
 
 class LocalCommands:
-    """Runs the handlers of LOCAL commands. While one is a coroutine that waits, its own connection waits, nobody else."""
+    """Runs the handlers of LOCAL commands. While one of them waits, its own connection waits, and nobody else."""
 
     __slots__ = ("_limits", "_schedule", "_statistics", "_tasks", "note_slow", "slow_us")
 
