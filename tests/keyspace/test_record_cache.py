@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from collections.abc import Iterator
 
 from hypothesis import given, settings
@@ -144,3 +145,14 @@ def test_what_is_not_used_for_two_generations_is_forgotten() -> None:
     assert machine.cache is not None
     table = machine.cache.table(machine.registers.databases[0])
     assert len(table.records) + len(table._older) < 400
+
+
+def test_keys_used_again_and_again_do_not_pass_the_bound() -> None:
+    bytes_max = 100_000
+    machine = Machine(RecordCache(bytes_max))
+    numbers = random.Random(1)
+    assert machine.cache is not None
+    for _ in range(20_000):
+        machine.read(0, b"key%d" % numbers.randrange(400))
+        table = machine.cache.table(machine.registers.databases[0])
+        assert (len(table.records) + len(table._older)) * 400 < bytes_max * 1.1

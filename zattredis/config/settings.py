@@ -227,6 +227,9 @@ class Settings:
         MIB, 4 * KIB, 16 * MIB, "storage", "Bytes of a snapshot sent to a follower in one piece."
     )
     state_cache_bytes: int = _bytes(64 * MIB, MIB, 1024 * GIB, "storage", "Memory for recently read data.")
+    record_cache_bytes: int = _bytes(
+        64 * MIB, MIB, 1024 * GIB, "storage", "Memory for keys used lately, ready for commands; fills as they are used."
+    )
     state_write_buffer_bytes: int = _bytes(
         32 * MIB, MIB, 4 * GIB, "storage", "Memory that gathers applied writes before they go to a file."
     )

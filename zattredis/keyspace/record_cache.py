@@ -31,7 +31,7 @@ class Table:
     Invariant: `records` and `k_keys` have the same keys, so have `_older` and `_older_k_keys`; none is in both pairs.
     """
 
-    __slots__ = ("_older", "_older_k_keys", "counts", "k_keys", "prefix", "records")
+    __slots__ = ("_older", "_older_k_keys", "counts", "k_keys", "prefix", "recalled_bytes", "records")
 
     def __init__(self, counts: NamespaceCounts) -> None:
         self.counts = counts
@@ -40,19 +40,22 @@ class Table:
         self.k_keys: dict[bytes, bytes] = {}
         self._older: dict[bytes, bytes | None] = {}
         self._older_k_keys: dict[bytes, bytes] = {}
+        self.recalled_bytes = 0
 
     def recall(self, key: bytes) -> bool:
         """Bring a key of the older generation back into `records`; return whether it was there."""
         if key not in self._older:
             return False
-        self.records[key] = self._older.pop(key)
-        self.k_keys[key] = self._older_k_keys.pop(key)
+        self.records[key] = record = self._older.pop(key)
+        self.k_keys[key] = k = self._older_k_keys.pop(key)
+        self.recalled_bytes += _ENTRY_BYTES + 2 * len(k) + (0 if record is None else len(record))
         return True
 
     def turn(self) -> bool:
         """Forget the older generation, make the younger one the older; return whether anything is left."""
         self._older, self._older_k_keys = self.records, self.k_keys
         self.records, self.k_keys = {}, {}
+        self.recalled_bytes = 0
         return bool(self._older)
 
 
@@ -84,6 +87,7 @@ class RecordCache:
 
     def trim(self) -> None:
         """Turn the generations when the younger one has grown to its half. For the owner, while no view is in use."""
-        if self._young_bytes > self._bytes_max >> 1:
+        recalled_bytes = sum([table.recalled_bytes for table in self._tables.values()])
+        if self._young_bytes + recalled_bytes > self._bytes_max >> 1:
             self._young_bytes = 0
             self._tables = {namespace: table for namespace, table in self._tables.items() if table.turn()}

@@ -167,6 +167,7 @@ class Node:
         self.applier = Applier(
             store=data.state, sessions=self.sessions, executor=self.executor, on_applied=self._on_applied,
             on_entry=self._on_entry, call_soon=loop.call_soon, call_later=loop.call_later,
+            cache_bytes=settings.record_cache_bytes,
         )  # fmt: skip
         membership = self.applier.membership or Membership.decode(data.log.membership)
         self.core = Core(
