@@ -24,7 +24,8 @@ import pytest
 
 from tests.storage.conftest import SMALL_MEMTABLES, all_entries
 from tests.storage.writer import written
-from zattredis.storage.log_store import LogStore
+from zattredis.storage.log_store import LogStore, marks_path
+from zattredis.storage.marks import Marks
 
 REPOSITORY = Path(__file__).parents[2]
 
@@ -130,7 +131,6 @@ def injected(log_path: Path, rounds: int, call: str, error: str, when: str, trac
         ("fdatasync", "EIO", (3, 9, 14)),
         ("fdatasync", "ENOSPC", (7, 12)),
         ("write", "ENOSPC", (5, 30, 60)),
-        ("pwrite64", "EIO", (2, 6, 10)),
     ],
 )
 def test_a_refused_write_or_sync_stops_the_writer_and_loses_nothing(
@@ -238,8 +238,13 @@ def test_a_power_cut_at_any_time_loses_nothing(loop_disk: LoopDisk) -> None:
             read_all(process, told)
             pytest.skip("needs a kernel with the shutdown call of ext4")
         os.killpg(process.pid, signal.SIGKILL)
-        read_all(process, told)
+        # What it says after the cut does not count: ext4 lets syncs under way succeed once its journal is stopped, and
+        # in a power cut nobody would be left to believe it.
+        read_all(process, Told())
         loop_disk.remount()
+        marks = Marks.open(marks_path(log_path))
+        marks.close()
+        assert marks.mark.term >= told.durable[1]
         assert_all_there(log_path, told)
     assert told.durable[0] > 50
 

@@ -95,11 +95,13 @@ def test_a_missing_file_is_a_lost_log_and_is_not_created(path: Path) -> None:
     assert not path.exists()
 
 
-def test_a_refused_write_is_fatal(path: Path) -> None:
+def test_a_refused_sync_is_fatal(path: Path) -> None:
     marks = Marks.create(path, NONCE, Mark(1, 0, 0, None))
     os.close(marks._descriptor)
-    with pytest.raises(StorageFailed, match="writing"):
-        marks.write(MARKS[0])
+    marks.write(MARKS[0])
+    with pytest.raises(StorageFailed, match="syncing"):
+        marks.sync()
+    assert marks.synced == Mark(1, 0, 0, None)
     marks._descriptor = -1
 
 
