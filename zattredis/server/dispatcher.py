@@ -177,7 +177,7 @@ class Dispatcher:
     def protocol_error(self, connection: ClientConnection, text: bytes) -> None:
         """A client sent what is no request."""
         self._statistics.error("ERR")
-        _log.info("protocol_error", client=connection.state.id, address=connection.state.address, error=text.decode())
+        _log.info("protocol_error", client=connection.state.id, address=connection.state.address, error=text)
 
     def output_exceeded(self, connection: ClientConnection) -> None:
         """A client left too many replies unread."""
