@@ -86,6 +86,23 @@ def test_a_read_that_waits_for_an_older_batch_goes_along_with_a_newer_write(node
     assert client.received() == b"+OK\r\n$1\r\n1\r\n+OK\r\n", "it never sees the write that was sent after it"
 
 
+@pytest.mark.parametrize("read", ["GET a", "WATCH a"])
+def test_a_read_behind_a_write_that_is_refused_is_answered_all_the_same(node: MiniNode, read: str) -> None:
+    node.leader_up = False
+    client = node.connect()
+    client.send("SET a 1")
+    batch = node.proposals.open_batch()
+    node.proposals.close_open()
+    client.send(read)
+    node.tick()
+    batch.deadline = 0.0
+    node.proposals.tick()
+    node.confirm()
+    refused, answer = client.received().split(b"\r\n", 1)
+    assert refused.startswith(b"-CLUSTERDOWN")
+    assert answer in (b"$-1\r\n", b"+OK\r\n")
+
+
 def test_all_reads_of_a_tick_share_one_read_point_and_the_next_round_gathers_meanwhile(node: MiniNode) -> None:
     clients = [node.connect() for _ in range(3)]
     for client in clients:

@@ -304,6 +304,7 @@ class Proposals:
     def _refuse(self, batch: Batch) -> None:
         """Never handed over, and now never will be."""
         self.refused += batch.commands
+        batch.abandoned = True  # nor need a read whose read point is still to come wait for it
         self.bytes_held -= batch.bytes_held
         for unit in (*batch.units, *batch.after):
             if unit.state != DONE:
