@@ -224,8 +224,9 @@ class Driver:
         if ready.committed:
             self._committed_stamp = ready.committed[-1].stamp_ms
             self._applier.enqueue(ready.committed)
-        for read in ready.reads:
-            self._confirm(read.node_id, read.context, read.index)
+        if self.is_leader:  # only a leader may give a read its time; of one deposed since, the askers try again
+            for read in ready.reads:
+                self._confirm(read.node_id, read.context, read.index)
         for answer in ready.read_answers:
             if answer.ok:
                 self._clock.floor(answer.time_ms)
