@@ -234,3 +234,20 @@ def test_much_in_flight_is_given_more_time_before_it_is_sent_again(origin: Origi
     origin.proposals.tick()
     origin.tick()
     assert len(origin.transport.batches) == 2
+
+
+def test_waiting_behind_others_that_are_applied_is_no_error(origin: Origin) -> None:
+    """A client that sends more than the node can apply within the time limit waits; no majority is missing."""
+    origin.open()
+    client = FakeConnection()
+    for _ in range(3):
+        origin.write(client, b"SET", b"a", b"1")
+        origin.tick()
+    origin.now += 4.0
+    origin.apply(7, 1)
+    origin.now += 2.0
+    origin.proposals.tick()
+    assert client.replies == [b"+OK\r\n"], "the others are late, but their turn comes"
+    origin.now += 1.0
+    origin.proposals.tick()
+    assert [reply[:8] for reply in client.replies[1:]] == [b"-TIMEOUT"] * 2, "nothing was applied for too long"

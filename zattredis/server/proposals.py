@@ -43,8 +43,8 @@ class Proposals:
     """One per node. Invariant: batches in flight have consecutive sequences, the first is `applied_sequence` + 1."""
 
     __slots__ = (
-        "_batch_bytes_max", "_batch_commands_max", "_in_flight", "_next_sequence", "_node_id", "_nonce", "_on_read",
-        "_open", "_open_asked_at", "_progress_at", "_queue", "_retry_s", "_sent", "_sessions", "_transport",
+        "_applied_at", "_batch_bytes_max", "_batch_commands_max", "_in_flight", "_next_sequence", "_node_id", "_nonce",
+        "_on_read", "_open", "_open_asked_at", "_progress_at", "_queue", "_retry_s", "_sent", "_sessions", "_transport",
         "applied_sequence", "batched_commands", "batches", "bytes_held", "refused", "request_timeout_s", "session",
         "timed_out",
     )  # fmt: skip
@@ -79,6 +79,7 @@ class Proposals:
         self._in_flight: deque[Batch] = deque()
         self._progress_at = monotonic()
         self._open_asked_at = 0.0
+        self._applied_at = 0.0
         self.bytes_held = 0
         self.timed_out = 0
         self.refused = 0
@@ -234,7 +235,7 @@ class Proposals:
             raise AssertionError(f"batch {sequence} applied, {batch.sequence} was next in flight")
         self.applied_sequence = sequence
         self._sent = max(self._sent, sequence)
-        self._progress_at = monotonic()
+        self._progress_at = self._applied_at = monotonic()
         self.bytes_held -= batch.bytes_held
         return batch
 
@@ -283,6 +284,16 @@ class Proposals:
         now = monotonic()
         if self._open is not None and now - self._open.opened_at > QUEUE_AFTER_S:
             self.close_open()
+        # Own batches that apply show a majority at work: what waits then waits for those before it, which is no error.
+        if now - self._applied_at >= self.request_timeout_s / 2:
+            self._expire(now)
+        if not self.session:
+            self.ask_session()
+        elif self._in_flight and now - self._progress_at > self._patience_s():
+            self._progress_at = now
+            self._sent = self.applied_sequence
+
+    def _expire(self, now: float) -> None:
         while self._queue and self._queue[0].deadline <= now:
             self._refuse(self._queue.popleft())
         for batch in self._in_flight:
@@ -290,11 +301,6 @@ class Proposals:
                 break
             if not batch.abandoned:
                 self._abandon(batch)
-        if not self.session:
-            self.ask_session()
-        elif self._in_flight and now - self._progress_at > self._patience_s():
-            self._progress_at = now
-            self._sent = self.applied_sequence
 
     def _patience_s(self) -> float:
         """How long no progress is no reason to send everything again: long for much, or what is still on its way would
