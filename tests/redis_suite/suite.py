@@ -15,7 +15,7 @@ import subprocess
 import tarfile
 import time
 import tomllib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -23,6 +23,8 @@ from tests.support.cache import cache_directory
 
 SERIES = "7.0"
 HERE = Path(__file__).parent
+HANGS_MAX = 3
+NOT_RUN = "not run:"
 DENIED_TAGS = ("needs:debug", "needs:repl", "needs:other-server", "needs:save", "large-memory")
 
 
@@ -179,20 +181,25 @@ class UnitRun:
         return sum(outcome.status == status for outcome in self.outcomes)
 
 
-def run_unit(unit: str, host: str, port: int, *, hang_s: float = 60.0, hangs_max: int = 3) -> UnitRun:
-    """Run one unit against the server at host:port. A test in which nothing happens for `hang_s` is reported as `hang`
-    and the unit is run again without it. Raises SuiteUnavailable."""
+def run_unit(unit: str, host: str, port: int, *, without: Iterable[str] = (), hang_s: float = 60.0) -> UnitRun:
+    """Run one unit, but for the tests named in `without`, against the server at host:port.
+
+    A test in which nothing happens for `hang_s` is reported as `hang` and the unit is run again without it, up to three
+    times. Raises SuiteUnavailable.
+    """
     suite = suite_directory()
     entry = write_entry(suite)
     tags = " ".join(f"-{tag}" for tag in DENIED_TAGS)
     command = ["tclsh", str(entry.relative_to(suite)), "--host", host, "--port", str(port), "--single", unit]
     command += ["--ignore-encoding", "--ignore-digest", "--no-latency", "--tags", tags]
+    for name in without:
+        command += ["--skiptest", name]
     hung: list[str] = []
     try:
         while True:
             skips = [word for name in hung for word in ("--skiptest", name)]
             run, stuck_in = _run_once(suite, command + skips, unit, hang_s)
-            if stuck_in is None or len(hung) >= hangs_max:
+            if stuck_in is None or len(hung) >= HANGS_MAX:
                 break
             hung.append(stuck_in)
     finally:

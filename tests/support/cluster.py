@@ -138,7 +138,8 @@ class Node:
 class ZattCluster:
     """N zattd processes. `nodes` are numbered from 0; all waiting methods raise AssertionError when time runs out.
 
-    `flags` go to every node, `node_flags[i]` to one; `environment` holds `ZATTREDIS_…` settings.
+    `flags` go to every node, `node_flags[i]` to one; `environment` holds `ZATTREDIS_…` settings. `in_memory` puts the
+    data on a file system of memory, where there is one, for tests whose time would go into waiting for the disk.
     """
 
     def __init__(
@@ -149,8 +150,10 @@ class ZattCluster:
         node_flags: Mapping[int, Sequence[str]] | None = None,
         environment: Mapping[str, str] | None = None,
         start: bool = True,
+        in_memory: bool = False,
     ) -> None:
-        self.directory = Path(tempfile.mkdtemp(prefix="zattredis-test-"))
+        shared_memory = "/dev/shm" if in_memory and os.access("/dev/shm", os.W_OK) else None
+        self.directory = Path(tempfile.mkdtemp(prefix="zattredis-test-", dir=shared_memory))
         self.start_at_once = start
         self.nodes: list[Node] = []
         for i in range(size):
