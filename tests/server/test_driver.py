@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from zattredis.raft.messages import Message, ReadIndexResponse
-from zattredis.raft.ready import Ready, ReadConfirmed
+from zattredis.raft.ready import ReadConfirmed, Ready
 from zattredis.server.clock import Clock
 from zattredis.server.driver import Driver
 
