@@ -16,9 +16,10 @@ from zattredis.errors import FatalError, FrameError, HandshakeRefused
 from zattredis.peer import listener
 from zattredis.peer.connection import Connection, Timing
 from zattredis.peer.control import Purpose
+from zattredis.peer.fragments import FRAGMENT_BYTES_MAX
 from zattredis.peer.handshake import Connecting, Identity
 from zattredis.peer.messages import ForwardBatch
-from zattredis.peer.wire import FRAGMENT_BYTES_MAX, encode_frame
+from zattredis.peer.wire import encode_frame
 from zattredis.raft.messages import AppendEntries
 
 

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import itertools
+import struct
 import zlib
 from typing import Any
 
+import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -24,16 +26,17 @@ from zattredis.peer.control import (
     SnapshotEnd,
     SnapshotPosition,
 )
+from zattredis.peer.fragments import BLOB_BYTES_MIN, FRAGMENT_BYTES_MAX
 from zattredis.peer.messages import ForwardBatch, ForwardExpected, ForwardOpen, Introduction, StatusReport
 from zattredis.peer.wire import (
-    FRAGMENT_BYTES_MAX,
     HANDSHAKE_VERSION,
     HEADER_BYTES,
     PROTOCOL_VERSION,
     FrameDecoder,
     encode_body,
     encode_frame,
-    fragments,
+    encode_message,
+    fragment_frames,
     frame_header,
 )
 from zattredis.raft import messages as raft_messages
@@ -64,12 +67,12 @@ GOLDEN: list[tuple[Any, int, str]] = [
      "5a52010400000009c5bf804989678ec2 94a26e32a26e3107c2"),
     (AppendEntries("n1", "n2", 7, 100, 6, 99, [b"\x00entry", b""]), PROTOCOL_VERSION,
      "5a52010500000016acc3221207e1e578 97a26e31a26e320764066392c40600656e747279c400"),
-    (AppendEntriesResponse("n2", "n1", 7, False, 100, 90, 5), PROTOCOL_VERSION,
-     "5a5201060000000ce829a993e6f73eb4 97a26e32a26e3107c2645a05"),
+    (AppendEntriesResponse("n2", "n1", 7, False, 100, 90, 5, True), PROTOCOL_VERSION,
+     "5a5201060000000d9ef142e512b572e2 98a26e32a26e3107c2645a05c3"),
     (Heartbeat("n1", "n2", 7, 99, 1234567890123), PROTOCOL_VERSION,
      "5a52010700000012d36a617aa15f48b7 95a26e31a26e320763cf0000011f71fb04cb"),
-    (HeartbeatResponse("n2", "n1", 7, 1234567890123), PROTOCOL_VERSION,
-     "5a52010800000011cbe49b0380ca74e3 94a26e32a26e3107cf0000011f71fb04cb"),
+    (HeartbeatResponse("n2", "n1", 7, 1234567890123, True), PROTOCOL_VERSION,
+     "5a52010800000012a6ff7f4755f6de1d 95a26e32a26e3107cf0000011f71fb04cbc3"),
     (CommitAdvanced("n1", "n2", 7, 99), PROTOCOL_VERSION,
      "5a52010900000009e0bcdfc044c5f2df 94a26e31a26e320763"),
     (TimeoutNow("n1", "n2", 7), PROTOCOL_VERSION,
@@ -113,6 +116,14 @@ GOLDEN: list[tuple[Any, int, str]] = [
 ]  # fmt: skip
 """Header and body of one example of every class. A change here is a change of the protocol: old nodes are out there."""
 
+EARLIER: list[tuple[Any, int, str]] = [
+    (AppendEntriesResponse("n2", "n1", 7, False, 100, 90, 5), PROTOCOL_VERSION,
+     "5a5201060000000ce829a993e6f73eb4 97a26e32a26e3107c2645a05"),
+    (HeartbeatResponse("n2", "n1", 7, 1234567890123), PROTOCOL_VERSION,
+     "5a52010800000011cbe49b0380ca74e3 94a26e32a26e3107cf0000011f71fb04cb"),
+]  # fmt: skip
+"""Frames of classes that had fewer fields, as older nodes still send them."""
+
 CLASSES = {**raft_messages.MESSAGES, **messages.MESSAGES, **control.HANDSHAKE, **control.STREAM}
 DECODERS = {**wire.MESSAGE_DECODERS, **wire.HANDSHAKE_DECODERS, **wire.STREAM_DECODERS}
 
@@ -122,6 +133,11 @@ def test_golden_frames(message: Any, version: int, frame: str) -> None:
     expected = bytes.fromhex(frame)
     assert encode_frame(message, version) == expected
     assert FrameDecoder(DECODERS, version=version).feed(expected) == [message]
+
+
+@pytest.mark.parametrize(("message", "version", "frame"), EARLIER, ids=lambda item: type(item).__name__)
+def test_frames_of_older_nodes_are_read(message: Any, version: int, frame: str) -> None:
+    assert FrameDecoder(DECODERS, version=version).feed(bytes.fromhex(frame)) == [message]
 
 
 def test_every_class_has_a_golden_frame_and_one_number() -> None:
@@ -160,6 +176,32 @@ def test_messages_survive_any_cutting(sent: list[Any], places: list[int]) -> Non
     assert (received, decoder.buffered_bytes) == (sent, 0)
 
 
+@pytest.mark.parametrize(
+    "entries",
+    [
+        [bytes(BLOB_BYTES_MIN)] * 9,
+        [b"x" * (BLOB_BYTES_MIN - 1)] * 9,
+        [b"", b"x" * 200_000, b"", b"y" * FRAGMENT_BYTES_MAX, b"z" * (FRAGMENT_BYTES_MAX + 1)],
+        [b"%d" % i for i in range(50_000)],
+    ],
+)
+def test_long_messages_of_every_kind(entries: list[bytes]) -> None:
+    message = AppendEntries("n1", "n2", 7, 100, 6, 99, entries)
+    frames = encode_frame(message)
+    for size in (len(frames), 65536, 1000):
+        decoder = FrameDecoder()
+        received = [m for at in range(0, len(frames), size) for m in decoder.feed(frames[at : at + size])]
+        assert received == [message]
+
+
+def test_what_is_long_is_not_copied_for_sending() -> None:
+    entry = bytes(1 << 20)
+    _, body = encode_message(AppendEntries("n1", "n2", 7, 100, 6, 99, [b"short", entry]))
+    assert not isinstance(body, bytes)
+    assert body.blobs[0] is entry
+    assert len(body.skeleton) < 100
+
+
 def test_byte_by_byte() -> None:
     data = encode_frame(HEARTBEAT) + encode_frame(LONG) + encode_frame(HEARTBEAT)
     decoder = FrameDecoder()
@@ -168,14 +210,16 @@ def test_byte_by_byte() -> None:
 
 
 def test_other_frames_pass_between_fragments() -> None:
-    pieces = [header + bytes(piece) for header, piece in fragments(*encode_body(LONG))]
-    assert len(pieces) == 3
+    number, body = encode_message(LONG)
+    assert not isinstance(body, bytes)
+    pieces = [header + bytes(piece) for header, piece in fragment_frames(number, body)]
+    assert len(pieces) == 5  # the skeleton, and two for each entry
     assert all(len(piece) <= FRAGMENT_BYTES_MAX + HEADER_BYTES for piece in pieces)
     decoder = FrameDecoder()
     received = []
     for piece in pieces:
         received += decoder.feed(piece + encode_frame(HEARTBEAT))
-    assert received == [HEARTBEAT, HEARTBEAT, LONG, HEARTBEAT]
+    assert received == [HEARTBEAT] * 4 + [LONG, HEARTBEAT]
 
 
 @given(st.lists(MESSAGE, min_size=1, max_size=3), st.data())
@@ -221,7 +265,17 @@ def framed(number: int, body: bytes) -> bytes:
     return frame_header(number, body) + body
 
 
-FIRST_OF_LONG = framed(wire.FIRST, b"\x05" + (100_000).to_bytes(8, "big") + b"x")
+def first(number: int, skeleton: int, total: int, data: bytes = b"x") -> bytes:
+    return framed(wire.FIRST, struct.pack(">BIQ", number, skeleton, total) + data)
+
+
+SKELETON = msgspec.msgpack.encode(["n1", "n2", 7, 100, 6, 99, []])
+FIRST_OF_LONG = first(5, 50, 100_000)
+
+
+def with_blob(code: int, length: bytes) -> bytes:
+    skeleton = msgspec.msgpack.encode(["n1", "n2", 7, 100, 6, 99, [msgspec.msgpack.Ext(code, length)]])
+    return first(5, len(skeleton), len(skeleton) + 1, skeleton + b"x")
 
 
 @pytest.mark.parametrize(
@@ -241,12 +295,20 @@ FIRST_OF_LONG = framed(wire.FIRST, b"\x05" + (100_000).to_bytes(8, "big") + b"x"
         (framed(7, b"\x91" * 60_000), "cannot be read"),
         (framed(7, encode_body(HEARTBEAT)[1] + b"x"), "cannot be read"),
         (framed(wire.NEXT, b"x"), "without its beginning"),
-        (framed(wire.FIRST, b"\x05" + bytes(8)), "begins in the midst"),
+        (first(5, 1, 1, b""), "begins in the midst"),
         (FIRST_OF_LONG + FIRST_OF_LONG, "begins in the midst"),
-        (framed(wire.FIRST, b"\x05" + (2).to_bytes(8, "big") + b"xyz"), "longer than announced"),
+        (first(5, 1, 2, b"xyz"), "longer than announced"),
         (FIRST_OF_LONG + framed(wire.NEXT, b"x" * 60_000) + framed(wire.NEXT, b"x" * 60_000), "longer than announced"),
-        (framed(wire.FIRST, b"\x05" + (1 << 40).to_bytes(8, "big") + b"x"), "do not belong here"),
-        (framed(wire.FIRST, b"\xc8" + (100).to_bytes(8, "big") + b"x"), "do not belong here"),
+        (first(5, 1, 1 << 40), "do not belong here"),
+        (first(5, 101, 100), "do not belong here"),
+        (first(200, 1, 100), "do not belong here"),
+        (first(5, 1, 1), "cannot be read"),
+        (first(5, 1, 1, b"\x90"), "cannot be read"),
+        (first(6, len(SKELETON), len(SKELETON), SKELETON), "cannot be read"),
+        (first(5, len(SKELETON), len(SKELETON) + 1, SKELETON + b"x"), "belong to nothing"),
+        (with_blob(1, (2).to_bytes(8, "big")), "2 bytes where 1 are left"),
+        (with_blob(1, b"\x01"), "an extension of type 1"),
+        (with_blob(2, (1).to_bytes(8, "big")), "an extension of type 2"),
     ],
 )
 def test_refused(data: bytes, reason: str) -> None:

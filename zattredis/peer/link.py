@@ -14,8 +14,9 @@ import structlog
 from zattredis.errors import FrameError, HandshakeRefused
 from zattredis.peer.connection import Connection, Timing, connect, format_address, watch_task
 from zattredis.peer.control import Purpose
+from zattredis.peer.fragments import FRAGMENT_BYTES_MAX, LongBody
 from zattredis.peer.handshake import Identity
-from zattredis.peer.wire import FRAGMENT_BYTES_MAX, HEADER_BYTES, encode_body, fragments, frame_header
+from zattredis.peer.wire import HEADER_BYTES, encode_message, fragment_frames, frame_header
 from zattredis.raft import messages as raft
 from zattredis.raft.messages import Message
 
@@ -98,7 +99,7 @@ class Link:
         self._connection: Connection | None = None
         self._urgent: list[bytes] = []
         self._urgent_bytes = 0
-        self._bulk: deque[tuple[int, bytes]] = deque()
+        self._bulk: deque[tuple[int, bytes | LongBody]] = deque()
         self._fragments: Iterator[tuple[bytes, bytes | memoryview]] | None = None  # of the first in _bulk
         self.queued_bytes = 0  # of _bulk
         self.dirty = False  # on the network's list of links to be flushed
@@ -130,13 +131,14 @@ class Link:
         if self._connection is None or (self.queued_bytes > self.queue_bytes_max and type(message) not in _URGENT):
             self.dropped_messages += 1  # before it is encoded: whoever is refused tries again, and often
             return False
-        number, body = encode_body(message)
-        size = len(body) + HEADER_BYTES
+        number, body = encode_message(message)
+        size = HEADER_BYTES + (body.size if isinstance(body, LongBody) else len(body))
         if type(message) in _URGENT:
             if self._urgent_bytes + size > URGENT_BYTES_MAX:
                 self.dropped_messages += 1
                 return False
             self._urgent_bytes += size
+            assert isinstance(body, bytes), "an urgent message that is long"
             self._urgent += (frame_header(number, body), body)
         else:
             half = self.queue_bytes_max // 2
@@ -177,12 +179,14 @@ class Link:
         taken = 0
         while bulk and taken < _FLUSH_BYTES:
             number, body = bulk[0]
-            if len(body) <= FRAGMENT_BYTES_MAX:
+            if isinstance(body, bytes):
+                size = len(body)
                 pieces += (frame_header(number, body), body)
-                taken += HEADER_BYTES + len(body)
+                taken += HEADER_BYTES + size
             else:
+                size = body.size
                 if self._fragments is None:
-                    self._fragments = fragments(number, body)
+                    self._fragments = fragment_frames(number, body)
                 fragment = next(self._fragments, None)
                 if fragment is not None:
                     pieces += fragment
@@ -190,7 +194,7 @@ class Link:
                     continue
                 self._fragments = None
             bulk.popleft()
-            self.queued_bytes -= HEADER_BYTES + len(body)
+            self.queued_bytes -= HEADER_BYTES + size
         return taken
 
     # -- the connection ----------------------------------------------------------------------------------------------

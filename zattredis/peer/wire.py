@@ -4,21 +4,22 @@ A frame is a header of 16 bytes and a body. Header, big-endian: magic `ZR`, prot
 body length (4), CRC-32 of the body (4), CRC-32 of the header's first 12 bytes (4). The body is the message as
 MessagePack array. A damaged or foreign header is noticed by its own checksum before a byte is kept for its body.
 
-No frame is longer than FRAGMENT_BYTES_MAX: a longer body travels in fragments, frames FIRST (inner number, total
-length, first piece) and NEXT (next piece), between which other frames may pass. One long body at a time per direction.
+No body is longer than FRAGMENT_BYTES_MAX: a longer message travels in fragments (see `fragments`), frames of the
+numbers FIRST and NEXT, between which other frames may pass. One long message at a time per direction.
 """
 
 from __future__ import annotations
 
 import struct
 import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Final
 
 import msgspec
 
 from zattredis.errors import FrameError
 from zattredis.peer import control, messages
+from zattredis.peer.fragments import FRAGMENT_BYTES_MAX, Assembler, LongBody, take_apart
 from zattredis.raft import messages as raft_messages
 from zattredis.raft.messages import Message
 
@@ -30,9 +31,7 @@ MAGIC: Final = b"ZR"
 _HEADER: Final = struct.Struct(">2sBBIII")
 _CHECKED: Final = struct.Struct(">2sBBII")
 _CHECK: Final = struct.Struct(">I")
-_FIRST: Final = struct.Struct(">BQ")
 HEADER_BYTES: Final = _HEADER.size
-FRAGMENT_BYTES_MAX: Final = 65536
 MESSAGE_BYTES_MAX: Final = 1 << 30
 """Of one message in fragments. Memory for it grows only as they arrive."""
 
@@ -56,6 +55,14 @@ MESSAGE_DECODERS: Final = _decoders(MESSAGES)
 HANDSHAKE_DECODERS: Final = _decoders(control.HANDSHAKE)
 STREAM_DECODERS: Final = _decoders(control.STREAM)
 
+_PAYLOAD_BYTES: Final[dict[int, Callable[[Any], int]]] = {
+    NUMBERS[raft_messages.AppendEntries]: lambda message: sum(map(len, message.entries)),
+    NUMBERS[messages.ForwardBatch]: lambda message: len(message.payload),
+    NUMBERS[control.SnapshotBegin]: lambda message: len(message.manifest),
+}
+"""Of messages that may be long: roughly how long, told before they are encoded."""
+_SURELY_LONG_BYTES: Final = 2 * FRAGMENT_BYTES_MAX
+
 _encode_body: Final = msgspec.msgpack.Encoder().encode
 _crc32: Final = zlib.crc32
 
@@ -65,31 +72,34 @@ def encode_body(message: Any) -> tuple[int, bytes]:
     return NUMBERS[type(message)], _encode_body(message)
 
 
+def encode_message(message: Any) -> tuple[int, bytes | LongBody]:
+    """Do the same, but take a long message apart instead; what is long in it is then not copied."""
+    number = NUMBERS[type(message)]
+    payload_bytes = _PAYLOAD_BYTES.get(number)
+    if payload_bytes is not None and payload_bytes(message) > _SURELY_LONG_BYTES:
+        return number, take_apart(message)
+    body = _encode_body(message)
+    return number, body if len(body) <= FRAGMENT_BYTES_MAX else take_apart(message)
+
+
 def frame_header(number: int, body: bytes | memoryview, version: int = PROTOCOL_VERSION) -> bytes:
     """Return the header that goes before a body of at most FRAGMENT_BYTES_MAX bytes."""
     header = _CHECKED.pack(MAGIC, version, number, len(body), _crc32(body))
     return header + _CHECK.pack(_crc32(header))
 
 
-def fragments(number: int, body: bytes) -> Iterator[tuple[bytes, bytes | memoryview]]:
-    """Yield header and piece of each frame that carries a long body; nothing is copied, each is made when asked for."""
-    size = len(body)
-    view = memoryview(body)
-    position = FRAGMENT_BYTES_MAX - _FIRST.size
-    first = _FIRST.pack(number, size) + view[:position]
-    yield frame_header(FIRST, first), first
-    while position < size:
-        piece = view[position : position + FRAGMENT_BYTES_MAX]
-        yield frame_header(NEXT, piece), piece
-        position += FRAGMENT_BYTES_MAX
+def fragment_frames(number: int, body: LongBody) -> Iterator[tuple[bytes, bytes | memoryview]]:
+    """Yield header and body of each frame that carries a long message, made when it is asked for."""
+    for first, piece in body.fragments(number):
+        yield frame_header(FIRST if first else NEXT, piece), piece
 
 
 def encode_frame(message: Any, version: int = PROTOCOL_VERSION) -> bytes:
     """Return the frame, or the fragments one after another, of a message."""
-    number, body = encode_body(message)
-    if len(body) <= FRAGMENT_BYTES_MAX:
+    number, body = encode_message(message)
+    if isinstance(body, bytes):
         return frame_header(number, body, version) + body
-    return b"".join(piece for pair in fragments(number, body) for piece in pair)
+    return b"".join(piece for pair in fragment_frames(number, body) for piece in pair)
 
 
 class FrameDecoder:
@@ -100,11 +110,9 @@ class FrameDecoder:
     """
 
     __slots__ = (
+        "_assembler",
         "_decoders",
         "_frame_bytes_max",
-        "_long",
-        "_long_number",
-        "_long_size",
         "_message_bytes_max",
         "_needed",
         "_one_at_a_time",
@@ -128,14 +136,12 @@ class FrameDecoder:
         self._one_at_a_time = one_at_a_time
         self._rest = bytearray()  # the beginning of a frame, its header checked if all of it is there
         self._needed = HEADER_BYTES  # how long that has to be before it is looked at again
-        self._long: bytearray | None = None  # the fragments so far
-        self._long_number = 0
-        self._long_size = 0
+        self._assembler = Assembler()
 
     @property
     def buffered_bytes(self) -> int:
         """Bytes held for what is not complete."""
-        return len(self._rest) + len(self._long or b"")
+        return len(self._rest) + self._assembler.buffered_bytes
 
     def take_rest(self) -> bytes:
         """Return, and forget, what is behind the last message."""
@@ -146,25 +152,35 @@ class FrameDecoder:
     def feed(self, data: bytes) -> list[Any]:
         """Return the messages that `data` completes. Raises FrameError, before keeping anything of a wrong frame."""
         received: list[Any] = []
-        if self._rest:
-            self._rest += data
-            if len(self._rest) < self._needed:
-                return received
-            data = bytes(self._rest)
-            self._rest.clear()
         view = memoryview(data)
-        start, end = 0, len(data)
-        needed = HEADER_BYTES
+        rest = self._rest
+        while rest and view:  # complete the header, then the body, that earlier pieces began; copy no more than that
+            missing = self._needed - len(rest)
+            rest += view[:missing]
+            view = view[missing:]
+            if len(rest) < self._needed:
+                return received
+            begun = bytes(rest)
+            rest.clear()
+            self._parse(memoryview(begun), received)
+        if view:
+            self._parse(view, received)
+        return received
+
+    def _parse(self, view: memoryview, received: list[Any]) -> None:
+        """Append the messages in `view` to `received`; keep what is behind the last whole frame."""
+        start, end = 0, len(view)
+        self._needed = HEADER_BYTES
         while end - start >= HEADER_BYTES:
             body_start = start + HEADER_BYTES
-            magic, version, number, length, crc, check = _HEADER.unpack_from(data, start)
+            magic, version, number, length, crc, check = _HEADER.unpack_from(view, start)
             if check != _crc32(view[start : body_start - 4]) or magic != MAGIC or version != self._version:
-                raise FrameError(self._describe(data[start:body_start]))
+                raise FrameError(self._describe(bytes(view[start:body_start])))
             decoder = self._decoders.get(number)
             if length > self._frame_bytes_max or (decoder is None and (number < FIRST or not self._message_bytes_max)):
                 raise FrameError(f"a frame with message number {number} and {length} bytes does not belong here")
             if end - body_start < length:
-                needed = HEADER_BYTES + length
+                self._needed = HEADER_BYTES + length
                 break
             start = body_start + length
             body = view[body_start:start]
@@ -172,37 +188,21 @@ class FrameDecoder:
                 raise FrameError(f"the body of a frame with message number {number} fails its checksum")
             if decoder is not None:
                 received.append(_decode(decoder, body))
-            elif self._take_fragment(number, body):
-                received.append(self._decode_long())
+            else:
+                self._take_fragment(number, body, received)
             if self._one_at_a_time:
                 break
         if start < end:
             self._rest += view[start:]
-        self._needed = needed
-        return received
 
-    def _take_fragment(self, number: int, body: memoryview) -> bool:
-        """Add a fragment; return whether the message is complete."""
+    def _take_fragment(self, number: int, body: memoryview, received: list[Any]) -> None:
+        assembler = self._assembler
         if number == FIRST:
-            if self._long is not None or len(body) <= _FIRST.size:
-                raise FrameError("a message in fragments begins in the midst of another")
-            self._long_number, self._long_size = _FIRST.unpack_from(body)
-            if self._long_number not in self._decoders or self._long_size > self._message_bytes_max:
-                raise FrameError(
-                    f"fragments of message number {self._long_number} with {self._long_size} bytes do not belong here"
-                )
-            self._long = bytearray(body[_FIRST.size :])
-        elif self._long is None:
-            raise FrameError("a fragment without its beginning")
+            assembler.take_first(body, self._decoders.__contains__, self._message_bytes_max)
         else:
-            self._long += body
-        if len(self._long) > self._long_size:
-            raise FrameError("fragments are longer than announced")
-        return len(self._long) == self._long_size
-
-    def _decode_long(self) -> Any:
-        body, self._long = self._long, None
-        return _decode(self._decoders[self._long_number], memoryview(body or b""))
+            assembler.take_next(body)
+        if assembler.complete:
+            received.append(assembler.put_together(_ALL.__getitem__))
 
     def _describe(self, header: bytes) -> str:
         if header[:2] != MAGIC:
