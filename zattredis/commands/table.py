@@ -156,11 +156,13 @@ class CommandSpec:
     full_name: str = field(init=False)
     words: int = field(init=False)
     unqueued: bool = field(init=False)
+    one_key: bool = field(init=False)
 
     def __post_init__(self) -> None:
         self.full_name = self.name.lower().replace(" ", "|")
         self.words = self.name.count(" ") + 1
         self.unqueued = bool(self.flags & Flag.UNQUEUED)
+        self.one_key = self.keys.first == 1 and self.keys.last == 1
 
     @property
     def acl_categories(self) -> tuple[str, ...]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from binascii import crc_hqx
 from bisect import bisect_left
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Final
 from zlib import crc32
 
@@ -109,6 +109,15 @@ class View:
                     records[key] = record
             if self._cache is not None:
                 self._cache.loaded(k_keys, found)
+
+    def prefetch_lists(self, wanted: Mapping[int, list[bytes]]) -> None:
+        """Do the same for database → keys: keys that are known already cost a tenth of `prefetch`."""
+        pairs: list[tuple[int, bytes]] = []
+        for db, keys in wanted.items():
+            records = (self._tables[db] or self._open(db)).records
+            pairs += [(db, key) for key in keys if key not in records]
+        if pairs:
+            self.prefetch(pairs)
 
     def record(self, db: int, key: bytes, now_ms: int) -> bytes | None:
         """Return the record of a key that lives at `now_ms`, else None."""

@@ -16,7 +16,7 @@ from typing import Any, Final
 import msgspec
 
 from zattredis.commands.context import Context
-from zattredis.commands.table import Kind
+from zattredis.commands.table import CommandSpec, Kind
 from zattredis.errors import FatalError, StateDamaged, WriteStalled
 from zattredis.keyspace.maintenance import apply_maintenance
 from zattredis.keyspace.reader import FrozenReader
@@ -30,7 +30,7 @@ from zattredis.server.admission import STATE_MACHINE_VERSION
 from zattredis.server.clock import perf_counter
 from zattredis.server.executor import COMMANDS_A_TURN, Executor, encode_run, resolve_logged, write_value
 from zattredis.server.proposals import Proposals
-from zattredis.server.reads import prefetch_pairs
+from zattredis.server.reads import add_keys, first_keys
 from zattredis.server.sessions import BATCH_HEADER, Sessions, decode_open
 from zattredis.server.units import DONE, Batch, Run, Transaction, Unit, WatchUnit
 from zattredis.storage.state_store import APPLIED_KEY, MEMBERSHIP_KEY, StateStore, decode_applied, encode_applied
@@ -300,7 +300,7 @@ class Applier:
     def _apply_own(self, batch: Batch, ctx: Context, entry: Entry) -> Generator[None, None, None]:
         """This origin's own batch: its units are at hand, reads that ride among them, and their replies are owed."""
         assert self._view is not None and self._skip == 0
-        self._view.prefetch(prefetch_pairs(batch.units))
+        self._view.prefetch_lists(first_keys(batch.units))
         executor = self._executor
         ordinal = 0
         end = perf_counter() + SLICE_S
@@ -346,7 +346,7 @@ class Applier:
         assert self._view is not None
         items = _decode_items(memoryview(entry.raw)[HEADER_BYTES + BATCH_HEADER.size :])
         specs = [_specs(item) for item in items]
-        self._view.prefetch(_logged_pairs(items, specs))
+        self._view.prefetch_lists(_logged_keys(items, specs))
         skip = self._skip
         ordinal = 0
         end = perf_counter() + SLICE_S
@@ -375,30 +375,33 @@ class Applier:
                     ctx.view = self._view
 
 
-def _specs(item: list[Any]) -> list[Any]:
+def _specs(item: list[Any]) -> list[CommandSpec | None]:
     argvs = item[1] if isinstance(item[0], int) else [argv for _, argv in item[1]]
-    specs = []
+    specs: list[CommandSpec | None] = []
+    known: dict[bytes, CommandSpec] = {}
     for argv in argvs:
-        spec = resolve_logged(argv)
-        specs.append(spec if spec is not None and spec.kind == Kind.WRITE else None)
+        spec = known.get(argv[0])
+        if spec is None:
+            spec = resolve_logged(argv)
+            if spec is not None and spec.kind != Kind.WRITE:
+                spec = None
+            elif spec is not None and spec.words == 1:
+                known[argv[0]] = spec
+        specs.append(spec)
     return specs
 
 
-def _logged_pairs(items: list[Any], specs: list[list[Any]]) -> list[tuple[int, bytes]]:
-    """Return (db, key) of everything that logged items will look at first."""
-    pairs: list[tuple[int, bytes]] = []
+def _logged_keys(items: list[Any], specs: list[list[CommandSpec | None]]) -> dict[int, list[bytes]]:
+    """Return database → keys: everything that logged items will look at first."""
+    wanted: dict[int, list[bytes]] = {}
     for item, item_specs in zip(items, specs, strict=True):
         if isinstance(item[0], int):
-            commands = [(item[0], argv) for argv in item[1]]
-        else:
-            pairs.extend((db, key) for db, key, _ in item[0])
-            commands = item[1]
-        for spec, (db, argv) in zip(item_specs, commands, strict=True):
-            if spec is None:
-                continue
-            keys = spec.keys
-            if keys.first == 1 and keys.last == 1:
-                pairs.append((db, argv[1]))
-            elif keys.first:
-                pairs.extend([(db, key) for key in keys.keys(argv)])
-    return pairs
+            if item[1]:
+                add_keys(wanted.setdefault(item[0], []), item_specs, item[1])
+            continue
+        for db, key, _ in item[0]:
+            wanted.setdefault(db, []).append(key)
+        for spec, (db, argv) in zip(item_specs, item[1], strict=True):
+            if spec is not None and spec.keys.first:
+                wanted.setdefault(db, []).extend(spec.keys.keys(argv))
+    return wanted

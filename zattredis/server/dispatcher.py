@@ -215,20 +215,15 @@ class Dispatcher:
         run: Run | None = None
         run_kind = -1
         spec: CommandSpec | None = None
+        name: bytes | None = None
+        plain = False
+        careful = self._must_be_careful(state)
         for position, argv in enumerate(requests):
-            spec = COMMANDS.get(argv[0]) or COMMANDS.get(argv[0].upper())
-            if (
-                spec is None
-                or state.in_multi
-                or state.mute
-                or spec.kind == Kind.LOCAL
-                or spec.heavy
-                or not state.authenticated
-                or self._clients.pause_mode
-                or spec.subcommands
-                or self._waiting_for_room
-                or self.memory_refusal is not None
-            ):
+            if argv[0] != name:  # most pipelines repeat one command: what follows from its name is decided once
+                name = argv[0]
+                spec = COMMANDS.get(name) or COMMANDS.get(name.upper())
+                plain = spec is not None and spec.kind != Kind.LOCAL and not spec.heavy and not spec.subcommands
+            if careful or not plain or spec is None:
                 if run is not None:
                     self._run_complete(run)
                     run = None
@@ -241,12 +236,14 @@ class Dispatcher:
                     break
                 if state.close_after_reply:
                     break  # what was pipelined behind QUIT is never executed
+                careful = self._must_be_careful(state)
                 continue
             arity = spec.arity
             if len(argv) != arity if arity > 0 else len(argv) < -arity:
                 if run is not None:
                     self._run_complete(run)
                     run = None
+                    careful = self._must_be_careful(state)
                 run_kind = -1
                 self._refuse(connection, spec, WrongArity(spec))
                 continue
@@ -254,6 +251,7 @@ class Dispatcher:
             if kind != run_kind or run is None:
                 if run is not None:
                     self._run_complete(run)
+                    careful = self._must_be_careful(state)
                 if kind == Kind.WRITE and self.write_refusal is not None:
                     run, run_kind = None, -1
                     self._refuse(connection, spec, self.write_refusal)
@@ -266,6 +264,17 @@ class Dispatcher:
             self._run_complete(run)
         state.last_spec = spec
         self._schedule()
+
+    def _must_be_careful(self, state: ClientState) -> bool:
+        """Return whether every request needs the careful way; only such requests and full batches change that."""
+        return bool(
+            state.in_multi
+            or state.mute
+            or not state.authenticated
+            or self._clients.pause_mode
+            or self._waiting_for_room
+            or self.memory_refusal is not None
+        )
 
     def _write_run(self, connection: ClientConnection) -> Run:
         """Return a new run of writes in the open batch, which takes along the connection's unanswered reads."""

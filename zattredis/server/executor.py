@@ -157,10 +157,12 @@ class Executor:
 
     def _count_lookups(self, run: Run, misses: int) -> None:
         """Count the keys that a run of reads looked up, for INFO: as Redis does, reads only."""
-        keys = 0
-        for spec, argv in zip(run.specs, run.argvs, strict=True):
-            found = spec.keys
-            keys += (found.first == 1) if found.last == 1 else len(found.keys(argv))
+        specs, keys = run.specs, 0
+        if specs[0].one_key and specs.count(specs[0]) == len(specs):
+            keys = len(specs)
+        else:
+            for spec, argv in zip(specs, run.argvs, strict=True):
+                keys += 1 if spec.one_key else len(spec.keys.keys(argv))
         misses = min(misses, keys)
         self._statistics.keyspace_misses += misses
         self._statistics.keyspace_hits += keys - misses

@@ -8,10 +8,11 @@ is refused (a read has no effect, so its outcome is definite).
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Sequence
 from typing import Any, Protocol
 
 from zattredis.commands.context import Context
+from zattredis.commands.table import CommandSpec
 from zattredis.errors import ReplyError
 from zattredis.keyspace.reader import FrozenReader
 from zattredis.keyspace.registers import Registers
@@ -185,7 +186,7 @@ class Reads:
         self._seed += 1
         ctx = Context(view, 0, now_ms, seed=self._seed)
         units = found.units
-        view.prefetch(_pairs(units))
+        view.prefetch_lists(first_keys(units))
         end = perf_counter() + SLICE_S
         for position, unit in enumerate(units):
             if unit.state == WAITING:
@@ -213,7 +214,7 @@ class Reads:
 
     def _finish(self, unit: Unit, time_ms: int) -> None:
         view = self._source.view()
-        view.prefetch(_pairs([unit]))
+        view.prefetch_lists(first_keys([unit]))
         self._seed += 1
         self._answer(Context(view, 0, max(time_ms, self._source.last_stamp_ms), seed=self._seed), unit)
 
@@ -309,26 +310,31 @@ class _HeavyRead:
         self.began = perf_counter()
 
 
-def _pairs(units: list[Unit]) -> list[tuple[int, bytes]]:
-    """Return (db, key) of everything the units will look at first."""
-    pairs: list[tuple[int, bytes]] = []
+def first_keys(units: list[Unit]) -> dict[int, list[bytes]]:
+    """Return database → keys: everything the units will look at first."""
+    wanted: dict[int, list[bytes]] = {}
     for unit in units:
         if isinstance(unit, Run):
-            db = unit.db
-            for spec, argv in zip(unit.specs, unit.argvs, strict=True):
-                keys = spec.keys
-                if keys.first == 1 and keys.last == 1:
-                    pairs.append((db, argv[1]))
-                elif keys.first:
-                    pairs.extend([(db, key) for key in keys.keys(argv)])
+            add_keys(wanted.setdefault(unit.db, []), unit.specs, unit.argvs)
         elif isinstance(unit, Transaction):
-            pairs.extend((db, key) for db, key, _ in unit.watches)
-            pairs.extend((db, key) for db, spec, argv in unit.commands for key in spec.keys.keys(argv))
+            for db, key, _ in unit.watches:
+                wanted.setdefault(db, []).append(key)
+            for db, spec, argv in unit.commands:
+                wanted.setdefault(db, []).extend(spec.keys.keys(argv))
         elif isinstance(unit, WatchUnit):
-            pairs.extend((unit.db, key) for key in unit.keys)
-    return pairs
+            wanted.setdefault(unit.db, []).extend(unit.keys)
+    return wanted
 
 
-prefetch_pairs = _pairs
+def add_keys(keys: list[bytes], specs: Sequence[CommandSpec | None], argvs: list[list[bytes]]) -> None:
+    """Add the keys of command lines in one database; a command without spec has none."""
+    spec = specs[0]
+    if spec is not None and spec.one_key and specs.count(spec) == len(specs):
+        keys += [argv[1] for argv in argvs]
+        return
+    for spec, argv in zip(specs, argvs, strict=True):
+        if spec is not None and spec.keys.first:
+            keys += spec.keys.keys(argv)
 
-__all__ = ["Reads", "StateSource", "prefetch_pairs"]
+
+__all__ = ["Reads", "StateSource", "add_keys", "first_keys"]
