@@ -20,6 +20,7 @@ class FakeConnection:
         self.state = SimpleNamespace(resp=2, db=0, last_write_index=0, watched={})
         self.local = None
         self.units: list[Unit] = []
+        self.reads: list[Unit] = []
         self.replies: list[bytes] = []
         self.closed = False
 

@@ -103,6 +103,39 @@ def test_a_read_behind_a_write_that_is_refused_is_answered_all_the_same(node: Mi
     assert answer in (b"$-1\r\n", b"+OK\r\n")
 
 
+def take_snapshot(node: MiniNode, batches: int) -> None:
+    """State and log are replaced by a snapshot that covers the first `batches` batches in flight."""
+    node.sessions.rows["n1"].last += batches
+    node.proposals.on_snapshot()
+    node.settle()
+
+
+def test_a_read_in_a_batch_that_a_snapshot_covers_takes_a_fresh_read_point(node: MiniNode) -> None:
+    client = node.connect()
+    client.send("SET a 1", "GET a")
+    node.tick()
+    take_snapshot(node, 1)
+    assert client.received().startswith(b"-TIMEOUT")
+    node.log.clear()
+    client.send("SET a 5")  # sent later: the read must not see it
+    node.tick()
+    node.apply()
+    assert client.received() == b"$-1\r\n+OK\r\n"
+
+
+def test_a_read_never_sees_a_later_write_of_its_connection_that_a_snapshot_covers(node: MiniNode) -> None:
+    client = node.connect()
+    client.send("SET a 1", "GET a")
+    node.tick()
+    client.send("SET a 2")
+    node.tick()
+    take_snapshot(node, 2)
+    first, read, second = client.received().splitlines()
+    assert first.startswith(b"-TIMEOUT")
+    assert read.startswith(b"-CLUSTERDOWN")
+    assert second.startswith(b"-TIMEOUT")
+
+
 def test_all_reads_of_a_tick_share_one_read_point_and_the_next_round_gathers_meanwhile(node: MiniNode) -> None:
     clients = [node.connect() for _ in range(3)]
     for client in clients:

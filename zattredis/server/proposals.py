@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable
+from itertools import dropwhile
 from typing import Protocol
 
 from zattredis.errors import ClusterDown, OutcomeUnknown
@@ -266,7 +267,11 @@ class Proposals:
         self.lost(batch)
 
     def lost(self, batch: Batch) -> None:
-        """The batch was executed, at least in part, where nobody kept its replies."""
+        """The batch was executed, at least in part, where nobody kept its replies.
+
+        Its reads take a fresh read point, but where a write stands behind one on its connection: that may be executed
+        by then, and a read must not see what its client sent after it.
+        """
         batch.abandoned = True
         for unit in (*batch.units, *batch.after):
             if unit.state == DONE:
@@ -274,7 +279,10 @@ class Proposals:
             unit.batch = None
             if unit.is_write:
                 unit.finish(_unknown(unit))
+            elif _write_behind(unit):
+                unit.finish(refusal(unit))
             else:
+                unit.connection.reads.append(unit)
                 self._on_read(unit)
 
     # -- time --------------------------------------------------------------------------------------------------------
@@ -328,6 +336,11 @@ class Proposals:
             if unit.state != DONE:
                 unit.batch = None
                 unit.finish(_unknown(unit) if unit.is_write else refusal(unit))
+
+
+def _write_behind(unit: Unit) -> bool:
+    """Return whether the client sent a write after this unit."""
+    return any(later.is_write for later in dropwhile(lambda one: one is not unit, unit.connection.units))
 
 
 def refusal(unit: Unit) -> bytes:
