@@ -64,8 +64,10 @@ class Entry:
 
 def make_entry(index: int, term: int, kind: int, version: int, stamp_ms: int, payload: bytes) -> Entry:
     """Return the entry with its encoded form computed."""
-    body = _BODY.pack(index, term, kind, version, stamp_ms) + payload
-    return Entry(index, term, kind, version, stamp_ms, _CRC.pack(zlib.crc32(body)) + body)
+    body = _BODY.pack(index, term, kind, version, stamp_ms)
+    crc = zlib.crc32(payload, zlib.crc32(body))
+    # The payload, which may be large, is copied once.
+    return Entry(index, term, kind, version, stamp_ms, b"".join((_CRC.pack(crc), body, payload)))
 
 
 def decode_entry(raw: bytes) -> Entry:
