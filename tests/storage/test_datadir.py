@@ -202,6 +202,15 @@ def test_what_has_vanished_is_never_created_again(path: Path, name: str, error: 
     assert not gone.exists()
 
 
+def test_a_refused_directory_keeps_states_that_nothing_names(path: Path) -> None:
+    """Say, log/ was put back from a copy that is older than the last snapshot: the newer state may be all there is."""
+    opened(path).close()
+    (path / "state-0").rename(path / "state-50")
+    with pytest.raises(StateDamaged):
+        opened(path)
+    assert (path / "state-50" / "CURRENT").exists()
+
+
 def test_another_nodes_marks_are_noticed(path: Path, tmp_path: Path) -> None:
     opened(path).close()
     opened(tmp_path / "other").close()

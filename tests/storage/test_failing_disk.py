@@ -22,10 +22,12 @@ from pathlib import Path
 
 import pytest
 
-from tests.storage.conftest import SMALL_MEMTABLES, all_entries
+from tests.storage.conftest import SMALL_MEMTABLES, all_entries, changes
 from tests.storage.writer import written
+from zattredis.errors import StorageFailed, WriteStalled
 from zattredis.storage.log_store import LogStore, marks_path
 from zattredis.storage.marks import Marks
+from zattredis.storage.state_store import StateStore
 
 REPOSITORY = Path(__file__).parents[2]
 
@@ -260,3 +262,30 @@ def test_a_full_device_stops_the_writer_and_loses_nothing(loop_disk: LoopDisk) -
     assert "SUCCEEDED AFTER A FAILURE" not in told.lines
     filler.unlink()
     assert_all_there(log_path, told)
+
+
+def test_a_full_device_stops_the_state_instead_of_stalling_it(loop_disk: LoopDisk) -> None:
+    """A flush that fails for want of room must not look like a stall, which an applier would wait out for ever."""
+    store = StateStore.create(loop_disk.mount_point / "state", membership=b"m", options=SMALL_MEMTABLES)
+    with (loop_disk.mount_point / "filler").open("wb") as file:
+        os.posix_fallocate(file.fileno(), 0, shutil.disk_usage(loop_disk.mount_point).free - (1 << 20))
+    with pytest.raises(StorageFailed, match="No space left on device"):
+        write_for_ever(store)
+    with pytest.raises(StorageFailed, match="No space left on device"):
+        store.flush()
+    assert store.get(b"k0001") == bytes(2000)
+    store.close()
+
+
+def write_for_ever(store: StateStore) -> None:
+    number = 0
+    while True:
+        number += 1
+        with contextlib.suppress(WriteStalled):
+            store.write(
+                {
+                    b"k%04d" % (number % 10_000): bytes(2000),
+                    b"n%04d" % (number % 10_000): os.urandom(2000),
+                    **changes(number),
+                }
+            )

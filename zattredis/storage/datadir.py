@@ -300,12 +300,13 @@ def _open_stores(path: Path, lock: int, identity: Identity, options: StoreOption
     log = LogStore.open(path / _LOG, options=options, cache=cache)
     try:
         current = log.state_directory.name
-        for name in os.listdir(path):
-            if name.startswith((STATE_PREFIX, SNAPSHOT_PREFIX)) and name != current:
-                shutil.rmtree(path / name)
         state = StateStore.open(path / current, options=options, cache=cache)
         try:
             check_together(log, state)
+            # Only now: a directory that is refused keeps everything it held.
+            for name in os.listdir(path):
+                if name.startswith((STATE_PREFIX, SNAPSHOT_PREFIX)) and name != current:
+                    shutil.rmtree(path / name)
         except BaseException:
             state.close()
             raise
