@@ -31,7 +31,8 @@ How it measures, and why:
   clients, so etcd looks no worse than it is. INCR, MSET and pipelines have no equal there and stay empty.
 - Client and servers share the cores. That is the situation on a small machine, and the same for all columns.
 - CPU seconds are those of the server processes (`/proc/PID/stat`, all threads, 10 ms steps), all nodes added up.
-- Fsyncs are flush commands that reached the disk of the data directory (`/proc/diskstats`): one per fdatasync
-  on ext4, verified with redis-server at one connection. The count is the machine's, so another program that
-  syncs meanwhile is counted too; all nodes of a cluster are added up. A disk that has no write cache counts none.
+- Fsyncs: zattredis counts the syncs of its log itself (INFO persistence, `storage_syncs`, all nodes added up). For
+  the others they are flush commands that reached the disk of the data directory (`/proc/diskstats`): one per
+  fdatasync on ext4, verified with redis-server at one connection. That count is the machine's: what another program
+  syncs meanwhile is in it, and a disk without a write cache counts none.
 """

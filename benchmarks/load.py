@@ -9,9 +9,9 @@ import subprocess
 import sys
 import time
 from dataclasses import asdict, dataclass
-from pathlib import Path
 
 from benchmarks import machine
+from benchmarks.servers import Group
 
 LOAD_TIMEOUT_S = 60.0
 REDIS_BENCHMARK_STEP_S = 0.001  # the grain of its clock
@@ -42,12 +42,12 @@ class Figures:
     p50_ms: float
     p99_ms: float
     cpu_seconds: float = 0.0
-    disk_flushes: int | None = None
+    syncs: int | None = None
 
     @property
-    def flushes_per_1000(self) -> float | None:
-        """Disk flushes per thousand operations."""
-        return None if self.disk_flushes is None else 1000 * self.disk_flushes / max(1, self.operations)
+    def syncs_per_1000(self) -> float | None:
+        """Syncs per thousand operations."""
+        return None if self.syncs is None else 1000 * self.syncs / max(1, self.operations)
 
     @property
     def cpu_us_per_operation(self) -> float:
@@ -57,7 +57,7 @@ class Figures:
     def to_json(self) -> dict[str, float | int | None]:
         """Return the fields and the two derived figures."""
         return asdict(self) | {
-            "flushes_per_1000": self.flushes_per_1000,
+            "syncs_per_1000": self.syncs_per_1000,
             "cpu_us_per_operation": self.cpu_us_per_operation,
         }
 
@@ -67,27 +67,28 @@ def has_redis_benchmark() -> bool:
     return shutil.which("redis-benchmark") is not None
 
 
-def measure(load: Load, ports: list[int], pids: list[int], disk: Path, *, resp: bool) -> Figures:
-    """Put the load on the ports, connections shared out evenly; raises LoadFailed.
+def measure(load: Load, ports: list[int], group: Group) -> Figures:
+    """Put the load on these ports of the group, connections shared out evenly; raises LoadFailed.
 
-    Process times and disk flushes are read right before and after, so a flush of another program in between counts.
+    Process times and syncs are read right before and after.
     """
-    flushes_before = machine.disk_flushes(disk)
+    syncs_before = group.syncs()
+    pids = group.pids
     cpu_before = machine.cpu_seconds(pids)
-    if resp and load.operation != "mixed" and has_redis_benchmark():
+    if group.speaks_resp and load.operation != "mixed" and has_redis_benchmark():
         result = _run_redis_benchmarks(load, ports)
     else:
-        result = _run_generator(load, ports, "resp" if resp else "etcd")
+        result = _run_generator(load, ports, "resp" if group.speaks_resp else "etcd")
     cpu_after = machine.cpu_seconds(pids)
-    flushes_after = machine.disk_flushes(disk)
-    flushes = None if flushes_before is None or flushes_after is None else flushes_after - flushes_before
+    syncs_after = group.syncs()
+    syncs = None if syncs_before is None or syncs_after is None else syncs_after - syncs_before
     return Figures(
         operations=result.operations,
         operations_per_s=result.operations_per_s,
         p50_ms=result.p50_ms,
         p99_ms=result.p99_ms,
         cpu_seconds=cpu_after - cpu_before,
-        disk_flushes=flushes,
+        syncs=syncs,
     )
 
 

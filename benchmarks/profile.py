@@ -97,7 +97,7 @@ def _load_until(
         if done.is_set():
             break
         load = Load(options.operation, options.connections, options.pipeline, options.value_bytes, operations, KEYS)
-        figures.append(measure(load, ports, group.pids, group.directory, resp=True))
+        figures.append(measure(load, ports, group))
         operations = max(1000, int(figures[-1].operations_per_s * min(2.0, options.seconds)))
     return figures
 

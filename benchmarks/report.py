@@ -14,7 +14,7 @@ from benchmarks.throughput import Result, Results
 
 README_BEGIN, README_END = "<!-- benchmarks:begin -->", "<!-- benchmarks:end -->"
 ABSENT = "–"
-FIGURE_NAMES = ("operations", "operations_per_s", "p50_ms", "p99_ms", "cpu_seconds", "disk_flushes")
+FIGURE_NAMES = ("operations", "operations_per_s", "p50_ms", "p99_ms", "cpu_seconds", "syncs")
 
 
 @dataclass
@@ -96,7 +96,7 @@ def throughput_table(report: Report) -> Table:
 
 
 def detail_table(report: Report) -> Table:
-    """p50 / p99 in ms · processor µs per operation · disk flushes per thousand operations."""
+    """p50 / p99 in ms · processor µs per operation · syncs per thousand operations."""
     lines = []
     for row, by_column in report.results.items():
         line = [row]
@@ -106,7 +106,7 @@ def detail_table(report: Report) -> Table:
                 line.append(ABSENT)
                 continue
             latency = f"{number(result.median('p50_ms'))} / {number(result.median('p99_ms'))}"
-            cost = f"{number(result.median('cpu_us_per_operation'))} · {number(result.median('flushes_per_1000'))}"
+            cost = f"{number(result.median('cpu_us_per_operation'))} · {number(result.median('syncs_per_1000'))}"
             line.append(f"{latency} · {cost}")
         lines.append(line)
     return ["p50 / p99 ms · CPU µs/op · fsyncs/1000 ops", *report.columns.values()], lines

@@ -140,6 +140,10 @@ class Group:
     def tidy(self) -> None:
         """Do between measurements what would otherwise disturb one."""
 
+    def syncs(self) -> int | None:
+        """Return how often all nodes have synced: by their own count, else the flushes of the disk, else None."""
+        return machine.disk_flushes(self.directory)
+
     def stop(self) -> None:
         """End all processes."""
         for process in self.processes:
@@ -228,6 +232,13 @@ class Zattredis(Group):
                 if client.info("raft").get("raft_role") == "leader":
                     leaders.append(position + 1)
         return leaders[0] if len(leaders) == 1 else 0
+
+    def syncs(self) -> int | None:
+        total = 0
+        for port in self.ports:
+            with Client(port, timeout_s=5.0) as client:
+                total += int(client.info("persistence")["storage_syncs"])
+        return total
 
     def raft(self, position: int) -> dict[str, str]:
         """Return INFO raft of one node."""

@@ -153,14 +153,14 @@ def _preload(columns: Sequence[Column], value_bytes: int, keys: int) -> None:
             preload(port, keys, value_bytes)
         else:  # random keys, so about two thirds of them exist afterwards
             load = Load("set", 100, 1, value_bytes, min(keys, 10_000), keys)
-            measure(load, [port], [], group.directory, resp=False)
+            measure(load, [port], group)
 
 
 def _calibrate(column: Column, row: Cell, effort: Effort) -> int:
     """Return how many operations fill the time of one round, from a short trial that also warms the server up."""
     load = _load(row, effort, effort.first_operations * row.pipeline)
     try:
-        trial = measure(load, column.ports(), [], column.group.directory, resp=column.group.speaks_resp)
+        trial = measure(load, column.ports(), column.group)
     except (LoadFailed, TimeoutError):
         return load.operations
     seconds = effort.seconds * (3 if row.judged and effort.rounds > 1 else 1)
@@ -179,7 +179,7 @@ def _measure_into(result: Result, column: Column, row: Cell, operations: int, ef
         group.tidy()
         wait_quiet(group.pids)
         load = _load(row, effort, operations)
-        figures = measure(load, column.ports(), group.pids, group.directory, resp=group.speaks_resp)
+        figures = measure(load, column.ports(), group)
     except (LoadFailed, TimeoutError, OSError) as error:
         result.failures.append(str(error))
     else:

@@ -16,7 +16,7 @@ from benchmarks.throughput import Cell, Result
 
 
 def figures(rate: float, p50_ms: float = 1.0) -> Figures:
-    return Figures(1000, rate, p50_ms, 2.0, cpu_seconds=0.01, disk_flushes=40)
+    return Figures(1000, rate, p50_ms, 2.0, cpu_seconds=0.01, syncs=40)
 
 
 def some_report() -> report.Report:
