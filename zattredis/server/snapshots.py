@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, TypeVar, TypeVarTuple
 import msgspec
 import structlog
 
-from zattredis.errors import FatalError, SnapshotDamaged, ZattredisError
+from zattredis.errors import FatalError, SnapshotDamaged, SnapshotFailed, StorageError, ZattredisError
 from zattredis.raft.membership import Membership
 from zattredis.raft.messages import InstallSnapshot
 from zattredis.server.clock import monotonic
@@ -44,11 +44,12 @@ class _Shared:
 class Snapshots:
     """One per node."""
 
-    __slots__ = ("_making", "_node", "_receiving", "_sending", "_shared", "installed", "sent")
+    __slots__ = ("_made", "_making", "_node", "_receiving", "_sending", "_shared", "installed", "sent")
 
     def __init__(self, node: Node) -> None:
         self._node = node
         self._making = asyncio.Lock()
+        self._made = 0
         self._shared: _Shared | None = None
         self._sending: dict[str, asyncio.Task[None]] = {}
         self._receiving = False
@@ -110,11 +111,17 @@ class Snapshots:
         node = self._node
         async with self._making:
             shared = self._shared
-            if shared is not None and shared.source.manifest.index >= node.data.log.first_index:
+            if shared is not None and shared.source.manifest.index >= node.data.log.first_index - 1:
                 return shared
             store = node.applier.store
-            path = node.data.outgoing_path(node.core.applied_index)
-            manifest = await asyncio.get_running_loop().run_in_executor(None, create_snapshot, store, path)
+            self._made += 1  # a path of its own: the one before it may be on its way still
+            path = node.data.outgoing_path(self._made)
+            try:
+                manifest = await asyncio.get_running_loop().run_in_executor(None, create_snapshot, store, path)
+            except StorageError as error:
+                if store is node.applier.store:
+                    raise
+                raise SnapshotFailed("the state was replaced while a snapshot of it was made") from error
             self._shared = _Shared(SnapshotSource(manifest, path))
             _log.info("snapshot_made", index=manifest.index, term=manifest.term, bytes=manifest.size_bytes)
             return self._shared

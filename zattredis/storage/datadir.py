@@ -98,9 +98,9 @@ class DataDirectory:
             raise SnapshotDamaged(f"the snapshot of entry {index} is what this node's state began with")
         return self.path / name
 
-    def outgoing_path(self, index: int) -> Path:
-        """Return where a snapshot of `index` is to be made for sending; the next start deletes what is left there."""
-        return self.path / f"{SNAPSHOT_PREFIX}{index}"
+    def outgoing_path(self, number: int) -> Path:
+        """Return where snapshot `number` of this run is to be made for sending; the next start deletes what is left."""
+        return self.path / f"{SNAPSHOT_PREFIX}{number}"
 
     def install(self, directory: Path, index: int, term: int, membership: bytes) -> None:
         """Make the complete snapshot in `directory` the state: open and check it, switch, drop the old one.
