@@ -7,10 +7,13 @@ from typing import Any
 
 import pytest
 
+from zattredis.errors import ProposalRefused
+from zattredis.peer.messages import ForwardBatch, ForwardExpected
 from zattredis.raft.messages import Message, ReadIndexResponse
 from zattredis.raft.ready import ReadConfirmed, Ready
 from zattredis.server.clock import Clock
 from zattredis.server.driver import Driver
+from zattredis.server.sessions import Sessions
 
 
 class FakeNetwork:
@@ -45,3 +48,35 @@ def test_only_a_leader_gives_a_confirmed_read_its_time(role: str, answers: int) 
     ready.reads = [ReadConfirmed("n2", 5, 7)]
     driver._carry_out(ready)
     assert [type(message) for message in network.sent] == [ReadIndexResponse] * answers
+
+
+def test_a_batch_the_log_has_no_room_for_is_asked_for_again_once_there_is() -> None:
+    """Answered at once, the origin would send it and all behind it over and over, only to be refused."""
+    driver, network = make_driver("leader")
+    sessions = Sessions()
+    sessions.open("n2", 11, 5)
+    room = [False]
+
+    def propose(*entry: Any) -> int:
+        if not room[0]:
+            raise ProposalRefused("full")
+        return 8
+
+    core: Any = driver.core
+    core.config = SimpleNamespace(uncommitted_bytes_max=100)
+    core.uncommitted_bytes, core.ticks, core.propose = 90, 1, propose
+    core.applied = core.tick = lambda *index: None
+    driver.admission._sessions = sessions
+    driver.admission.ready = True
+    driver._reads = SimpleNamespace(on_applied=lambda: None)  # type: ignore[assignment]
+    for sequence in (1, 2, 3):
+        driver.on_message(ForwardBatch("n2", "n1", 3, 5, sequence, b"batch"))
+    driver.on_applied(8)
+    assert network.sent == []
+    core.uncommitted_bytes, room[0] = 0, True
+    driver.on_applied(9)
+    assert network.sent == [ForwardExpected("n1", "n2", 3, 5, 1)]
+    driver.on_applied(10)
+    assert len(network.sent) == 1
+    driver.on_message(ForwardBatch("n2", "n1", 3, 5, 1, b"batch"))
+    assert driver.admission.expected(5) == 2

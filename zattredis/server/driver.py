@@ -52,9 +52,9 @@ class Driver:
     """One per node, on the loop. Owns the core; everything that changes it goes through here."""
 
     __slots__ = (
-        "_applier", "_call_later", "_clock", "_committed_stamp", "_held_reads", "_network", "_on_event",
-        "_on_snapshot_needed", "_proposals", "_pumping", "_reads", "_stalled", "_sync", "_sync_asked", "_time_index",
-        "_told", "admission", "core", "log", "may_vote", "term_start_index",
+        "_applier", "_call_later", "_clock", "_committed_stamp", "_held_reads", "_network", "_no_room",
+        "_on_event", "_on_snapshot_needed", "_proposals", "_pumping", "_reads", "_stalled", "_sync", "_sync_asked",
+        "_time_index", "_told", "admission", "core", "log", "may_vote", "term_start_index",
     )  # fmt: skip
 
     def __init__(
@@ -86,6 +86,7 @@ class Driver:
         self._stalled: Ready | None = None
         self._sync_asked = 0
         self._told: dict[int, tuple[int, int]] = {}
+        self._no_room: dict[int, str] = {}  # session → origin of those whose next batch the log had no room for
         self._held_reads: list[tuple[str, int, int]] = []  # confirmed, waiting for the cluster's time to move on
         self._time_index = 0
         self._committed_stamp = applier.last_stamp_ms
@@ -114,6 +115,7 @@ class Driver:
         if not self.may_vote:
             self.core.restart_election_timer()
         self.core.tick()
+        self._tell_room()
 
     def on_synced(self, write_number: int) -> None:
         """The sync thread reports, through the loop, what is durable."""
@@ -158,15 +160,30 @@ class Driver:
         assert isinstance(message, ForwardBatch)
         if self.core.role != "leader" or not self.admission.ready:
             return
-        if not self.admission.admit(message.session, message.sequence, message.payload):
-            core = self.core
-            expected = self.admission.expected(message.session)
-            # Once a tick is enough: every refused batch behind the first would say the same and be sent again for it.
-            told = (expected, core.ticks)
-            if self._told.get(message.session) == told:
-                return
+        if self.admission.admit(message.session, message.sequence, message.payload) or message.session in self._no_room:
+            return
+        expected = self.admission.expected(message.session)
+        if message.sequence == expected:
+            self._no_room[message.session] = message.src
+            return
+        # Once a tick is enough: every refused batch behind the first would say the same and be sent again for it.
+        told = (expected, self.core.ticks)
+        if self._told.get(message.session) != told:
             self._told[message.session] = told
-            self._network.send(ForwardExpected(core.node_id, message.src, core.term, message.session, expected))
+            self._tell_expected(message.src, message.session, expected)
+
+    def _tell_expected(self, origin: str, session: int, expected: int) -> None:
+        core = self.core
+        self._network.send(ForwardExpected(core.node_id, origin, core.term, session, expected))
+
+    def _tell_room(self) -> None:
+        """The log takes more again: those whose next batch it refused may send it. Told earlier, they would send it
+        over and over, only to be refused."""
+        core = self.core
+        if self._no_room and core.uncommitted_bytes <= core.config.uncommitted_bytes_max // 2:
+            refused, self._no_room = self._no_room, {}
+            for session, origin in refused.items():
+                self._tell_expected(origin, session, self.admission.expected(session))
 
     def _on_forward_open(self, message: Message) -> None:
         assert isinstance(message, ForwardOpen)
@@ -315,6 +332,7 @@ class Driver:
     def on_applied(self, index: int) -> None:
         """The applier has written everything up to `index`."""
         self.core.applied(index)
+        self._tell_room()
         self.release_held_reads()
         self._reads.on_applied()
 
@@ -325,10 +343,12 @@ class Driver:
             self._clock.floor(self.core.last_stamp + RESERVATION_MS)
             self.admission.begin_term()
             self._told.clear()
+            self._no_room.clear()
             self._time_index = 0
         elif kind is events.BecameFollower:
             self.admission.begin_term()
             self._held_reads.clear()
+            self._no_room.clear()
         elif kind is events.LeaderChanged and event.leader_id is not None:  # type: ignore[attr-defined]
             self._reads.retry()
             if self.core.role != "leader":
