@@ -10,6 +10,7 @@ import asyncio
 
 import structlog
 
+from zattredis.errors import WriteStalled
 from zattredis.raft.core import Core
 from zattredis.server.applier import Applier
 from zattredis.server.clock import Clock, monotonic
@@ -84,7 +85,10 @@ class Compaction:
             self.count += 1
             if first > self._log.first_index:
                 before = self._log.size_bytes
-                self._log.compact(first, self._log.term(first - 1))
+                try:
+                    self._log.compact(first, self._log.term(first - 1))
+                except WriteStalled:
+                    return  # the next check cuts it
                 self._core.compacted()
                 _log.info(
                     "log_compacted", first_index=first, freed_bytes=before - self._log.size_bytes,
