@@ -17,6 +17,7 @@ from typing import Any
 
 READ, WRITE, WRITE_IF_ABSENT = "read", "write", "write_if_absent"
 INCREMENT, APPEND, DELETE = "increment", "append", "delete"
+COMPARE_AND_SET = "compare_and_set"
 
 State = bytes | None
 
@@ -27,8 +28,9 @@ class Operation:
 
     kind: str
     key: bytes
-    argument: Any = None  # WRITE, APPEND, WRITE_IF_ABSENT: bytes; INCREMENT: int
-    result: Any = None  # READ: bytes|None; INCREMENT, APPEND, DELETE: int; WRITE_IF_ABSENT: bool; WRITE: not looked at
+    argument: Any = None  # WRITE, APPEND, WRITE_IF_ABSENT: bytes; INCREMENT: int; COMPARE_AND_SET: (before, after)
+    # READ: bytes|None; INCREMENT, APPEND, DELETE: int; WRITE_IF_ABSENT, COMPARE_AND_SET: bool; WRITE: not looked at
+    result: Any = None
     invoked: float = 0.0
     returned: float = math.inf
     known: bool = True  # False: it may or may not have been executed
@@ -52,6 +54,9 @@ def apply_operation(state: State, operation: Operation) -> tuple[Any, State]:
         return int(state is not None), None
     if kind == WRITE_IF_ABSENT:
         return state is None, argument if state is None else state
+    if kind == COMPARE_AND_SET:
+        before, after = argument
+        return state == before, after if state == before else state
     raise ValueError(kind)
 
 
@@ -61,6 +66,8 @@ def is_possible(state: State, operation: Operation) -> tuple[bool, State]:
         result, after = apply_operation(state, operation)
     except ValueError:  # INCR of something that is no number: was refused, so it is not in a history as done
         return False, state
+    if operation.kind == COMPARE_AND_SET and not operation.known:
+        return bool(result), after  # without an effect it is left out
     return (not operation.known or operation.kind == WRITE or result == operation.result), after
 
 
@@ -116,18 +123,47 @@ def _linked(operations: Sequence[Operation]) -> _Event:
     return head
 
 
-def is_linearizable(history: Sequence[Operation], initial: State = None) -> bool:
-    """Whether the history of ONE key can be explained by a single register that starts as `initial`."""
+def _twins(operations: Sequence[Operation]) -> list[int]:
+    """For each unknown operation the one before it that does the same, else -1. What the later one could explain, the
+    earlier one could, too, so only the first of them is tried at each point."""
+    twins = [-1] * len(operations)
+    last: dict[tuple[str, Any], int] = {}
+    for number, operation in sorted(enumerate(operations), key=lambda pair: pair[1].invoked):
+        if not operation.known:
+            twins[number] = last.get((operation.kind, operation.argument), -1)
+            last[operation.kind, operation.argument] = number
+    return twins
+
+
+class SearchTooLong(Exception):
+    """Neither an order nor its absence was found within the steps allowed."""
+
+
+def is_linearizable(history: Sequence[Operation], initial: State = None, steps_max: float = math.inf) -> bool:
+    """Whether the history of ONE key can be explained by a single register that starts as `initial`.
+
+    Raises SearchTooLong after `steps_max` steps.
+    """
     operations = relevant(history)
     waiting = sum(operation.known for operation in operations)
     head = _linked(operations)
+    twins = _twins(operations)
     state = initial
     done = 0
     visited: set[tuple[int, State]] = set()
     path: list[tuple[_Event, State]] = []
     event = head.following
+    certain = True  # operations known to have happened are tried first, at each point; most others never did
+    steps = 0
     while waiting:
+        steps += 1
+        if steps > steps_max:
+            raise SearchTooLong(f"{len(operations)} operations")
         if event is not None and event.is_call:
+            twin = -1 if certain else twins[event.number]
+            if (event.match is not None) is not certain or (twin >= 0 and not done >> twin & 1):
+                event = event.following
+                continue
             possible, after = is_possible(state, operations[event.number])
             key = (done | 1 << event.number, after)
             if possible and key not in visited:
@@ -138,14 +174,17 @@ def is_linearizable(history: Sequence[Operation], initial: State = None) -> bool
                 if event.match is not None:
                     event.match.unlink()
                     waiting -= 1
-                event = head.following
+                event, certain = head.following, True
             else:
                 event = event.following
+        elif certain:
+            event, certain = head.following, False
         else:  # a return whose operation is not done yet, or the end: the last choice was wrong
             if not path:
                 return False
             event, state = path.pop()
             done &= ~(1 << event.number)
+            certain = event.match is not None
             if event.match is not None:
                 event.match.relink()
                 waiting += 1

@@ -1,0 +1,549 @@
+"""Clients of a simulated cluster: pipelined, on every node, each operation recorded with its times and outcome.
+
+Every family of keys has a rule by which all its replies are judged: registers, counters and expiring keys by the search
+for a linearization, journals by their one writer, pairs by their sum, echoes by their place among the replies.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+import random
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any
+
+import hiredis
+
+from tests.simulation.checks import require
+from tests.support.linearizability import (
+    APPEND,
+    COMPARE_AND_SET,
+    DELETE,
+    INCREMENT,
+    READ,
+    WRITE,
+    WRITE_IF_ABSENT,
+    Operation,
+    SearchTooLong,
+    is_linearizable,
+)
+from tests.support.resp_client import encode_command
+
+if TYPE_CHECKING:
+    from tests.simulation.node_world import NodeWorld, Process
+
+DEFINITE = ("CLUSTERDOWN",)
+UNKNOWN = "TIMEOUT"
+STEPS_MAX = 30_000
+
+
+@dataclass
+class Request:
+    """One command line, and what its reply means. `done(reply)` records it; `effects` are what it may have done."""
+
+    argv: tuple[Any, ...]
+    done: Callable[[Any, float], None] = lambda reply, when: None
+    effects: list[Operation] = field(default_factory=list)
+    definite_errors: tuple[str, ...] = ()
+    group: Group | None = None
+    journal: int = -1
+    invoked: float = 0.0
+
+
+@dataclass
+class Group:
+    """The commands of one MULTI … EXEC. `failed`: one of them was refused, so that EXEC must abort."""
+
+    failed: bool = False
+
+
+class SimTransport:
+    """The server's end of a client's connection."""
+
+    def __init__(self, client: SimClient, process: Process) -> None:
+        self._client = client
+        self._process = process
+        self._number = client.connections
+        self.closing = False
+
+    def get_extra_info(self, name: str) -> Any:
+        return ("10.0.0.1", 1000 + self._client.number) if name in ("peername", "sockname") else None
+
+    def set_write_buffer_limits(self, high: int | None = None, low: int | None = None) -> None:
+        """Clients read everything at once."""
+
+    def get_write_buffer_size(self) -> int:
+        return 0
+
+    def pause_reading(self) -> None:
+        """What arrives all the same is small."""
+
+    def resume_reading(self) -> None:
+        """See pause_reading."""
+
+    def is_closing(self) -> bool:
+        return self.closing
+
+    def write(self, data: bytes) -> None:
+        self._client.to_client(self._number, bytes(data))
+
+    def close(self) -> None:
+        if not self.closing:
+            self.closing = True
+            self._client.to_client(self._number, None)
+            self._process.later(0.0, self._lost)
+
+    abort = close
+
+    def _lost(self) -> None:
+        protocol, self._client.protocol = self._client.protocol, None
+        if protocol is not None:
+            protocol.connection_lost(None)
+
+
+class SimClient:
+    """One client, faithful to one node; connects again whenever it must."""
+
+    def __init__(self, world: NodeWorld, number: int, node_id: str, load: Workload) -> None:
+        self.world = world
+        self.number = number
+        self.node_id = node_id
+        self.rng = random.Random(f"client {world.seed} {number}")
+        self.load = load
+        self.connections = 0
+        self.protocol: Any = None
+        self._transport: SimTransport | None = None
+        self._process: Process | None = None
+        self._reader = hiredis.Reader()
+        self.waiting: deque[Request] = deque()
+        self._to_server_at = self._to_client_at = 0.0
+        self._open = False
+        self._numbers = itertools.count()
+        self.journal = b"journal:%d" % number
+        self.journal_sent: dict[int, int] = {}
+        self.journal_known: set[int] = set()
+        self.journal_refused: set[int] = set()
+        self.follow_up: Callable[[], list[Request]] | None = None
+
+    # --- the connection ---
+
+    def start(self) -> None:
+        """Begin to work after a while."""
+        self.world.timeline.after(self.rng.random() * 0.5, self._turn)
+
+    def _turn(self) -> None:
+        world = self.world
+        if not self._open:
+            if not world.storm and not self.load.after_storm:
+                return
+            self._connect()
+            world.timeline.after(0.02 + self.rng.random() * 0.2, self._turn)
+            return
+        if not self.waiting:
+            if not world.storm and not self.load.after_storm and self.follow_up is None:
+                return
+            if world.storm and self.rng.random() < world.plan.client_reconnect:
+                self._disconnect()
+            else:
+                self.send(self._next_requests())
+        elif self.rng.random() < world.plan.client_impatient and world.storm:
+            self._disconnect()  # in the middle of something
+        elif self.rng.random() < 0.3 and len(self.waiting) < 12 and world.storm and self.follow_up is None:
+            self.send(self._next_requests())
+        world.timeline.after(self.rng.random() * world.plan.client_pause_s, self._turn)
+
+    def _connect(self) -> None:
+        process = self.world.processes.get(self.node_id)
+        if process is None or not process.loop.servers:
+            return
+        factory = next(iter(process.loop.servers.values()))
+        self.connections += 1
+        self._reader = hiredis.Reader()
+        self._open = True
+        self._process = process
+        self.follow_up = None
+        transport = SimTransport(self, process)
+        self._transport = transport
+
+        def made() -> None:
+            if transport.closing:
+                return
+            self.protocol = factory()
+            self.protocol.connection_made(transport)
+
+        process.loop.enter(lambda: process.guard(made))
+
+    def _disconnect(self) -> None:
+        """The client goes away; what is under way has an outcome that it never learns."""
+        self._gone()
+        process, transport, protocol = self._process, self._transport, self.protocol
+        if process is None or transport is None or transport.closing:
+            return
+        transport.closing = True
+        self.protocol = None
+
+        def lost() -> None:
+            if protocol is not None:
+                protocol.connection_lost(None)
+
+        process.later(self.rng.random() * 0.005, lost)
+
+    def _gone(self) -> None:
+        if self._open:
+            self._open = False
+            self.connections += 1
+            self.follow_up = None
+            while self.waiting:
+                self._unknown(self.waiting.popleft())
+
+    def process_ended(self) -> None:
+        """The node died: the connection is reset."""
+        number = self.connections
+        self.protocol = None
+
+        def reset() -> None:
+            if self.connections == number:
+                self._gone()
+
+        self.world.timeline.after(self.rng.random() * 0.01, reset)
+
+    def send(self, requests: list[Request]) -> None:
+        """Send requests in one piece or in several."""
+        now = self.world.timeline.now
+        for request in requests:
+            request.invoked = now
+            self.waiting.append(request)
+        data = b"".join(encode_command(request.argv) for request in requests)
+        if self.rng.random() < 0.2 and len(data) > 2:
+            cut = self.rng.randrange(1, len(data))
+            pieces = [data[:cut], data[cut:]]
+        else:
+            pieces = [data]
+        process, number = self._process, self.connections
+        assert process is not None
+        for piece in pieces:
+            delay = self.rng.random() * 0.002
+            self._to_server_at = max(self._to_server_at, now + delay)
+
+            def arrive(piece: bytes = piece) -> None:
+                if self.connections == number and self.protocol is not None:
+                    protocol = self.protocol
+                    process.guard(lambda: protocol.data_received(piece))
+
+            self.world.timeline.at(self._to_server_at, arrive, process.loop)
+
+    def to_client(self, number: int, data: bytes | None) -> None:
+        """The server wrote, or closed (None)."""
+        self._to_client_at = max(self._to_client_at, self.world.timeline.now + self.rng.random() * 0.002)
+        self.world.timeline.at(self._to_client_at, lambda: self._received(number, data))
+
+    def _received(self, number: int, data: bytes | None) -> None:
+        if number != self.connections:
+            return
+        if data is None:
+            self._gone()
+            return
+        self._reader.feed(data)
+        while (reply := self._reader.gets()) is not False:
+            if not self.waiting:
+                if isinstance(reply, hiredis.ReplyError) and "shutting down" in str(reply):
+                    continue
+                require(False, f"client {self.number}: a reply that nobody asked for: {reply!r}")
+            self._reply(self.waiting.popleft(), reply)
+        if not self.waiting and self.follow_up is not None and self._open:
+            follow_up, self.follow_up = self.follow_up, None
+            self.send(follow_up())
+
+    # --- outcomes ---
+
+    def _reply(self, request: Request, reply: Any) -> None:
+        world = self.world
+        now = world.timeline.now
+        world.trace(f"client {self.number}@{self.node_id} {_line(request.argv)} -> {_short(reply)}")
+        if isinstance(reply, hiredis.ReplyError):
+            text = str(reply)
+            if text.startswith(DEFINITE):
+                world.refused += 1
+                if request.journal >= 0:
+                    self.journal_refused.add(request.journal)
+                return
+            if text.startswith(UNKNOWN):
+                self._unknown(request)
+                return
+            if request.definite_errors and text.startswith(request.definite_errors):
+                return
+            require(False, f"client {self.number} at {self.node_id}: {_line(request.argv)} was answered {text!r}")
+        world.answered += 1
+        request.done(reply, now)
+
+    def _unknown(self, request: Request) -> None:
+        self.world.unknown += 1
+        for effect in request.effects:
+            self.load.note(replace(effect, invoked=request.invoked, returned=math.inf, known=False))
+
+    def _noted(self, operation: Operation, result: Any, invoked: float, returned: float) -> None:
+        self.load.note(replace(operation, result=result, invoked=invoked, returned=returned))
+
+    # --- what to do ---
+
+    def _next_requests(self) -> list[Request]:
+        rng = self.rng
+        if rng.random() < 0.12:
+            return self._compare_and_set()
+        depth = rng.choice([1, 1, 1, 2, 3, 8])
+        requests: list[Request] = []
+        for _ in range(depth):
+            requests += rng.choice(_MIX)(self)
+        return requests
+
+    def simple(
+        self, argv: tuple[Any, ...], operation: Operation, *, result: Callable[[Any], Any] = lambda r: r
+    ) -> Request:
+        """A request that is one operation on one key."""
+        request = Request(argv, effects=[] if operation.kind == READ else [operation])
+        request.done = lambda reply, now: self._noted(operation, result(reply), request.invoked, now)
+        return request
+
+    def register(self) -> list[Request]:
+        rng = self.rng
+        key = b"reg:%d" % rng.randrange(self.load.registers)
+        kind = rng.choice([READ, READ, READ, WRITE, WRITE, DELETE, WRITE_IF_ABSENT])
+        value = self.load.fresh()
+        if kind == READ:
+            return [self.simple(("GET", key), Operation(READ, key))]
+        if kind == WRITE:
+            return [self.simple(("SET", key, value), Operation(WRITE, key, value))]
+        if kind == DELETE:
+            return [self.simple(("DEL", key), Operation(DELETE, key))]
+        return [self.simple(("SETNX", key, value), Operation(WRITE_IF_ABSENT, key, value), result=bool)]
+
+    def counter(self) -> list[Request]:
+        key = b"cnt:%d" % self.rng.randrange(2)
+        if self.rng.random() < 0.4:
+            return [self.simple(("GET", key), Operation(READ, key))]
+        return [self.simple(("INCR", key), Operation(INCREMENT, key, 1))]
+
+    def expiring(self) -> list[Request]:
+        """SET with an expiry is a write, and at any time after it perhaps a removal of that very value."""
+        rng = self.rng
+        key = b"exp:%d" % rng.randrange(2)
+        kind = rng.choice([READ, READ, READ, WRITE, DELETE, WRITE_IF_ABSENT])
+        if kind == READ:
+            return [self.simple(("GET", key), Operation(READ, key))]
+        if kind == DELETE:
+            return [self.simple(("DEL", key), Operation(DELETE, key))]
+        value = self.load.fresh()
+        lifetime_ms = rng.choice([1, 20, 100, 300, 1000])
+        removal = Operation(COMPARE_AND_SET, key, (value, None), known=False)
+        words: tuple[Any, ...] = ("SET", key, value, "PX", lifetime_ms)
+        operation = Operation(kind, key, value)
+        request = Request(words if kind == WRITE else (*words, "NX"), effects=[operation, removal])
+
+        def done(reply: Any, now: float) -> None:
+            result = reply is not None
+            self._noted(operation, result, request.invoked, now)
+            if result:
+                self.load.note(replace(removal, invoked=request.invoked))
+
+        request.done = done
+        return [request]
+
+    def journal_entry(self) -> list[Request]:
+        """One writer, its own key: every token at most once, in order, and what was acknowledged is there."""
+        token = next(self._numbers)
+        connection = self.connections
+        self.journal_sent[token] = connection
+        append = Request(("APPEND", self.journal, b"%d." % token), journal=token)
+        append.done = lambda reply, now: self.journal_known.add(token)
+        if self.rng.random() < 0.5:
+            return [append]
+        get = Request(("GET", self.journal))
+        get.done = lambda reply, now: self.check_journal(reply, token, connection)
+        return [append, get]
+
+    def check_journal(self, value: bytes | None, last: int, connection: int) -> None:
+        """Judge the journal as a read saw it that stands directly behind the append of token `last`.
+
+        Whatever an earlier connection left unanswered may be executed at any time after that.
+        """
+        name = self.journal.decode()
+        found = [int(token) for token in (value or b"").split(b".")[:-1]]
+        require(len(found) == len(set(found)), f"{name} holds a token twice: {found}")
+        for number in {self.journal_sent[token] for token in found}:
+            mine = [token for token in found if self.journal_sent[token] == number]
+            require(mine == sorted(mine), f"{name} is out of order: {mine}")
+        lost = sorted(token for token in self.journal_known - set(found) if token <= last)
+        require(not lost, f"{name} lacks acknowledged tokens {lost}: {found}")
+        future = [token for token in found if self.journal_sent[token] == connection and token > last]
+        require(not future, f"{name} as of token {last} holds {future}")
+        refused = sorted(self.journal_refused & set(found))
+        require(not refused, f"{name} holds tokens that were refused: {refused}")
+
+    def echo(self) -> list[Request]:
+        token = self.load.fresh()
+        request = Request(("ECHO", token))
+        request.done = lambda reply, now: require(
+            reply == token, f"client {self.number}: the reply of ECHO {token!r} is {reply!r}: replies out of order"
+        )
+        return [request]
+
+    def transfer(self) -> list[Request]:
+        """A transaction over two keys whose sum is 0 whenever anybody looks."""
+        amount = self.rng.randrange(1, 4)
+        group = Group()
+        one = Operation(INCREMENT, b"pair:a", amount)
+        other = Operation(INCREMENT, b"pair:b", -amount)
+        exec_ = Request(("EXEC",), effects=[one, other], definite_errors=("EXECABORT",), group=group)
+
+        def done(reply: Any, now: float) -> None:
+            require(isinstance(reply, list) and len(reply) == 2, f"EXEC was answered {reply!r}")
+            self._noted(one, reply[0], exec_.invoked, now)
+            self._noted(other, reply[1], exec_.invoked, now)
+            require(reply[0] == -reply[1], f"a transaction saw pair:a = {reply[0]} and pair:b = {reply[1]}")
+
+        exec_.done = done
+        queued = [("INCRBY", b"pair:a", amount), ("DECRBY", b"pair:b", amount)]
+        return [Request(("MULTI",)), *(self._queued(argv) for argv in queued), exec_]
+
+    def _queued(self, argv: tuple[Any, ...]) -> Request:
+        request = Request(argv)
+        request.done = lambda reply, now: require(reply in (b"QUEUED", "QUEUED"), f"{argv} was answered {reply!r}")
+        return request
+
+    def look_at_pair(self) -> list[Request]:
+        def check(reply: list[Any], invoked: float, now: float) -> None:
+            a, b = (int(value or 0) for value in reply)
+            require(a == -b, f"client {self.number} saw pair:a = {a} and pair:b = {b}: half a transaction")
+            self._noted(Operation(READ, b"pair:a"), reply[0], invoked, now)
+            self._noted(Operation(READ, b"pair:b"), reply[1], invoked, now)
+
+        if self.rng.random() < 0.5:
+            request = Request(("MGET", b"pair:a", b"pair:b"))
+            request.done = lambda reply, now: check(reply, request.invoked, now)
+            return [request]
+        request = Request(("EXEC",), definite_errors=("EXECABORT",))
+        request.done = lambda reply, now: check(reply, request.invoked, now)
+        return [
+            Request(("MULTI",)), self._queued(("GET", b"pair:a")), self._queued(("GET", b"pair:b")), request
+        ]  # fmt: skip
+
+    def heavy(self) -> list[Request]:
+        request = Request(("KEYS", b"pair:*"))
+        request.done = lambda reply, now: require(
+            sorted(reply) in ([], [b"pair:a", b"pair:b"]), f"KEYS pair:* was answered {reply!r}"
+        )
+        return [request]
+
+    def _compare_and_set(self) -> list[Request]:
+        """WATCH, GET, then MULTI, SET, EXEC with what was seen."""
+        key = b"reg:%d" % self.rng.randrange(self.load.registers)
+        seen: list[Any] = []
+        watch = Request(("WATCH", key))
+        get = Request(("GET", key))
+
+        def got(reply: Any, now: float) -> None:
+            seen.append(reply)
+            self._noted(Operation(READ, key), reply, get.invoked, now)
+
+        get.done = got
+        watched: list[bool] = []
+        watch.done = lambda reply, now: watched.append(True)
+
+        def follow_up() -> list[Request]:
+            if not seen or not watched:
+                return [Request(("UNWATCH",))]
+            value = self.load.fresh()
+            operation = Operation(COMPARE_AND_SET, key, (seen[0], value))
+            exec_ = Request(("EXEC",), effects=[operation], definite_errors=("EXECABORT",))
+
+            def done(reply: Any, now: float) -> None:
+                if reply is not None:
+                    self._noted(operation, True, exec_.invoked, now)
+
+            exec_.done = done
+            return [Request(("MULTI",)), self._queued(("SET", key, value)), exec_]
+
+        self.follow_up = follow_up
+        return [watch, get]
+
+
+_MIX: list[Callable[[SimClient], list[Request]]] = [
+    SimClient.register, SimClient.register, SimClient.register, SimClient.counter, SimClient.counter,
+    SimClient.expiring, SimClient.expiring, SimClient.journal_entry, SimClient.journal_entry, SimClient.echo,
+    SimClient.transfer, SimClient.look_at_pair, SimClient.heavy,
+]  # fmt: skip
+
+
+class Workload:
+    """All clients of a world and everything they have seen."""
+
+    def __init__(self, world: NodeWorld, per_node: int) -> None:
+        self.world = world
+        self.registers = 3
+        self.after_storm = False
+        self.history: dict[bytes, list[Operation]] = {}
+        self._values = itertools.count(1)
+        numbers = itertools.count()
+        self.clients = [
+            SimClient(world, next(numbers), node_id, self) for node_id in world.ids for _ in range(per_node)
+        ]
+        self.undecided = 0
+
+    def fresh(self) -> bytes:
+        """Return a value that nobody has written before."""
+        return b"v%d" % next(self._values)
+
+    def note(self, operation: Operation) -> None:
+        """Keep an operation for the judgement at the end."""
+        self.history.setdefault(operation.key, []).append(operation)
+
+    def final_reads(self, client: SimClient) -> list[Request]:
+        """One read of everything."""
+        requests = [client.simple(("GET", key), Operation(READ, key)) for key in sorted(self.history)]
+        for writer in self.clients:
+            get = Request(("GET", writer.journal))
+            get.done = lambda reply, now, writer=writer: writer.check_journal(
+                reply, max(writer.journal_sent, default=0), writer.connections
+            )
+            requests.append(get)
+        return requests
+
+    def judge(self) -> None:
+        """Look for a linearization of every key."""
+        for key in sorted(self.history):
+            operations = self.history[key]
+            try:
+                # Usually what nobody saw explains nothing either; if it must, the whole history is looked at.
+                fine = any(is_linearizable(history, steps_max=STEPS_MAX) for history in (_seen(operations), operations))
+            except SearchTooLong:
+                self.undecided += 1
+                continue
+            if not fine:
+                self.world.explain(key, operations)
+                require(False, f"the history of {key.decode()} is not linearizable ({len(operations)} operations)")
+
+
+def _seen(history: list[Operation]) -> list[Operation]:
+    """Return the history without unknown removals and without unknown writes of values that nobody saw."""
+    seen = {o.result for o in history if o.kind == READ} | {o.argument[0] for o in history if o.kind == COMPARE_AND_SET}
+    return [
+        o
+        for o in history
+        if o.known
+        or (o.kind in (WRITE, WRITE_IF_ABSENT) and o.argument in seen)
+        or (o.kind == COMPARE_AND_SET and (o.argument[1] is None or o.argument[1] in seen))
+        or o.kind in (INCREMENT, APPEND)
+    ]
+
+
+def _line(argv: tuple[Any, ...]) -> str:
+    return " ".join(word.decode() if isinstance(word, bytes) else str(word) for word in argv)
+
+
+def _short(reply: Any) -> str:
+    return repr(reply)[:80]
+
+
+__all__ = ["APPEND", "Request", "SimClient", "Workload"]
