@@ -218,6 +218,7 @@ class Applier:
         self._view = None
         progress, self._progress = self._progress, []
         finished, self._finished = self._finished, []
+        self._executor.settle()
         for unit, reply in finished:
             unit.finish(reply)
         batches, self._done_batches = self._done_batches, []

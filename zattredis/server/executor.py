@@ -115,7 +115,7 @@ def encode_run(run: Run, values: list[Any]) -> bytes:
 class Executor:
     """Runs units for their origin, with replies, and logged items for everyone else, without."""
 
-    __slots__ = ("_statistics", "note_slow", "run_local", "slow_s")
+    __slots__ = ("_statistics", "_tallied", "_tally_count", "_tally_s", "note_slow", "run_local", "slow_s")
 
     def __init__(
         self,
@@ -127,6 +127,9 @@ class Executor:
         self.run_local = run_local
         self.note_slow = note_slow
         self.slow_s = 0.01
+        self._tallied: CommandSpec | None = None
+        self._tally_count = 0
+        self._tally_s = 0.0
 
     def count_expired(self, keys: int) -> None:
         """Count keys that maintenance removed, for INFO."""
@@ -158,8 +161,9 @@ class Executor:
     def _count_lookups(self, run: Run, misses: int) -> None:
         """Count the keys that a run of reads looked up, for INFO: as Redis does, reads only."""
         specs, keys = run.specs, 0
-        if specs[0].one_key and specs.count(specs[0]) == len(specs):
-            keys = len(specs)
+        count = len(specs)
+        if specs[0].one_key and (count == 1 or specs.count(specs[0]) == count):
+            keys = count
         else:
             for spec, argv in zip(specs, run.argvs, strict=True):
                 keys += 1 if spec.one_key else len(spec.keys.keys(argv))
@@ -216,16 +220,31 @@ class Executor:
     def measure(self, run: Run, seconds: float) -> None:
         """Count a finished run for INFO and the slow log."""
         specs = run.specs
+        first = specs[0]
         count = len(specs)
         share = seconds / count
-        if count == 1 or specs.count(specs[0]) == count:
-            self._statistics.record(specs[0], count, int(seconds * 1e6))
+        if count == 1 or specs.count(first) == count:
+            # Runs of the same command that follow each other, as without pipelining, are recorded together.
+            if first is self._tallied:
+                self._tally_count += count
+                self._tally_s += seconds
+            else:
+                self.settle()
+                self._tallied = first
+                self._tally_count = count
+                self._tally_s = seconds
         else:
             for spec in specs:
                 self._statistics.record(spec, 1, int(share * 1e6))
         if share >= self.slow_s:
             for argv in run.argvs:
                 self.note_slow(run, argv, share)
+
+    def settle(self) -> None:
+        """Record what was tallied; called at the end of every slice of reads or writes."""
+        if self._tallied is not None:
+            self._statistics.record(self._tallied, self._tally_count, int(self._tally_s * 1e6))
+            self._tallied = None
 
     def transaction(self, ctx: Context, unit: Transaction, ordinal: int, local: LocalContext) -> tuple[bytes, int]:
         """Carry out an EXEC for its origin; return its reply and how many logged commands it counted."""

@@ -197,7 +197,9 @@ class Reads:
                     self._answer(ctx, unit)
                 if perf_counter() > end and position + 1 < len(units):
                     found.units = units[position + 1 :]
+                    self._executor.settle()
                     return False
+        self._executor.settle()
         return True
 
     def _after(self, unit: Unit, batch: Batch) -> None:
@@ -217,6 +219,7 @@ class Reads:
         view.prefetch_lists(first_keys([unit]))
         self._seed += 1
         self._answer(Context(view, 0, max(time_ms, self._source.last_stamp_ms), seed=self._seed), unit)
+        self._executor.settle()
 
     def _answer(self, ctx: Context, unit: Unit) -> None:
         if isinstance(unit, Run):
@@ -276,6 +279,7 @@ class Reads:
             heavy.reader.close()
             heavy.run.finish(encode(value, heavy.run.resp) if heavy.run.mutes is None else b"")
             self._executor.measure(heavy.run, perf_counter() - heavy.began)
+            self._executor.settle()
             if self._waiting_heavy:
                 self._start_heavy(*self._waiting_heavy.popleft())
         else:

@@ -67,7 +67,15 @@ class Run(Unit):
     __slots__ = ("argvs", "db", "specs")
 
     def __init__(self, connection: ClientConnection, is_write: bool, db: int) -> None:
-        super().__init__(connection, is_write)
+        # Written out, and not left to `Unit`: every request without pipelining makes one.
+        self.connection = connection
+        self.resp = connection.state.resp
+        self.is_write = is_write
+        self.state = WAITING
+        self.reply = b""
+        self.batch = None
+        self.bytes_held = 0
+        self.mutes = None
         self.db = db
         self.specs: list[CommandSpec] = []
         self.argvs: list[list[bytes]] = []
