@@ -41,6 +41,19 @@ def test_a_view_reads_its_own_writes() -> None:
     assert view.take() == {}
 
 
+def test_the_state_does_not_depend_on_how_its_changes_were_cut_into_writes() -> None:
+    contents = []
+    for cuts in (False, True):
+        view, store, _ = new_view()
+        view.set_plain(0, b"k", b"v", 7)
+        if cuts:
+            store.write(view.take())
+        view.put(0, b"k", None)
+        store.write(view.take())
+        contents.append(store.data)
+    assert contents[0] == contents[1]
+
+
 def test_prefetch_asks_for_every_key_once() -> None:
     view, store, _ = new_view()
     view.set_plain(0, b"a", b"1", 0)

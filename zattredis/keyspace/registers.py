@@ -123,7 +123,9 @@ class Registers:
         for counts in touched:
             encoded = counts.encode()
             if encoded != counts.stored:
-                changes[counts.stored_under] = counts.stored = encoded
+                counts.stored = encoded
+                # One form for one content, however its changes were cut into writes: what counts nothing is not there.
+                changes[counts.stored_under] = None if encoded == _NO_COUNTS else encoded
         if self.databases_changed:
             self.databases_changed = False
             changes[META_DATABASES] = _DATABASES.pack(
