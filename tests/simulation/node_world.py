@@ -25,6 +25,7 @@ from tests.support.linearizability import Operation
 from zattredis.config import Settings, make_settings
 from zattredis.errors import ProposalRefused, StorageFailed
 from zattredis.raft import ready as events
+from zattredis.raft.core import Core
 from zattredis.raft.entry import Entry
 from zattredis.raft.membership import simple_membership
 from zattredis.raft.messages import Message
@@ -144,11 +145,11 @@ class SimNode(Node):
         process = self._process
         process.world.trace(f"{process.node_id} {event}")
         if isinstance(event, events.BecameLeader):
-            process.world.checks.leader_elected(process.node_id, self.core)
+            process.world.checks.became_leader(process.node_id, event.term, self.core)
         super()._on_event(event)
 
     def _on_entry(self, entry: Entry) -> None:
-        self._process.world.checks.applied_entry(self._process.node_id, entry)
+        self._process.world.checks.applied_entry(self._process.node_id, entry, self.core.term)
         super()._on_entry(entry)
 
     def fail(self, error: BaseException) -> None:
@@ -274,15 +275,28 @@ class NodeChecks(Checks):
         super().__init__(world.disks, simple_membership(world.ids))  # type: ignore[arg-type]
         self._world = world
         self._states: dict[tuple[int, int, int], tuple[int, str]] = {}
+        self._known_in: dict[int, int] = {}  # index → a term in which the entry was known to be committed
         self.lost_disks = False
 
     def sent(self, message: Message) -> None:
         if message.src in self._world.processes and type(message).__module__ == "zattredis.raft.messages":
             super().sent(message)
 
-    def applied_entry(self, node_id: str, entry: Entry) -> None:
+    def became_leader(self, node_id: str, term: int, core: Core) -> None:
+        """Election safety and leader completeness. A paused process may hear of its election long after it."""
+        other = self._leaders.setdefault(term, node_id)
+        require(other == node_id, f"election safety: {other} and {node_id} lead term {term}")
+        index = self.committed_index
+        while index and self._known_in[index] >= term:
+            index -= 1  # perhaps committed by a later leader
+        if core.term == term and index >= core.log.first_index:
+            complete = core.log.matches(index, self._committed[index])
+            require(complete, f"leader completeness: {node_id} leads term {term} without committed entry {index}")
+
+    def applied_entry(self, node_id: str, entry: Entry, term: int) -> None:
         """Nothing applied before a majority holds it durably, and everywhere the same."""
         self._world.applied += 1
+        self._known_in.setdefault(entry.index, term)
         if self.lost_disks and entry.index > self.committed_index:
             # A holder's disk may be gone since; what is left is that all agree.
             require(entry.index == self.committed_index + 1, f"{node_id} applied {entry} after {self.committed_index}")
@@ -509,7 +523,7 @@ class NodeWorld:
 
     def _unanswered(self) -> str:
         return "; ".join(
-            f"client {c.number}@{c.node_id} waits since {c.waiting[0].invoked:.3f} for {[r.argv for r in c.waiting][:3]}"
+            f"{c.number}@{c.node_id} waits since {c.waiting[0].invoked:.3f} for {[r.argv for r in c.waiting][:3]}"
             for c in self.load.clients
             if c.waiting
         )
