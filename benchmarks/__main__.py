@@ -15,7 +15,7 @@ from benchmarks.servers import Etcd, Group, RedisServer, Zattredis
 SERVERS = ("redis", "one", "three", "etcd")
 SECTIONS = ("throughput", "judged", *drills.DRILLS)
 JUDGED_SECTIONS = ("judged", "failover", "handover", "memory")
-QUICK_EFFORT = throughput.Effort(rounds=1, seconds=0.05, first_operations=20, operations_max=500)
+QUICK_EFFORT = throughput.Effort(rounds=1, seconds=0.05, first_operations=20, operations_max=500, keys=1000)
 
 
 def _numbers(text: str) -> list[int]:
@@ -37,6 +37,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--connections", type=_numbers, default=list(throughput.CONNECTIONS))
     parser.add_argument("--pipelines", type=_numbers, default=list(throughput.PIPELINES))
     parser.add_argument("--values", type=_numbers, default=list(throughput.VALUES_BYTES), help="value sizes in bytes")
+    parser.add_argument("--keys", type=int, default=throughput.KEYS, help="keys that requests draw from, at random")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument(
         "--seconds", type=float, default=1.0, help="per measurement; three times that for rows with a target"
@@ -58,7 +59,7 @@ def _check(options: argparse.Namespace, parser: argparse.ArgumentParser) -> None
         unknown = set(getattr(options, name) or ()) - set(allowed)
         if unknown:
             parser.error(f"--{name}: unknown {', '.join(sorted(unknown))}; known are {', '.join(allowed)}")
-    if min(options.connections + options.pipelines + options.values + [options.rounds]) < 1:
+    if min(options.connections + options.pipelines + options.values + [options.rounds, options.keys]) < 1:
         parser.error("counts must be at least 1")
 
 
@@ -89,7 +90,7 @@ def _measure_throughput(
     three = Zattredis(directory / "three", 3) if "three" in wanted else None
     etcd = Etcd(directory / "etcd") if "etcd" in wanted and Etcd.installed() else None
     groups: list[Group] = [group for group in (redis, one, three, etcd) if group is not None]
-    effort = QUICK_EFFORT if options.quick else throughput.Effort(options.rounds, options.seconds)
+    effort = QUICK_EFFORT if options.quick else throughput.Effort(options.rounds, options.seconds, keys=options.keys)
     try:
         for group in groups:
             group.start()

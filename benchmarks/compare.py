@@ -56,7 +56,7 @@ def run(options: argparse.Namespace, directory: Path) -> str:
             Column(f"after-{options.clients}", "after", after, options.clients),
         ]
         rows = throughput.cells(options.operations, options.connections, options.pipelines, options.values)
-        effort = throughput.Effort(options.rounds, options.seconds)
+        effort = throughput.Effort(options.rounds, options.seconds, keys=options.keys)
         return as_text(table(throughput.run(columns, rows, effort, say), options.clients))
     finally:
         before.stop()
@@ -74,6 +74,7 @@ def main() -> int:
     parser.add_argument("--connections", type=lambda text: [int(word) for word in text.split(",")], default=[50])
     parser.add_argument("--pipelines", type=lambda text: [int(word) for word in text.split(",")], default=[1, 16])
     parser.add_argument("--values", type=lambda text: [int(word) for word in text.split(",")], default=[64])
+    parser.add_argument("--keys", type=int, default=throughput.KEYS)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--seconds", type=float, default=1.0)
     parser.add_argument("--dir", type=Path)

@@ -17,7 +17,7 @@ OPERATIONS = ("set", "get", "incr", "mset", "mixed")
 CONNECTIONS = (1, 50, 200)
 PIPELINES = (1, 16)
 VALUES_BYTES = (64, 4096)
-KEYS = {64: 100_000, 4096: 10_000}  # about as many bytes of values in both; other sizes take the last
+KEYS = 10_000
 ETCD_OPERATIONS = ("set", "get")
 QUIET_SHARE, QUIET_STEP_S, QUIET_TIMEOUT_S = 0.25, 0.1, 3.0
 
@@ -81,6 +81,7 @@ class Effort:
     seconds: float = 1.0
     first_operations: int = 400
     operations_max: int = 2_000_000
+    keys: int = KEYS
 
 
 @dataclass
@@ -128,7 +129,7 @@ def run(columns: Sequence[Column], rows: Sequence[Cell], effort: Effort, say: Ca
     for row in rows:
         if row.value_bytes != loaded_bytes:
             say(f"loading keys of {row.value_bytes} B")
-            _preload(columns, row.value_bytes, _keys(row.value_bytes, effort))
+            _preload(columns, row.value_bytes, effort.keys)
             loaded_bytes = row.value_bytes
         able = [column for column in columns if column.can_run(row)]
         results[row.name] = {column.name: Result() for column in able}
@@ -139,11 +140,6 @@ def run(columns: Sequence[Column], rows: Sequence[Cell], effort: Effort, say: Ca
                 _measure_into(results[row.name][column.name], column, row, counts[column.name], effort)
         say(_summary(row, results[row.name]))
     return results
-
-
-def _keys(value_bytes: int, effort: Effort) -> int:
-    keys = KEYS.get(value_bytes, min(KEYS.values()))
-    return min(keys, effort.first_operations * 250)
 
 
 def _preload(columns: Sequence[Column], value_bytes: int, keys: int) -> None:
@@ -169,8 +165,7 @@ def _calibrate(column: Column, row: Cell, effort: Effort) -> int:
 
 
 def _load(row: Cell, effort: Effort, operations: int) -> Load:
-    keys = _keys(row.value_bytes, effort)
-    return Load(row.operation, row.connections, row.pipeline, row.value_bytes, operations, keys)
+    return Load(row.operation, row.connections, row.pipeline, row.value_bytes, operations, effort.keys)
 
 
 def _measure_into(result: Result, column: Column, row: Cell, operations: int, effort: Effort) -> None:
