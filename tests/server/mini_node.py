@@ -35,10 +35,16 @@ class FakeSocket(asyncio.Transport):
         self.writes = 0
         self.closing = False
         self.reading = True
+        self.buffered = 0
+        self.full_above = 1 << 60  # the client reads at once
+        self.protocol: Any = None
 
     def write(self, data: Any) -> None:
         self.sent += data
         self.writes += 1
+        self.buffered += len(data)
+        if self.buffered > self.full_above:
+            self.protocol.pause_writing()
 
     def set_write_buffer_limits(self, high: int | None = None, low: int | None = None) -> None:
         pass
@@ -122,6 +128,7 @@ class MiniNode:
     def connect(self) -> Client:
         connection = ClientConnection(self.dispatcher)
         socket = FakeSocket()
+        socket.protocol = connection
         connection.connection_made(socket)
         return Client(self, connection, socket)
 

@@ -309,3 +309,48 @@ def test_client_reply_off_and_skip_drop_the_right_replies(node: MiniNode) -> Non
     node.tick()
     node.apply()
     assert client.received() == b"+OK\r\n+OK\r\n$1\r\n3\r\n"
+
+
+def test_a_run_of_large_replies_is_cut_and_waits_while_its_client_does_not_read(node: MiniNode) -> None:
+    client, other = node.connect(), node.connect()
+    value = "v" * 600_000
+    client.send(f"SET a {value}")
+    node.tick()
+    node.apply()
+    client.received()
+    one = b"$600000\r\n" + value.encode() + b"\r\n"
+    client.send(*["GET a"] * 7, "STRLEN a")
+    other.send("GET b")
+    client.socket.full_above = 1_000_000
+    node.tick()
+    node.confirm()
+    sent = client.received()
+    assert sent == one * 2, "two replies pass the bound of a turn, and the client reads none of them"
+    assert other.received() == b"$-1\r\n", "others go on"
+    for _ in range(4):
+        client.socket.buffered = 0
+        client.connection.resume_writing()
+        node.tick()
+        node.confirm()
+        sent += client.received()
+    assert sent == one * 7 + b":600000\r\n"
+
+
+def test_a_write_takes_along_what_is_left_of_a_run_that_was_cut(node: MiniNode) -> None:
+    client = node.connect()
+    value = "v" * 600_000
+    client.send(f"SET a {value}")
+    node.tick()
+    node.apply()
+    client.received()
+    client.socket.full_above = 1_000_000
+    client.send(*["GET a"] * 3)
+    node.tick()
+    node.confirm()
+    client.socket.buffered = 0
+    client.connection.resume_writing()
+    client.send("SET a 1", "GET a")
+    node.tick()
+    node.apply()
+    one = b"$600000\r\n" + value.encode() + b"\r\n"
+    assert client.received() == one * 3 + b"+OK\r\n$1\r\n1\r\n"

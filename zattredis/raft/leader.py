@@ -25,6 +25,9 @@ from zattredis.raft.state import CANDIDATE, LEADER, RaftState
 RAFT_VERSION: Final = 0
 """State-machine version in the header of NOOP and CONFIG entries, which no state machine interprets."""
 
+PROBE_BYTES_MAX: Final = 64 << 10
+"""A probe carries entries only if the first is no larger."""
+
 
 def become_leader(s: RaftState) -> None:
     """Won the election: begin the term with an entry of its own, which alone can be committed by counting (§3.6.2)."""
@@ -131,6 +134,8 @@ def _send_append(s: RaftState, node_id: str, p: Progress, empty: bool = False) -
         s.replicate_due = True
         return False
     raws = [entry.raw for entry in entries]
+    if p.state == PROBE and raws and len(raws[0]) > PROBE_BYTES_MAX:
+        raws = []  # a probe is repeated until it is answered: large entries follow once the logs are known to match
     s.send(AppendEntries(s.node_id, node_id, s.term, low - 1, prev_term, s.commit_index, raws))
     if p.state == PROBE:
         p.probe_sent_tick = s.ticks

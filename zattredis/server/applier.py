@@ -337,7 +337,7 @@ class Applier:
     def _ride(self, ctx: Context, unit: Unit) -> None:
         """A read at its place among the writes: it sees those before it."""
         if isinstance(unit, Run):
-            self._finished.append((unit, self._executor.read_run(ctx, unit)))
+            self._finished.append((unit, self._executor.read_run(ctx, unit)[0]))
         elif isinstance(unit, WatchUnit):
             self._executor.watch(ctx, unit)
             self._finished.append((unit, b"+OK\r\n"))

@@ -31,14 +31,16 @@ class ClientConnection(asyncio.Protocol):
     """Transport, parser and unanswered units of one client. `units` holds them in the order of arrival."""
 
     __slots__ = (
-        "_dispatcher", "_error", "_paused_by_peer", "_paused_by_us", "backlog", "closed", "held", "last_batch",
-        "local", "out", "out_bytes", "parser", "queued_for_flush", "reads", "state", "transport", "units",
+        "_dispatcher", "_error", "_paused_by_peer", "_paused_by_us", "_stopping", "backlog", "closed", "held",
+        "last_batch", "local", "out", "out_bytes", "parser", "queued_for_flush", "reads", "state", "transport",
+        "units",
     )  # fmt: skip
 
     def __init__(self, dispatcher: Dispatcher) -> None:
         self._dispatcher = dispatcher
         self._error: bytes | None = None
         self._paused_by_us = False
+        self._stopping = False
         self._paused_by_peer = False
         self.closed = False
         self.held = False  # an answer must come before the next request may be looked at
@@ -137,11 +139,12 @@ class ClientConnection(asyncio.Protocol):
 
     def resume_writing(self) -> None:
         self._paused_by_peer = False
+        self._dispatcher.reads_again()
         self.go_on()
 
     def stop_reading(self) -> None:
         """The node is ending: what was received is still answered, nothing more is taken."""
-        self._paused_by_peer = True
+        self._stopping = True
         self._pause()
 
     def _pause(self) -> None:
@@ -150,7 +153,13 @@ class ClientConnection(asyncio.Protocol):
             self.transport.pause_reading()
 
     def _resume(self) -> None:
-        if self._paused_by_us and not self._paused_by_peer and not self.closed and len(self.backlog) <= BACKLOG_MAX:
+        if (
+            self._paused_by_us
+            and not self._stopping
+            and not self._paused_by_peer
+            and not self.closed
+            and len(self.backlog) <= BACKLOG_MAX
+        ):
             self._paused_by_us = False
             self.transport.resume_reading()
 
@@ -192,6 +201,11 @@ class ClientConnection(asyncio.Protocol):
         self.backlog.extendleft(reversed(requests[start:]))
         if len(self.backlog) > BACKLOG_MAX:
             self._pause()
+
+    def add_behind(self, unit: Unit, rest: Unit) -> None:
+        """Let `rest`, split off from a run of reads, be answered right behind it; a write may take it along."""
+        self.units.insert(self.units.index(unit) + 1, rest)
+        self.reads.append(rest)
 
     def unit_done(self, unit: Unit) -> None:
         """A unit has its reply: send all that are ready, in order."""
@@ -244,9 +258,11 @@ class ClientConnection(asyncio.Protocol):
             self._dispatcher.count_output(len(data))
             self.transport.write(data)
             # One reply that is larger than the bound is let through; what piles up behind it is not.
-            if self._paused_by_peer and self.transport.get_write_buffer_size() - (
-                len(data) if len(out) == 1 else 0
-            ) > self._dispatcher.output_bytes_max:
+            if (
+                self._paused_by_peer
+                and self.transport.get_write_buffer_size() - (len(data) if len(out) == 1 else 0)
+                > self._dispatcher.output_bytes_max
+            ):
                 self._dispatcher.output_exceeded(self)
                 self.close("output buffer limit reached")
                 return

@@ -183,6 +183,12 @@ class Dispatcher:
         """A client left too many replies unread."""
         self.output_limit_disconnections += 1
 
+    def reads_again(self) -> None:
+        """A client reads its replies again."""
+        if self._reads.held_up:
+            self._reads.resume()
+            self._schedule()
+
     def flush_later(self, connection: ClientConnection) -> None:
         """Write the connection's replies at the end of this tick."""
         self._flushing.append(connection)

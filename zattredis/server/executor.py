@@ -27,6 +27,8 @@ EFFECT_BYTES_MAX: Final = 1 << 30
 _log = structlog.get_logger(room="executor")
 
 
+SMALL_BYTES: Final = 4096
+"""Values up to this size do not count against the bound on a turn's replies: a chunk of requests bounds them."""
 COMMANDS_A_TURN: Final = 32
 """Commands carried out between two looks at the time."""
 
@@ -112,6 +114,10 @@ def encode_run(run: Run, values: list[Any]) -> bytes:
     return encode_many(values, run.resp)
 
 
+def _size(value: Any) -> int:
+    return len(value) if value.__class__ is bytes else 8
+
+
 class Executor:
     """Runs units for their origin, with replies, and logged items for everyone else, without."""
 
@@ -137,8 +143,14 @@ class Executor:
 
     # -- the origin's own ----------------------------------------------------------------------------------------------
 
-    def read_run(self, ctx: Context, run: Run) -> bytes:
-        """Return the replies of a run of reads."""
+    def read_run(self, ctx: Context, run: Run, bytes_max: int = 0) -> tuple[bytes, Run | None]:
+        """Return the replies of a run of reads, and what is left of it.
+
+        With `bytes_max`, it stops behind the command with which the large values among the replies pass that bound; the
+        rest of the run has then been split off.
+        """
+        large = 0
+        rest: Run | None = None
         ctx.db = run.db
         start = perf_counter()
         misses = ctx.view.misses
@@ -154,9 +166,15 @@ class Executor:
                 raise
             except Exception as error:
                 values.append(self.broken(spec, error))
+            else:
+                if bytes_max and (value.__class__ is list or (value.__class__ is bytes and len(value) > SMALL_BYTES)):
+                    large += sum(map(_size, value)) if value.__class__ is list else len(value)
+                    if large > bytes_max and len(values) < len(run.argvs):
+                        rest = run.split(len(values))
+                        break
         self.measure(run, perf_counter() - start)
         self._count_lookups(run, ctx.view.misses - misses)
-        return encode_run(run, values)
+        return encode_run(run, values), rest
 
     def _count_lookups(self, run: Run, misses: int) -> None:
         """Count the keys that a run of reads looked up, for INFO: as Redis does, reads only."""

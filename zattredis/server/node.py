@@ -78,6 +78,7 @@ class Node:
         self._sync: SyncThread | None = None
         self._network: PeerNetwork | None = None
         self._open = False
+        self._ended = False  # nothing is sent, written or applied any more
         self._open_for_hand_over = True
         self._shutting_down: asyncio.Task[None] | None = None
 
@@ -166,7 +167,7 @@ class Node:
         self.executor = Executor(self.statistics, self.dispatcher.local.run_in_exec, self.services.note_slow_unit)
         self.applier = Applier(
             store=data.state, sessions=self.sessions, executor=self.executor, on_applied=self._on_applied,
-            on_entry=self._on_entry, call_soon=loop.call_soon, call_later=loop.call_later,
+            on_entry=self._on_entry, call_soon=self.call_soon, call_later=self.call_later,
             cache_bytes=settings.record_cache_bytes,
         )  # fmt: skip
         membership = self.applier.membership or Membership.decode(data.log.membership)
@@ -187,7 +188,7 @@ class Node:
         self.driver = Driver(
             core=self.core, log=data.log, sync=self._sync, clock=self.clock, network=self._network,
             applier=self.applier, on_event=self._on_event, on_snapshot_needed=self._on_snapshot_needed,
-            call_later=loop.call_later,
+            call_later=self.call_later,
         )  # fmt: skip
         retry_s = settings.election_timeout_ms / 1000
         timeout_s = settings.request_timeout_ms / 1000
@@ -263,6 +264,8 @@ class Node:
     def _end_of_tick(self) -> None:
         """Everything that one tick's events gathered, in this order: writes, reads, Raft, replies, peers."""
         self._scheduled = False
+        if self._ended:
+            return
         self.proposals.flush()
         self.reads.flush()
         self.driver.pump()
@@ -294,6 +297,8 @@ class Node:
         self.services.latency_event(b"fsync", milliseconds)
 
     def _on_message(self, message: Message) -> None:
+        if self._ended:
+            return
         if isinstance(message, Introduction):
             self.rejoin.on_introduction(message)
         elif isinstance(message, StatusReport):
@@ -345,6 +350,7 @@ class Node:
         if self._stopped is None or self._stopped.done():
             return
         self._open = False
+        self._ended = True
         if self._timer is not None:
             self._timer.cancel()
         fatal = error if isinstance(error, FatalError) else FatalError(f"{type(error).__name__}: {error}")
@@ -369,7 +375,15 @@ class Node:
 
     def call_later(self, seconds: float, function: Callable[[], None]) -> None:
         """Call a function on the loop, unless the node has ended by then."""
-        self._loop.call_later(seconds, lambda: function() if self._open else None)
+        self._loop.call_later(seconds, self._unless_ended, function)
+
+    def call_soon(self, function: Callable[[], None]) -> None:
+        """Call a function in the next turn of the loop, unless the node has ended by then."""
+        self._loop.call_soon(self._unless_ended, function)
+
+    def _unless_ended(self, function: Callable[[], None]) -> None:
+        if not self._ended:
+            function()
 
     async def stop(self) -> None:
         """Stop accepting, hand leadership over, finish what was accepted, flush, close. Harmless when repeated."""
@@ -425,6 +439,7 @@ class Node:
             await self.snapshots.stop()
             if self.compaction.running:
                 await self.compaction.start()
+        self._ended = True
         if self._network is not None:
             await self._network.close()
         if self._sync is not None:

@@ -21,6 +21,7 @@ from zattredis.server.sessions import BATCH_HEADER, Sessions
 from zattredis.server.units import DONE, EMPTY_UNITS, Batch, Run, Unit, encode_units
 
 IN_FLIGHT_BATCHES_MAX = 64
+IN_FLIGHT_BYTES_MAX = 16 << 20
 QUEUE_AFTER_S = 0.05
 """A batch that cannot be handed over is closed after this time, so that later commands get deadlines of their own."""
 RESENT_BYTES_PER_S = 8 << 20
@@ -133,7 +134,7 @@ class Proposals:
             return
         if self._sent < self._next_sequence - 1 and not self._resend():
             return
-        while len(self._in_flight) < IN_FLIGHT_BATCHES_MAX:
+        while self._window_open():
             if not self._queue:
                 if self._open is None:
                     return
@@ -141,6 +142,16 @@ class Proposals:
             if not self._hand_over(self._queue[0]):
                 return
             self._queue.popleft()
+
+    def _window_open(self) -> bool:
+        """Whether one more batch may be under way, by their number and bytes (a single one may be of any size)."""
+        in_flight = self._in_flight
+        if not in_flight:
+            return True
+        return (
+            len(in_flight) < IN_FLIGHT_BATCHES_MAX
+            and sum([len(batch.payload) for batch in in_flight]) < IN_FLIGHT_BYTES_MAX
+        )
 
     def _hand_over(self, batch: Batch) -> bool:
         batch.units = [unit for unit in batch.units if unit.state != DONE]
@@ -219,6 +230,7 @@ class Proposals:
     def _start_session(self, session: int, last: int) -> None:
         """Owed batches of an older session are inert for good (nothing of it can apply any more): send them anew."""
         owed = [batch for batch in self._in_flight if not batch.abandoned]
+        self.bytes_held -= sum(batch.bytes_held for batch in self._in_flight if batch.abandoned)
         for batch in owed:
             batch.sequence = 0
         self._queue.extendleft(reversed(owed))

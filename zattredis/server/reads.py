@@ -23,6 +23,8 @@ from zattredis.server.executor import BROKEN, Executor, internal_error
 from zattredis.server.proposals import refusal
 from zattredis.server.units import RIDING, WAITING, Batch, Call, Run, Transaction, Unit, WatchUnit
 
+REPLY_BYTES_A_TURN = 1 << 20
+"""A run of reads is cut when its large replies pass this, so that a client that does not read cannot pile them up."""
 SLICE_S = 0.003
 """How long reads run before others get their turn."""
 HEAVY_MAX = 16
@@ -66,8 +68,9 @@ class Reads:
     """One per node."""
 
     __slots__ = (
-        "_ask", "_call_soon", "_confirmed", "_context", "_executor", "_gathering", "_heavy", "_heavy_running",
-        "_retry_s", "_round", "_running", "_seed", "_source", "_waiting_heavy", "request_timeout_s", "rounds",
+        "_ask", "_call_soon", "_choked", "_confirmed", "_context", "_executor", "_gathering", "_heavy",
+        "_heavy_running", "_retry_s", "_round", "_running", "_seed", "_source", "_waiting_heavy", "request_timeout_s",
+        "rounds",
     )  # fmt: skip
 
     def __init__(
@@ -95,6 +98,7 @@ class Reads:
         self._heavy: deque[_HeavyRead] = deque()
         self._waiting_heavy: deque[tuple[Run, int]] = deque()
         self._heavy_running = False
+        self._choked: list[Unit] = []  # runs of clients that do not read what they have been sent
         self.rounds = 0
 
     @property
@@ -109,11 +113,13 @@ class Reads:
 
     def serve_stale(self, unit: Unit) -> None:
         """Answer from this node's own data, at the last leader's time it has seen."""
+        if self._source.readable:
+            self._finish(unit, self._source.last_stamp_ms)
+            return
         now = monotonic()
         found = _Round([unit], now, now)
         found.index = 0
-        self._confirmed.appendleft(found) if not self._running else self._confirmed.append(found)
-        self.on_applied()
+        self._confirmed.append(found)
 
     def flush(self) -> None:
         """End of tick: begin a round if none is under way and somebody waits."""
@@ -147,9 +153,27 @@ class Reads:
         self.on_applied()
         self.flush()
 
+    def resume(self) -> None:
+        """Clients read again: what is left of their runs takes a fresh read point."""
+        choked, self._choked = self._choked, []
+        for unit in choked:
+            if unit.connection.closed or unit.state != WAITING:
+                continue
+            if unit.connection.choked:
+                self._choked.append(unit)
+            else:
+                self.submit(unit)
+
+    @property
+    def held_up(self) -> bool:
+        """Whether runs wait for clients to read."""
+        return bool(self._choked)
+
     def tick(self) -> None:
         """Deadlines and retries."""
         now = monotonic()
+        if self._choked:
+            self.resume()
         found = self._round
         if found is not None:
             if now >= found.deadline:
@@ -185,20 +209,24 @@ class Reads:
         now_ms = max(found.time_ms, self._source.last_stamp_ms)
         self._seed += 1
         ctx = Context(view, 0, now_ms, seed=self._seed)
-        units = found.units
-        view.prefetch_lists(first_keys(units))
+        view.prefetch_lists(first_keys(found.units))
         end = perf_counter() + SLICE_S
-        for position, unit in enumerate(units):
-            if unit.state == WAITING:
-                batch = unit.batch
-                if batch is not None and not batch.settled:
-                    self._after(unit, batch)
-                else:
-                    self._answer(ctx, unit)
-                if perf_counter() > end and position + 1 < len(units):
-                    found.units = units[position + 1 :]
-                    self._executor.settle()
-                    return False
+        waiting = deque(found.units)
+        while waiting:
+            unit = waiting.popleft()
+            if unit.state != WAITING:
+                continue
+            batch = unit.batch
+            if batch is not None and not batch.settled:
+                self._after(unit, batch)
+                continue
+            rest = self._answer(ctx, unit)
+            if rest is not None:
+                waiting.appendleft(rest)
+            if waiting and perf_counter() > end:
+                found.units = list(waiting)
+                self._executor.settle()
+                return False
         self._executor.settle()
         return True
 
@@ -218,15 +246,25 @@ class Reads:
         view = self._source.view()
         view.prefetch_lists(first_keys([unit]))
         self._seed += 1
-        self._answer(Context(view, 0, max(time_ms, self._source.last_stamp_ms), seed=self._seed), unit)
+        rest = self._answer(Context(view, 0, max(time_ms, self._source.last_stamp_ms), seed=self._seed), unit)
+        if rest is not None:
+            self.submit(rest)
         self._executor.settle()
 
-    def _answer(self, ctx: Context, unit: Unit) -> None:
+    def _answer(self, ctx: Context, unit: Unit) -> Unit | None:
+        """Answer a unit. What is left of a run whose replies are large is returned, or waits for its slow client."""
         if isinstance(unit, Run):
             if unit.specs[0].heavy:
                 self._start_heavy(unit, ctx.now_ms)
-                return
-            unit.finish(self._executor.read_run(ctx, unit))
+                return None
+            if unit.connection.choked:
+                self._choked.append(unit)
+                return None
+            reply, rest = self._executor.read_run(ctx, unit, REPLY_BYTES_A_TURN)
+            unit.finish(reply)
+            if rest is not None:
+                unit.connection.flush()
+            return rest
         elif isinstance(unit, WatchUnit):
             self._executor.watch(ctx, unit)
             unit.finish(encode("OK", unit.resp))
@@ -235,6 +273,7 @@ class Reads:
             unit.finish(b"")
         elif isinstance(unit, Transaction):
             unit.finish(self._executor.transaction(ctx, unit, 0, unit.connection.local)[0])
+        return None
 
     # -- heavy reads -------------------------------------------------------------------------------------------------
 

@@ -83,6 +83,18 @@ class Run(Unit):
     def __len__(self) -> int:
         return len(self.argvs)
 
+    def split(self, count: int) -> Run:
+        """Keep the first `count` commands; return the others as a run that is answered right behind this one."""
+        rest = Run(self.connection, self.is_write, self.db)
+        rest.resp = self.resp
+        rest.specs, self.specs = self.specs[count:], self.specs[:count]
+        rest.argvs, self.argvs = self.argvs[count:], self.argvs[:count]
+        if self.mutes is not None:
+            rest.mutes = {position - count for position in self.mutes if position >= count}
+            self.mutes = {position for position in self.mutes if position < count}
+        self.connection.add_behind(self, rest)
+        return rest
+
 
 class Transaction(Unit):
     """One EXEC: the queued (db, spec, argv), and what was watched.
