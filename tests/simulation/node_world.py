@@ -10,7 +10,7 @@ import random
 import traceback
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import structlog
@@ -69,6 +69,7 @@ class NodePlan:
     effect_bytes: int
     commands_a_turn: int
     settings: dict[str, Any]
+    bounds: dict[str, int]
 
 
 def make_plan(rng: random.Random, storm_s: float) -> NodePlan:
@@ -131,6 +132,15 @@ def make_plan(rng: random.Random, storm_s: float) -> NodePlan:
             "shutdown_timeout_ms": 1000,
             "disk_free_bytes_min": 0,
         },
+        # Far below what the settings allow, so that every bound is met.
+        bounds={
+            "raft_window_bytes": rng.choice([1, 1000, 16 << 20]),
+            "raft_message_bytes_max": rng.choice([1, 300, 1 << 20]),
+            "uncommitted_bytes_max": rng.choice([500, 5000, 64 << 20, 64 << 20]),
+            "apply_bytes_max": rng.choice([1, 500, 4 << 20]),
+            "batch_bytes_max": rng.choice([50, 1 << 20, 1 << 20]),
+            "inflight_bytes_max": rng.choice([200, 2000, 1 << 30, 1 << 30]),
+        },
     )
 
 
@@ -175,7 +185,7 @@ class Process:
         self.data: SimDataDirectory = None  # type: ignore[assignment]
         self.node: SimNode = None  # type: ignore[assignment]
         members = ",".join(f"{i}=10.0.0.{n}:6379" for n, i in enumerate(world.ids, 1))
-        self._settings = make_settings(node_id=node_id, cluster=members, **plan.settings)
+        self._settings = replace(make_settings(node_id=node_id, cluster=members, **plan.settings), **plan.bounds)
 
     def start(self) -> None:
         """Start the node."""
@@ -328,10 +338,11 @@ _NO_DIGEST = _NoDigest()
 class NodeWorld:
     """One run. `trace_hash` is a function of the seed alone."""
 
-    def __init__(self, seed: int, *, storm_s: float = 6.0, transcript: bool = False) -> None:
+    def __init__(self, seed: int, *, storm_s: float = 6.0, transcript: bool = False, **changes: Any) -> None:
+        """`changes` replace what the seed draws for its plan."""
         self.seed = seed
         self.rng = random.Random(f"nodes {seed} {storm_s}")
-        self.plan = make_plan(self.rng, storm_s)
+        self.plan = replace(make_plan(self.rng, storm_s), **changes)
         self.timeline = Timeline()
         self.ids = [f"n{i}" for i in range(1, self.plan.voters + 1)]
         self.storm = True

@@ -59,3 +59,11 @@ def test_the_same_seed_gives_the_same_trace_also_in_another_process() -> None:
     other = NodeWorld(6)
     other.run()
     assert other.trace_hash != hashes[0]
+
+
+def test_a_node_that_stops_while_its_state_asks_to_slow_down_ends_in_good_order() -> None:
+    """The retry of the stalled write must not meet a closed state."""
+    for seed in range(20):
+        world = NodeWorld(seed, voters=1, stop=3.0, stall=0.9, crash=0.0, client_pause_s=0.02, pause=0.0)
+        world.run()
+        assert world.restarts > 1

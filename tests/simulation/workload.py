@@ -295,7 +295,7 @@ class SimClient:
         depth = rng.choice([1, 1, 1, 2, 3, 8])
         requests: list[Request] = []
         for _ in range(depth):
-            requests += rng.choice(_MIX)(self)
+            requests += SimClient.large(self) if rng.random() < 0.01 else rng.choice(_MIX)(self)
         return requests
 
     def simple(
@@ -429,6 +429,30 @@ class SimClient:
             Request(("MULTI",)), self._queued(("GET", b"pair:a")), self._queued(("GET", b"pair:b")), request
         ]  # fmt: skip
 
+    def large(self) -> list[Request]:
+        """A string that is stored in chunks, whose content is reclaimed later."""
+        key = b"large:%d" % self.rng.randrange(2)
+        kind = self.rng.choice([READ, WRITE, WRITE, DELETE])
+        if kind == READ:
+            return [self.simple(("GET", key), Operation(READ, key))]
+        if kind == DELETE:
+            return [self.simple(("DEL", key), Operation(DELETE, key))]
+        value = self.load.fresh() * 14_000
+        return [self.simple(("SET", key, value), Operation(WRITE, key, value))]
+
+    def other_database(self) -> list[Request]:
+        """A transaction in another database, now and then one that flushes it."""
+        key = b"other"
+        kind = self.rng.choice([READ, READ, WRITE, DELETE])
+        value = self.load.fresh()
+        words: tuple[Any, ...] = {READ: ("GET", key), WRITE: ("SET", key, value), DELETE: ("FLUSHDB",)}[kind]
+        operation = Operation(READ, key) if kind == READ else Operation(WRITE, key, value if kind == WRITE else None)
+        stays = self.rng.random() < 0.5  # what comes behind the EXEC then waits for it
+        exec_ = Request(("EXEC",), effects=[] if kind == READ else [operation], definite_errors=("EXECABORT",))
+        exec_.done = lambda reply, now: self._noted(operation, reply[1], exec_.invoked, now)
+        ending = [self._queued(("SELECT", 0)), exec_] if stays else [exec_, Request(("SELECT", 0))]
+        return [Request(("MULTI",)), self._queued(("SELECT", 2)), self._queued(words), *ending]
+
     def heavy(self) -> list[Request]:
         request = Request(("KEYS", b"pair:*"))
         request.done = lambda reply, now: require(
@@ -501,7 +525,8 @@ class Workload:
 
     def final_reads(self, client: SimClient) -> list[Request]:
         """One read of everything."""
-        requests = [client.simple(("GET", key), Operation(READ, key)) for key in sorted(self.history)]
+        keys = sorted(key for key in self.history if key != b"other")
+        requests = [client.simple(("GET", key), Operation(READ, key)) for key in keys]
         for writer in self.clients:
             get = Request(("GET", writer.journal))
             get.done = lambda reply, now, writer=writer: writer.check_journal(
@@ -539,7 +564,7 @@ def _seen(history: list[Operation]) -> list[Operation]:
 
 
 def _line(argv: tuple[Any, ...]) -> str:
-    return " ".join(word.decode() if isinstance(word, bytes) else str(word) for word in argv)
+    return " ".join(word[:40].decode() if isinstance(word, bytes) else str(word) for word in argv)
 
 
 def _short(reply: Any) -> str:
