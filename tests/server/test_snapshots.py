@@ -13,22 +13,51 @@ from zattredis.server import snapshots
 from zattredis.server.snapshots import Snapshots
 
 
+class FakeSource:
+    """A finished snapshot."""
+
+    def __init__(self, manifest: Any, path: str) -> None:
+        self.manifest = manifest
+
+    def delete(self) -> None:
+        """There are no files."""
+
+
 class FakeNode:
     """A node at entry 50 whose log begins with entry 51; `made` are the paths of the snapshots."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.made: list[str] = []
-        self.core = SimpleNamespace(applied_index=50)
+        self.core = SimpleNamespace(term=3, report_snapshot=lambda node_id, ok, index: self.reports.append(ok))
+        self.reports: list[bool] = []
+        self.offered: list[str] = []
+        self.driver = SimpleNamespace(is_leader=True)
+        self.network = SimpleNamespace(send_snapshot=self._offer)
+        self.settings = SimpleNamespace(snapshot_chunk_bytes=1 << 20)
+        self.is_open = True
         self.applier = SimpleNamespace(store=object())
         self.data = SimpleNamespace(log=SimpleNamespace(first_index=51), outgoing_path=lambda name: f"snapshot-{name}")
         self.on_make = lambda: None
         monkeypatch.setattr(snapshots, "create_snapshot", self._create)
+        monkeypatch.setattr(snapshots, "SnapshotSource", FakeSource)
         self.snapshots = Snapshots(self)  # type: ignore[arg-type]
 
     def _create(self, store: Any, path: Any) -> Any:
         self.made.append(path)
         self.on_make()
-        return SimpleNamespace(index=50, term=3, size_bytes=1)
+        return SimpleNamespace(index=50, term=3, size_bytes=1, encode=lambda: b"manifest")
+
+    async def _offer(self, node_id: str, offer: bytes, chunks: Any) -> None:
+        self.offered.append(node_id)
+
+    def schedule(self) -> None:
+        """Nothing waits."""
+
+    async def send(self) -> None:
+        """Send a snapshot to n2 and wait for the end of that."""
+        self.snapshots.send_to("n2")
+        while self.snapshots._sending:
+            await asyncio.sleep(0.001)
 
 
 @pytest.fixture
@@ -52,6 +81,31 @@ def test_a_second_snapshot_never_takes_the_place_of_one_that_is_under_way(node: 
 
     asyncio.run(run())
     assert len(set(node.made)) == 2
+
+
+def test_a_leader_offers_the_snapshot_that_a_follower_needs(node: FakeNode) -> None:
+    asyncio.run(node.send())
+    assert node.offered == ["n2"]
+    assert node.reports == [True]
+
+
+def test_a_leader_that_is_deposed_while_the_snapshot_is_made_does_not_offer_it_as_the_next_terms_leader(
+    node: FakeNode,
+) -> None:
+    def deposed() -> None:
+        node.core.term = 4
+        node.driver.is_leader = False
+
+    node.on_make = deposed
+    asyncio.run(node.send())
+    assert node.offered == []
+    assert node.reports == [False]
+
+
+def test_a_node_that_does_not_lead_makes_no_snapshot_for_others(node: FakeNode) -> None:
+    node.driver.is_leader = False
+    asyncio.run(node.send())
+    assert node.made == []
 
 
 def test_a_state_that_is_replaced_meanwhile_fails_the_snapshot_and_not_the_node(node: FakeNode) -> None:

@@ -59,11 +59,13 @@ class Snapshots:
     # -- sending -----------------------------------------------------------------------------------------------------
 
     def send_to(self, node_id: str) -> None:
-        """Send a follower the present state, unless that is under way."""
-        if node_id not in self._sending:
-            self._sending[node_id] = asyncio.get_running_loop().create_task(self._send(node_id))
+        """Send a follower the present state, unless that is under way or this node leads no more."""
+        node = self._node
+        if node_id not in self._sending and node.driver.is_leader:
+            self._sending[node_id] = asyncio.get_running_loop().create_task(self._send(node_id, node.core.term))
 
-    async def _send(self, node_id: str) -> None:
+    async def _send(self, node_id: str, term: int) -> None:
+        """Send a snapshot as the leader of `term`, which this node perhaps leads no more when the snapshot is ready."""
         node = self._node
         started = monotonic()
         index, ok = 0, False
@@ -74,7 +76,9 @@ class Snapshots:
             manifest = source.manifest
             index = manifest.index
             try:
-                offer = _encode_offer((node.core.term, manifest.encode()))
+                if node.core.term != term:
+                    raise SnapshotFailed(f"this node does not lead term {node.core.term}")
+                offer = _encode_offer((term, manifest.encode()))
                 chunk_bytes = node.settings.snapshot_chunk_bytes
 
                 def chunks(file: int, offset: int) -> Iterator[Chunk]:
