@@ -233,3 +233,16 @@ def test_the_stamp_never_goes_back() -> None:
     replica.apply([make_entry(1, 1, kinds.NOOP, 1, 500, b""), make_entry(2, 1, kinds.TIME, 1, 400, b"")])
     assert replica.applier.last_stamp_ms == 500
     assert Replica(replica.store).applier.last_stamp_ms == 500
+
+
+def test_sets_carried_out_together_leave_the_same_bytes_as_one_after_the_other(monkeypatch: pytest.MonkeyPatch) -> None:
+    node = RecordingNode()
+    client = node.connect()
+    client.send("SET k1 a EX 100", "SET k2 b", *[f"SET k{number % 5} {number}" for number in range(90)])
+    node.tick()
+    node.apply()
+    assert client.received() == b"+OK\r\n" * 92
+    monkeypatch.setattr(COMMANDS[b"SET"], "many", None)
+    replica = Replica()
+    replica.apply(node.entries)
+    assert replica.store.data == node.store.data

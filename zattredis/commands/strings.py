@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Final
+from typing import Any, Final
 
 from zattredis.commands.arguments import INTEGER_MAX, Options, parse_integer
 from zattredis.commands.context import Context
@@ -81,6 +81,14 @@ def _checked_length(length: int) -> int:
     return length
 
 
+def _set_many(ctx: Context, argvs: list[list[bytes]]) -> list[Any] | None:
+    """Carry out several SETs without options, as pipelines and ticks with many clients bring them."""
+    if max(map(len, argvs)) > 3 or max([len(argv[2]) for argv in argvs]) > INLINE_BYTES_MAX:
+        return None
+    ctx.view.set_plain_many(ctx.db, [(argv[1], argv[2]) for argv in argvs], ctx.now_ms // 1000)
+    return ["OK"] * len(argvs)
+
+
 @command(
     "SET", arity=-3, flags=WRITE, keys=KEYS_FIRST, group="string", since="1.0.0", complexity="O(1)",
     syntax="key value condition=[NX | XX]@2.6.12 [GET@6.2.0] expiration=[EX@2.6.12 seconds | PX@2.6.12 milliseconds"
@@ -93,6 +101,7 @@ def _checked_length(length: int) -> int:
         ("6.2.0", "Added the `GET`, `EXAT` and `PXAT` option."),
         ("7.0.0", "Allowed the `NX` and `GET` options to be used together."),
     ),
+    many=_set_many,
 )  # fmt: skip
 def set_(ctx: Context, key: bytes, value: bytes, *words: bytes) -> str | bytes | None:
     """Set the string value of a key."""

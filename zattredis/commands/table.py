@@ -148,6 +148,7 @@ class CommandSpec:
     subcommands: dict[str, CommandSpec] = field(default_factory=dict)
     parent: CommandSpec | None = None
     heavy: bool = False
+    many: Callable[..., list[Any] | None] | None = None
     doc_flags: tuple[str, ...] = ()
     deprecated_since: str = ""
     replaced_by: str = ""
@@ -284,6 +285,7 @@ def command(
     key_parts: tuple[KeyPart, ...] = (),
     key_access: Callable[[list[bytes]], str] | None = None,
     summary: str = "",
+    many: Callable[..., list[Any] | None] | None = None,
 ) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
     """Register the decorated handler. A space in `name` ("CLIENT ID") registers a subcommand of its container.
 
@@ -294,6 +296,9 @@ def command(
     they are "RO access" of a READONLY and "RW update" of any other command. Where one range is not enough, or the keys
     are found by a keyword or a number, `key_parts` says it all. `key_access` returns the flags of the keys of one given
     command line where they vary (SET with GET).
+
+    `many(ctx, argvs)` may carry out several command lines of a WRITE at once, with the very effects and replies of one
+    after the other, and none of which can fail; it returns their replies, or None, with nothing done, to decline.
     """
 
     def register(handler: Callable[..., Any]) -> Callable[..., Any]:
@@ -310,6 +315,7 @@ def command(
                 tips=tips, history=history, heavy=bool(flags & Flag.HEAVY),
                 doc_flags=(*doc_flags, "deprecated") if deprecated_since else doc_flags,
                 deprecated_since=deprecated_since, replaced_by=replaced_by, key_parts=parts, key_access=key_access,
+                many=many,
             )
         )  # fmt: skip
         return handler

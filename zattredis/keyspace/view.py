@@ -220,6 +220,31 @@ class View:
         self._effects[table.k_keys[key]] = record
         self.effect_bytes += len(record) + EFFECT_OVERHEAD_BYTES
 
+    def set_plain_many(self, db: int, pairs: Iterable[tuple[bytes, bytes]], touched_s: int) -> None:
+        """Do `set_plain` for each (key, value), outside of any unit: nothing of it can be undone."""
+        if self._unit is not None:
+            raise RuntimeError("within a unit every effect must be undoable")
+        table = self._tables[db] or self._open(db)
+        records, k_keys, effects, registers = table.records, table.k_keys, self._effects, self.registers
+        size = 0
+        for key, value in pairs:
+            try:
+                old = records[key]
+            except KeyError:
+                old = self._load(table, key)
+            registers.counter = version = registers.counter + 1
+            record = pack_header(STRING, 0, version, touched_s) + value
+            if old is None:
+                table.counts.keys += 1
+            elif old[0] & _OWNS:
+                self.put(db, key, record)
+                continue
+            records[key] = record
+            effects[k_keys[key]] = record
+            size += len(record) + EFFECT_OVERHEAD_BYTES
+        self.effect_bytes += size
+        self._undo.clear()
+
     def put(self, db: int, key: bytes, record: bytes | None) -> None:
         """Replace a key's record (None deletes it); counts and expiry index follow, content it no longer names dies."""
         table = self._tables[db] or self._open(db)

@@ -28,7 +28,7 @@ from zattredis.raft.entry import HEADER_BYTES, Entry
 from zattredis.raft.membership import Membership
 from zattredis.server.admission import STATE_MACHINE_VERSION
 from zattredis.server.clock import perf_counter
-from zattredis.server.executor import COMMANDS_A_TURN, Executor, encode_run, resolve_logged, write_value
+from zattredis.server.executor import COMMANDS_A_TURN, Executor, encode_run, resolve_logged
 from zattredis.server.proposals import Proposals
 from zattredis.server.reads import add_keys, first_keys
 from zattredis.server.sessions import BATCH_HEADER, Sessions, decode_open
@@ -310,14 +310,16 @@ class Applier:
                 values: list[Any] = []
                 start = perf_counter()
                 position, count = 0, len(unit.argvs)
+                ctx.db = unit.db
                 while position < count:
                     before = position
-                    position = executor.write_some(ctx, unit, position, ordinal, values)
+                    position = executor.write_some(ctx, unit.specs, unit.argvs, position, ordinal, values)
                     ordinal += position - before
                     if not ordinal % COMMANDS_A_TURN and (perf_counter() > end or self._pause(ctx)):
                         self._ordinal = ordinal
                         yield
                         ctx.view = self._view
+                        ctx.db = unit.db
                         end = perf_counter() + SLICE_S
                 executor.measure(unit, perf_counter() - start)
                 unit.connection.state.last_write_index = entry.index
@@ -354,12 +356,15 @@ class Applier:
         for item, item_specs in zip(items, specs, strict=True):
             if isinstance(item[0], int):
                 ctx.db = item[0]
-                for spec, argv in zip(item_specs, item[1], strict=True):
-                    if ordinal >= skip and spec is not None:
-                        ctx.ordinal = ordinal
-                        write_value(ctx, spec, argv)
-                    ordinal += 1
-                    if not ordinal % COMMANDS_A_TURN and ordinal > skip and (perf_counter() > end or self._pause(ctx)):
+                argvs = item[1]
+                # What was applied before a crash, or is in the snapshot, is passed over.
+                position = min(max(0, skip - ordinal), len(argvs))
+                ordinal += position
+                while position < len(argvs):
+                    before = position
+                    position = self._executor.write_some(ctx, item_specs, argvs, position, ordinal, None)
+                    ordinal += position - before
+                    if not ordinal % COMMANDS_A_TURN and (perf_counter() > end or self._pause(ctx)):
                         self._ordinal = ordinal
                         yield
                         ctx.view = self._view

@@ -6,7 +6,7 @@ its command (of its whole EXEC when it is not a ReplyError) and becomes `-ERR` o
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Sequence
 from typing import Any, Final
 
 import structlog
@@ -75,28 +75,6 @@ def drain(steps: Generator[None, None, Any]) -> Any:
             next(steps)
     except StopIteration as end:
         return end.value
-
-
-def write_value(ctx: Context, spec: CommandSpec, argv: list[bytes]) -> Any:
-    """Carry out a WRITE command in `ctx.view`; return its reply value. Only a success leaves effects."""
-    view = ctx.view
-    view.begin()
-    before = view.effect_bytes
-    ctx._random = None
-    try:
-        value = spec.handler(ctx, *argv[spec.words :])
-        if view.effect_bytes - before > EFFECT_BYTES_MAX:
-            raise _TooLarge
-    except ReplyError as error:
-        view.rollback()
-        return error
-    except BROKEN:
-        raise
-    except Exception as error:
-        view.rollback()
-        return internal_error(spec, error)
-    view.commit()
-    return value
 
 
 def resolve_logged(argv: list[bytes]) -> CommandSpec | None:
@@ -189,18 +167,36 @@ class Executor:
         self._statistics.keyspace_misses += misses
         self._statistics.keyspace_hits += keys - misses
 
-    def write_some(self, ctx: Context, run: Run, position: int, ordinal: int, values: list[Any]) -> int:
-        """Carry out commands of a run of writes from `position` on, put their reply values into `values`.
+    def write_some(
+        self,
+        ctx: Context,
+        specs: Sequence[CommandSpec | None],
+        argvs: list[list[bytes]],
+        position: int,
+        ordinal: int,
+        values: list[Any] | None,
+    ) -> int:
+        """Carry out writes in `ctx.db` from `position` on; put their reply values into `values`, if anyone is answered.
 
-        Returns the position reached: the end of the run, or where `ordinal` passes a multiple of COMMANDS_A_TURN, for
-        the caller to look at the time. Only a command that succeeds leaves effects.
+        Returns the position reached: the end, or where `ordinal` passes a multiple of COMMANDS_A_TURN, for the caller
+        to look at the time. Only a command that succeeds leaves effects. None stands for a command unknown here.
         """
         view = ctx.view
-        ctx.db = run.db
-        specs, argvs = run.specs, run.argvs
         stop = min(len(argvs), position + COMMANDS_A_TURN - ordinal % COMMANDS_A_TURN)
+        first = specs[position]
+        if first is not None and first.many is not None and stop - position > 1:
+            part = specs[position:stop]
+            if part.count(first) == stop - position:
+                found = first.many(ctx, argvs[position:stop])
+                if found is not None:
+                    if values is not None:
+                        values += found
+                    return stop
         for at in range(position, stop):
             spec, argv = specs[at], argvs[at]
+            if spec is None:
+                ordinal += 1
+                continue
             view.begin()
             before = view.effect_bytes
             ctx.ordinal = ordinal
@@ -212,16 +208,20 @@ class Executor:
                     raise _TooLarge
             except ReplyError as error:
                 view.rollback()
-                self.failed(spec, error)
-                values.append(error)
+                if values is not None:
+                    self.failed(spec, error)
+                    values.append(error)
             except BROKEN:
                 raise
             except Exception as error:
                 view.rollback()
-                values.append(self.broken(spec, error))
+                reply = self.broken(spec, error)
+                if values is not None:
+                    values.append(reply)
             else:
                 view.commit()
-                values.append(value)
+                if values is not None:
+                    values.append(value)
         return stop
 
     def broken(self, spec: CommandSpec, error: Exception) -> ReplyError:
