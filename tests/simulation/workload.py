@@ -462,7 +462,10 @@ class SimClient:
 
     def _compare_and_set(self) -> list[Request]:
         """WATCH, GET, then MULTI, SET, EXEC with what was seen."""
-        key = b"reg:%d" % self.rng.randrange(self.load.registers)
+        key = b"cas:%d" % self.rng.randrange(2)
+        if self.rng.random() < 0.2:
+            value = self.load.fresh()
+            return [self.simple(("SET", key, value), Operation(WRITE, key, value))]
         seen: list[Any] = []
         watch = Request(("WATCH", key))
         get = Request(("GET", key))
