@@ -354,3 +354,21 @@ def test_a_write_takes_along_what_is_left_of_a_run_that_was_cut(node: MiniNode) 
     node.apply()
     one = b"$600000\r\n" + value.encode() + b"\r\n"
     assert client.received() == one * 3 + b"+OK\r\n$1\r\n1\r\n"
+
+
+def test_a_long_mget_runs_in_slices_and_answers_like_a_short_one(node: MiniNode) -> None:
+    client, other = node.connect(), node.connect()
+    client.send("SET k7 seven", "SET k599 last")
+    node.tick()
+    node.apply()
+    client.received()
+    client.send("MGET " + " ".join(f"k{number}" for number in range(600)), "SET k7 later")
+    other.send("GET k7")
+    node.tick()
+    assert node.log == [], "a heavy read holds the write back"
+    node.confirm()
+    replies = client.received()
+    assert replies.startswith(b"*600\r\n" + b"$-1\r\n" * 7 + b"$5\r\nseven\r\n$-1\r\n")
+    assert replies.endswith(b"$-1\r\n$4\r\nlast\r\n")
+    assert other.received() == b"$5\r\nseven\r\n"
+    assert [spec.name for spec in node.executor._statistics.commands].count("MGET") == 1

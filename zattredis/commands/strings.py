@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Generator
 from typing import Any, Final
 
 from zattredis.commands.arguments import INTEGER_MAX, Options, parse_integer
@@ -17,6 +18,7 @@ READ_FAST: Final = Flag.READONLY | Flag.FAST
 WRITE: Final = Flag.WRITE | Flag.DENYOOM
 WRITE_FAST: Final = Flag.WRITE | Flag.DENYOOM | Flag.FAST
 
+_MGET_SLICE: Final = 256
 _TIMES: Final = {b"EX": (1000, True), b"PX": (1, True), b"EXAT": (1000, False), b"PXAT": (1, False)}
 """Expiry option → (ms per unit, counted from now)."""
 
@@ -216,9 +218,19 @@ def getex(ctx: Context, key: bytes, *words: bytes) -> bytes | None:
     return value
 
 
+def _mget_sliced(ctx: Context, *keys: bytes) -> Generator[None, None, list[bytes | None]]:
+    """Do what MGET does, some keys at a time."""
+    values: list[bytes | None] = []
+    for start in range(0, len(keys), _MGET_SLICE):
+        values += mget(ctx, *keys[start : start + _MGET_SLICE])
+        yield
+    return values
+
+
 @command(
     "MGET", arity=-2, flags=READ_FAST, keys=KEYS_ALL, group="string", since="1.0.0",
     complexity="O(N) where N is the number of keys.", syntax="key [key ...]", tips=("request_policy:multi_shard",),
+    sliced=_mget_sliced,
 )  # fmt: skip
 def mget(ctx: Context, *keys: bytes) -> list[bytes | None]:
     """Get the values of all the given keys."""

@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from zattredis.commands.keyspec import (
@@ -148,6 +148,8 @@ class CommandSpec:
     subcommands: dict[str, CommandSpec] = field(default_factory=dict)
     parent: CommandSpec | None = None
     heavy: bool = False
+    sliced: CommandSpec | None = None
+    original: CommandSpec | None = None
     many: Callable[..., list[Any] | None] | None = None
     doc_flags: tuple[str, ...] = ()
     deprecated_since: str = ""
@@ -189,6 +191,9 @@ class CommandSpec:
         """Return what follows the name in a whole command line: the handler's arguments."""
         return argv[self.words :]
 
+
+SLICED_ABOVE = 512
+"""Words of a command line above which a command that has a `sliced` handler runs in slices."""
 
 COMMANDS: dict[bytes, CommandSpec] = {}
 """Upper-case name → spec; the one table that everything else derives from."""
@@ -286,6 +291,7 @@ def command(
     key_access: Callable[[list[bytes]], str] | None = None,
     summary: str = "",
     many: Callable[..., list[Any] | None] | None = None,
+    sliced: Callable[..., Any] | None = None,
 ) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
     """Register the decorated handler. A space in `name` ("CLIENT ID") registers a subcommand of its container.
 
@@ -299,6 +305,7 @@ def command(
 
     `many(ctx, argvs)` may carry out several command lines of a WRITE at once, with the very effects and replies of one
     after the other, and none of which can fail; it returns their replies, or None, with nothing done, to decline.
+    `sliced` is the same handler as a generator, as HEAVY ones are, for command lines of more than SLICED_ABOVE words.
     """
 
     def register(handler: Callable[..., Any]) -> Callable[..., Any]:
@@ -307,17 +314,18 @@ def command(
             default = "RO access" if flags & Flag.READONLY else "RW update"
             parts = (keys.part(key_flags or default, key_notes),)
         group_category = _GROUP_CATEGORIES.get(group)
-        add(
-            CommandSpec(
-                name=name, arity=arity, kind=_kind(flags), flags=flags, keys=keys, group=group, since=since,
-                handler=handler, summary=summary or _summary(handler), complexity=complexity, syntax=syntax,
-                categories=categories if categories is not None else (group_category,) if group_category else (),
-                tips=tips, history=history, heavy=bool(flags & Flag.HEAVY),
-                doc_flags=(*doc_flags, "deprecated") if deprecated_since else doc_flags,
-                deprecated_since=deprecated_since, replaced_by=replaced_by, key_parts=parts, key_access=key_access,
-                many=many,
-            )
+        spec = CommandSpec(
+            name=name, arity=arity, kind=_kind(flags), flags=flags, keys=keys, group=group, since=since,
+            handler=handler, summary=summary or _summary(handler), complexity=complexity, syntax=syntax,
+            categories=categories if categories is not None else (group_category,) if group_category else (),
+            tips=tips, history=history, heavy=bool(flags & Flag.HEAVY),
+            doc_flags=(*doc_flags, "deprecated") if deprecated_since else doc_flags,
+            deprecated_since=deprecated_since, replaced_by=replaced_by, key_parts=parts, key_access=key_access,
+            many=many,
         )  # fmt: skip
+        if sliced is not None:
+            spec.sliced = replace(spec, handler=sliced, heavy=True, original=spec)
+        add(spec)
         return handler
 
     return register

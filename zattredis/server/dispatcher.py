@@ -17,6 +17,7 @@ import structlog
 from zattredis.commands.context import PauseMode, ServerProtocol
 from zattredis.commands.table import (
     COMMANDS,
+    SLICED_ABOVE,
     CommandSpec,
     Flag,
     Kind,
@@ -229,7 +230,7 @@ class Dispatcher:
                 name = argv[0]
                 spec = COMMANDS.get(name) or COMMANDS.get(name.upper())
                 plain = spec is not None and spec.kind != Kind.LOCAL and not spec.heavy and not spec.subcommands
-            if careful or not plain or spec is None:
+            if careful or not plain or spec is None or len(argv) > SLICED_ABOVE:
                 if run is not None:
                     self._run_complete(run)
                     run = None
@@ -356,6 +357,8 @@ class Dispatcher:
         except ReplyError as error:
             self._special_error(connection, spec, argv, error)
             return True
+        if spec.sliced is not None and len(argv) > SLICED_ABOVE and not state.in_multi:
+            spec = spec.sliced
         if self._must_wait(connection, spec):
             return False
         if state.in_multi and not spec.unqueued:

@@ -316,6 +316,7 @@ class Reads:
             heavy.steps.close()
         if finished:
             heavy.reader.close()
+            heavy.run.specs = [spec.original or spec]
             heavy.run.finish(encode(value, heavy.run.resp) if heavy.run.mutes is None else b"")
             self._executor.measure(heavy.run, perf_counter() - heavy.began)
             self._executor.settle()
