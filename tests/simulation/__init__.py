@@ -1,6 +1,10 @@
-"""A seeded simulator of Raft nodes: virtual clock, network and disk; the same seed gives the same trace.
+"""Two seeded simulators with a virtual clock, network and disk; the same seed gives the same trace.
 
-`world` owns the clock and the schedule of faults, `network` the links, `disk` what survives a crash, `node` the driver
-of one core, `checks` what must hold at every step. `python -m tests.simulation --seed N` replays one run.
-A later whole-node simulator replaces `node` (and lets `disk` serve the storage rooms); the other parts stay.
+Of Raft alone: `world` owns the clock and the schedule of faults, `network` the links, `disk` what survives a crash,
+`node` the driver of one core, `checks` what must hold at every step. `python -m tests.simulation --seed N` replays.
+
+Of whole nodes: the server as it ships. `sim_loop` is an asyncio loop per process over one queue of virtual time,
+`sim_disk` the log, state, sync thread and snapshots, `sim_network` the links, `seams` puts them in the machine's place,
+`workload` the clients and how their histories are judged, `node_world` the faults and the end, when everything heals.
+`python -m tests.simulation.nodes --seeds A..B [--jobs N] [--storm SECONDS] [--transcript]` runs and replays.
 """

@@ -629,6 +629,10 @@ class NodeWorld:
         ids = list(self.ids)
         self.rng.shuffle(ids)
         size = self.rng.randrange(1, len(ids) + 1)
+        leading = [i for i in ids if i in self.processes and self.processes[i].leads]
+        if leading and self.rng.random() < 0.5:  # the leader alone: the case that most depends on a quorum
+            ids.sort(key=lambda i: i != leading[0])
+            size = 1
         here, there = ids[:size], ids[size:]
         self.network.cut(here, there)
         if self.rng.random() < 0.6:

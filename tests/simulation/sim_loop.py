@@ -14,6 +14,8 @@ from collections import deque
 from collections.abc import Callable, Coroutine
 from typing import Any
 
+from zattredis.errors import FatalError, ZattredisError
+
 
 class Timeline:
     """The queue. `now` is in seconds; events of the same time run in the order in which they were scheduled."""
@@ -62,7 +64,7 @@ class NodeLoop(asyncio.AbstractEventLoop):
         self.rng = rng
         self.dead = False
         self.paused = False
-        self.tasks: list[asyncio.Task[Any]] = []
+        self.tasks: dict[asyncio.Task[Any], None] = {}
         self.servers: dict[tuple[str, int], Callable[[], Any]] = {}
         self.thread_delay = lambda: 0.001
         self._deferred: deque[Callable[[], Any]] = deque()
@@ -155,8 +157,16 @@ class NodeLoop(asyncio.AbstractEventLoop):
     ) -> asyncio.Task[Any]:
         task = asyncio.Task(coro, loop=self, name=name or "task", context=context)
         task._log_destroy_pending = False  # type: ignore[attr-defined]
-        self.tasks.append(task)
+        self.tasks[task] = None
+        task.add_done_callback(self._task_done)
         return task
+
+    def _task_done(self, task: asyncio.Task[Any]) -> None:
+        """What ended a task for good is told now: asyncio would, whenever the task's memory is reclaimed."""
+        del self.tasks[task]
+        error = None if task.cancelled() else task.exception()
+        if error is not None and (isinstance(error, FatalError) or not isinstance(error, ZattredisError)):
+            self.call_exception_handler({"message": "a task failed", "exception": error})
 
     def run_in_executor(self, executor: Any, func: Callable[..., Any], *args: Any) -> asyncio.Future[Any]:  # type: ignore[override]
         """On a thread that runs `func` at some moment and tells its result at a later one."""

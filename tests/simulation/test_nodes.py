@@ -12,7 +12,7 @@ from tests.simulation.checks import Violation
 from tests.simulation.node_world import NodeWorld
 
 SEEDS_PER_TEST = 25
-SEEDS = int(os.environ.get("ZATTREDIS_TEST_NODE_SEEDS", "200"))
+SEEDS = int(os.environ.get("ZATTREDIS_TEST_NODE_SEEDS", "300"))
 
 
 def run_seeds(first: int, count: int, storm_s: float = 6.0) -> tuple[int, int]:

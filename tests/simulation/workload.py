@@ -121,6 +121,7 @@ class SimClient:
         self._to_server_at = self._to_client_at = 0.0
         self._open = False
         self._numbers = itertools.count()
+        self.only_reads = self.rng.random() < 0.3  # no write of its own ever holds it up
         self.journal = b"journal:%d" % number
         self.journal_sent: dict[int, int] = {}
         self.journal_known: set[int] = set()
@@ -290,6 +291,9 @@ class SimClient:
 
     def _next_requests(self) -> list[Request]:
         rng = self.rng
+        if self.only_reads:
+            key = rng.choice([b"reg:0", b"reg:1", b"reg:2", b"cnt:0", b"cnt:1", b"exp:0", b"exp:1", b"cas:0"])
+            return self.look_at_pair() if rng.random() < 0.2 else [self.simple(("GET", key), Operation(READ, key))]
         if rng.random() < 0.12:
             return self._compare_and_set()
         depth = rng.choice([1, 1, 1, 2, 3, 8])
