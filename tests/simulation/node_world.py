@@ -520,7 +520,8 @@ class NodeWorld:
         self._must(deadline, lambda: len(written) == len(self.ids), lambda: f"only {sorted(written)} took a write")
         self._must(deadline, self._all_answered, self._unanswered)
         self._must(deadline, self._equal, self._differences)
-        reads = probes[0].client
+        reads = SimClient(self, 2000, self.ids[0], self.load)
+        reads._connect()
         reads.send(self.load.final_reads(reads))
         self._must(deadline + 1, lambda: not reads.waiting, lambda: "the final reads were not answered")
 
