@@ -31,8 +31,8 @@ class ClientConnection(asyncio.Protocol):
     """Transport, parser and unanswered units of one client. `units` holds them in the order of arrival."""
 
     __slots__ = (
-        "_dispatcher", "_error", "_paused_by_peer", "_paused_by_us", "_stopping", "backlog", "closed", "held",
-        "last_batch", "local", "out", "out_bytes", "parser", "queued_for_flush", "reads", "state", "transport",
+        "_dispatcher", "_error", "_owed_bytes", "_paused_by_peer", "_paused_by_us", "_stopping", "backlog", "closed",
+        "held", "last_batch", "local", "out", "out_bytes", "parser", "queued_for_flush", "reads", "state", "transport",
         "units",
     )  # fmt: skip
 
@@ -41,6 +41,7 @@ class ClientConnection(asyncio.Protocol):
         self._error: bytes | None = None
         self._paused_by_us = False
         self._stopping = False
+        self._owed_bytes = 0
         self._paused_by_peer = False
         self.closed = False
         self.held = False  # an answer must come before the next request may be looked at
@@ -122,8 +123,21 @@ class ClientConnection(asyncio.Protocol):
         self._pause()
         self._watch_unread()
 
+    def owes(self, size: int) -> None:
+        """About `size` bytes of replies to this client are not even made, because it does not read."""
+        self._owed_bytes = size
+        self._watch_unread()
+
+    @property
+    def full(self) -> bool:
+        """Whether so much is unread that no more replies should be made for now."""
+        return self._paused_by_peer or self.transport.get_write_buffer_size() > WRITE_BUFFER_HIGH
+
+    def _unread(self) -> int:
+        return self.transport.get_write_buffer_size() + self._owed_bytes
+
     def _watch_unread(self) -> None:
-        unread = self.transport.get_write_buffer_size()
+        unread = self._unread()
         if unread > self._dispatcher.output_bytes_max:
             asyncio.get_running_loop().call_later(UNREAD_S, self._close_if_unread, unread)
 
@@ -131,7 +145,7 @@ class ClientConnection(asyncio.Protocol):
         """The transport pauses us after the write that went too far, so that no later write may notice it."""
         if self.closed or not self._paused_by_peer:
             return
-        if self.transport.get_write_buffer_size() >= before:
+        if self._unread() >= before:
             self._dispatcher.output_exceeded(self)
             self.close("output buffer limit reached")
         else:
@@ -139,6 +153,7 @@ class ClientConnection(asyncio.Protocol):
 
     def resume_writing(self) -> None:
         self._paused_by_peer = False
+        self._owed_bytes = 0
         self._dispatcher.reads_again()
         self.go_on()
 

@@ -258,12 +258,16 @@ class Reads:
                 self._start_heavy(unit, ctx.now_ms)
                 return None
             if unit.connection.choked:
-                self._choked.append(unit)
+                self._choke(unit)
                 return None
             reply, rest = self._executor.read_run(ctx, unit, REPLY_BYTES_A_TURN)
             unit.finish(reply)
             if rest is not None:
+                rest.bytes_held = len(reply) // len(unit) * len(rest)  # if the others are of the same size
                 unit.connection.flush()
+                if unit.connection.full:
+                    self._choke(rest)
+                    return None
             return rest
         elif isinstance(unit, WatchUnit):
             self._executor.watch(ctx, unit)
@@ -274,6 +278,11 @@ class Reads:
         elif isinstance(unit, Transaction):
             unit.finish(self._executor.transaction(ctx, unit, 0, unit.connection.local)[0])
         return None
+
+    def _choke(self, unit: Unit) -> None:
+        """Its client does not read: the unit waits until it does, or until the client is given up."""
+        self._choked.append(unit)
+        unit.connection.owes(unit.bytes_held)
 
     # -- heavy reads -------------------------------------------------------------------------------------------------
 
