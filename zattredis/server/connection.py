@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 WRITE_BUFFER_HIGH = 256 << 10
 BACKLOG_MAX = 1024
 """Requests held back, above which the connection is not read from."""
+REFUSED_S = 1.0
+"""How long a refused client has to read why."""
 UNREAD_S = 5.0
 """A client with more unread than the bound allows is closed once it has read nothing at all for so long. Until then it
 may be a slow reader of a long reply."""
@@ -75,9 +77,11 @@ class ClientConnection(asyncio.Protocol):
         self.transport.set_write_buffer_limits(high=WRITE_BUFFER_HIGH)
         refusal = dispatcher.refuse_connection()
         if refusal is not None:
+            # Closing with bytes of the client unread would reset the connection and lose it the reason.
             self.transport.write(refusal)
-            self.transport.close()
+            self.transport.write_eof()
             self.closed = True
+            asyncio.get_running_loop().call_later(REFUSED_S, self.transport.close)
             return
         if sock is not None and dispatcher.keepalive_s and sock.family != socket.AF_UNIX:
             keep_alive(sock, dispatcher.keepalive_s)
