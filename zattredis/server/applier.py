@@ -293,8 +293,9 @@ class Applier:
         if own is not None:
             self._done_batches.append(own)
 
-    def _pause(self, ctx: Context) -> bool:
-        """Return whether the slice should end here: the state then holds this many commands of the entry."""
+    @property
+    def _full(self) -> bool:
+        """Whether the slice should end here because it holds as many effects as one write may."""
         assert self._view is not None
         return self._view.effect_bytes > EFFECT_BYTES_PER_WRITE
 
@@ -315,7 +316,7 @@ class Applier:
                     before = position
                     position = executor.write_some(ctx, unit.specs, unit.argvs, position, ordinal, values)
                     ordinal += position - before
-                    if not ordinal % COMMANDS_A_TURN and (perf_counter() > end or self._pause(ctx)):
+                    if not ordinal % COMMANDS_A_TURN and (perf_counter() > end or self._full):
                         self._ordinal = ordinal
                         yield
                         ctx.view = self._view
@@ -329,7 +330,7 @@ class Applier:
                 ordinal += count
                 unit.connection.state.last_write_index = entry.index
                 self._finished.append((unit, reply))
-                if self._pause(ctx):
+                if self._full:
                     self._ordinal = ordinal
                     yield
                     ctx.view = self._view
@@ -364,7 +365,7 @@ class Applier:
                     before = position
                     position = self._executor.write_some(ctx, item_specs, argvs, position, ordinal, None)
                     ordinal += position - before
-                    if not ordinal % COMMANDS_A_TURN and (perf_counter() > end or self._pause(ctx)):
+                    if not ordinal % COMMANDS_A_TURN and (perf_counter() > end or self._full):
                         self._ordinal = ordinal
                         yield
                         ctx.view = self._view
@@ -375,7 +376,7 @@ class Applier:
                     watches = [(db, key, version) for db, key, version in item[0]]
                     self._executor.logged_transaction(ctx, watches, item[1], ordinal)
                 ordinal += len(item[1])
-                if ordinal > skip and self._pause(ctx):
+                if ordinal > skip and self._full:
                     self._ordinal = ordinal
                     yield
                     ctx.view = self._view

@@ -332,9 +332,6 @@ class _Ready(Unit):
     def __init__(self, connection: ClientConnection) -> None:
         super().__init__(connection, False)
 
-    def __len__(self) -> int:
-        return 1
-
 
 def _address(name: Any) -> str:
     """Return `host:port` of a socket name; a Unix socket's is its path."""

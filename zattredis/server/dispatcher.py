@@ -21,9 +21,8 @@ from zattredis.commands.table import (
     CommandSpec,
     Flag,
     Kind,
-    UnknownCommand,
-    UnknownSubcommand,
     WrongArity,
+    resolve,
 )
 from zattredis.errors import DefiniteError, ExecAbort, NoAuth, ReplyError
 from zattredis.resp.parser import ProtocolLimits
@@ -343,7 +342,7 @@ class Dispatcher:
             return True
         state = connection.state
         try:
-            spec = self._resolve(spec, argv)
+            spec = resolve(argv)
             if not state.authenticated and not spec.flags & Flag.NO_AUTH:
                 raise NoAuth
             if state.in_multi and spec.flags & Flag.NO_MULTI:
@@ -376,19 +375,6 @@ class Dispatcher:
         else:
             self._single(connection, spec, argv, muted)
         return True
-
-    @staticmethod
-    def _resolve(spec: CommandSpec | None, argv: list[bytes]) -> CommandSpec:
-        if spec is None:
-            raise UnknownCommand(argv)
-        if spec.subcommands and len(argv) > 1:
-            sub = spec.subcommands.get(argv[1].decode("latin-1").upper())
-            if sub is None:
-                raise UnknownSubcommand(spec, argv[1])
-            spec = sub
-        if not spec.accepts(len(argv)):
-            raise WrongArity(spec)
-        return spec
 
     def _special_error(
         self, connection: ClientConnection, spec: CommandSpec | None, argv: list[bytes], error: ReplyError

@@ -54,7 +54,7 @@ class Driver:
     __slots__ = (
         "_applier", "_call_later", "_clock", "_committed_stamp", "_held_reads", "_network", "_no_room",
         "_on_event", "_on_snapshot_needed", "_proposals", "_pumping", "_reads", "_stalled", "_sync", "_sync_asked",
-        "_time_index", "_told", "admission", "core", "log", "may_vote", "term_start_index",
+        "_time_index", "_told", "admission", "core", "log", "may_vote",
     )  # fmt: skip
 
     def __init__(
@@ -90,7 +90,6 @@ class Driver:
         self._held_reads: list[tuple[str, int, int]] = []  # confirmed, waiting for the cluster's time to move on
         self._time_index = 0
         self._committed_stamp = applier.last_stamp_ms
-        self.term_start_index = 0
         self.may_vote = True
 
     def attach(self, proposals: Proposals, reads: Reads) -> None:
@@ -339,7 +338,6 @@ class Driver:
     def _note(self, event: events.Event) -> None:
         kind = type(event)
         if kind is events.BecameLeader:
-            self.term_start_index = event.index  # type: ignore[attr-defined]
             self._clock.floor(self.core.last_stamp + RESERVATION_MS)
             self.admission.begin_term()
             self._told.clear()

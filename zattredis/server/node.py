@@ -12,8 +12,8 @@ from pathlib import Path
 import structlog
 
 import zattredis.commands  # noqa: F401  (fills the command table)
-from zattredis.config import Settings
-from zattredis.errors import FatalError, StorageFailed
+from zattredis.config import Settings, parse_address
+from zattredis.errors import FatalError
 from zattredis.peer.messages import Introduction, StatusReport
 from zattredis.peer.network import PeerNetwork
 from zattredis.raft import ready as events
@@ -237,7 +237,8 @@ class Node:
         peers = {}
         for node_id in self.core.membership.members:
             if node_id != self.core.node_id:
-                peers[node_id] = told.get(node_id) or _peer_address(self.core.membership.addresses[node_id])
+                member = parse_address(node_id, self.core.membership.addresses[node_id])
+                peers[node_id] = told.get(node_id) or (member.host, member.peer_port)
         return peers
 
     async def _listen(self) -> None:
@@ -329,7 +330,7 @@ class Node:
         self.driver.may_vote = True
 
     def _leading_committed(self) -> bool:
-        return self.driver.is_leader and self.core.commit_index >= self.driver.term_start_index > 0
+        return self.driver.is_leader and self.core.commit_index >= self.core.term_start_index
 
     def _on_event(self, event: events.Event) -> None:
         self.dispatcher.is_leader = self.driver.is_leader
@@ -446,12 +447,3 @@ class Node:
             await self._loop.run_in_executor(None, self._sync.close)
         if self._data is not None:
             await self._loop.run_in_executor(None, self._data.close)
-
-
-def _peer_address(address: str) -> tuple[str, int]:
-    """Return (host, peer port) of `host:port@peerport`."""
-    host_port, _, peer_port = address.rpartition("@")
-    host = host_port.rpartition(":")[0].strip("[]")
-    if not peer_port.isdigit():
-        raise StorageFailed(f"the membership holds an address that cannot be read: {address!r}")
-    return host, int(peer_port)

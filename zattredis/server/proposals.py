@@ -18,7 +18,7 @@ from zattredis.errors import ClusterDown, OutcomeUnknown
 from zattredis.resp.replies import encode
 from zattredis.server.clock import monotonic, random_64
 from zattredis.server.sessions import BATCH_HEADER, Sessions
-from zattredis.server.units import DONE, EMPTY_UNITS, Batch, Run, Unit, encode_units
+from zattredis.server.units import DONE, EMPTY_UNITS, Batch, Unit, encode_units
 
 IN_FLIGHT_BATCHES_MAX = 64
 IN_FLIGHT_BYTES_MAX = 16 << 20
@@ -366,5 +366,4 @@ def _unknown(unit: Unit) -> bytes:
 
 
 def _repeat(unit: Unit, line: bytes) -> bytes:
-    count = len(unit) if isinstance(unit, Run) else 1
-    return line * (count - (len(unit.mutes) if unit.mutes else 0))
+    return line * (len(unit) - (len(unit.mutes) if unit.mutes else 0))

@@ -51,7 +51,8 @@ class Unit:
         self.mutes.add(len(self) - 1)
 
     def __len__(self) -> int:
-        raise NotImplementedError
+        """How many commands are answered, one reply each."""
+        return 1
 
     def finish(self, reply: bytes) -> None:
         """Set the reply and let the connection send what is ready. Later calls do nothing (a timeout came first)."""
@@ -117,9 +118,6 @@ class Transaction(Unit):
         self.watches = watches
         self.final_db = final_db
 
-    def __len__(self) -> int:
-        return 1
-
 
 class WatchUnit(Unit):
     """One WATCH: reads the versions of keys at its read point and remembers them in the client's state."""
@@ -130,9 +128,6 @@ class WatchUnit(Unit):
         super().__init__(connection, False)
         self.db = db
         self.keys = keys
-
-    def __len__(self) -> int:
-        return 1
 
 
 class Call(Unit):
@@ -149,9 +144,6 @@ class Call(Unit):
         self.called = False
         self.value: Any = None
         self.error: Exception | None = None
-
-    def __len__(self) -> int:
-        return 1
 
     def call(self, ctx: Context) -> None:
         """Run the function; what it raises is kept in `error`."""
