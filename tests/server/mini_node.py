@@ -34,6 +34,7 @@ class FakeSocket(asyncio.Transport):
         self.sent = b""
         self.writes = 0
         self.closing = False
+        self.ended = False
         self.reading = True
         self.buffered = 0
         self.full_above = 1 << 60  # the client reads at once
@@ -57,6 +58,9 @@ class FakeSocket(asyncio.Transport):
 
     def resume_reading(self) -> None:
         self.reading = True
+
+    def write_eof(self) -> None:
+        self.ended = True
 
     def close(self) -> None:
         self.closing = True

@@ -295,10 +295,10 @@ def test_bad_bytes_are_answered_after_what_came_before_them(node: MiniNode) -> N
     client = node.connect()
     client.connection.data_received(b"*1\r\n$4\r\nPING\r\n*3\r\n$3\r\nSET\r\n$1\r\na\r\n$1\r\n1\r\n*1\r\n:1\r\n")
     node.tick()
-    assert not client.socket.closing
+    assert not client.socket.ended
     node.apply()
     assert client.received() == b"+PONG\r\n+OK\r\n-ERR Protocol error: expected '$', got ':'\r\n"
-    assert client.socket.closing
+    assert client.socket.ended
 
 
 def test_client_reply_off_and_skip_drop_the_right_replies(node: MiniNode) -> None:

@@ -89,6 +89,10 @@ class SimTransport:
     def write(self, data: bytes) -> None:
         self._client.to_client(self._number, bytes(data))
 
+    def write_eof(self) -> None:
+        """Clients close at the end."""
+        self.close()
+
     def close(self) -> None:
         if not self.closing:
             self.closing = True

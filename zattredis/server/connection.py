@@ -22,8 +22,6 @@ if TYPE_CHECKING:
 WRITE_BUFFER_HIGH = 256 << 10
 BACKLOG_MAX = 1024
 """Requests held back, above which the connection is not read from."""
-REFUSED_S = 1.0
-"""How long a refused client has to read why."""
 UNREAD_S = 5.0
 """A client with more unread than the bound allows is closed once it has read nothing at all for so long. Until then it
 may be a slow reader of a long reply."""
@@ -77,11 +75,8 @@ class ClientConnection(asyncio.Protocol):
         self.transport.set_write_buffer_limits(high=WRITE_BUFFER_HIGH)
         refusal = dispatcher.refuse_connection()
         if refusal is not None:
-            # Closing with bytes of the client unread would reset the connection and lose it the reason.
             self.transport.write(refusal)
-            self.transport.write_eof()
-            self.closed = True
-            asyncio.get_running_loop().call_later(REFUSED_S, self.transport.close)
+            self._part()
             return
         if sock is not None and dispatcher.keepalive_s and sock.family != socket.AF_UNIX:
             keep_alive(sock, dispatcher.keepalive_s)
@@ -291,12 +286,24 @@ class ClientConnection(asyncio.Protocol):
             if self._error:
                 self.transport.write(b"-ERR " + self._error + b"\r\n")
             self._dispatcher.protocol_error(self, self._error)
-            self._finish()
+            self._part()
 
     def _finish(self) -> None:
         self.closed = True
         self.backlog.clear()
         self.transport.close()
+
+    def _part(self) -> None:
+        """End our side, and drop what the client still sends until it ends its own or has had the time to read why.
+
+        Closing with bytes of the client unread would reset the connection under it, and lose it what was written.
+        """
+        self.closed = True
+        self.backlog.clear()
+        self.transport.write_eof()
+        if self._paused_by_us:
+            self.transport.resume_reading()
+        self._dispatcher.close_later(self)
 
     @property
     def busy(self) -> bool:

@@ -8,6 +8,7 @@ connection's backlog; `hold` and `release` say so.
 from __future__ import annotations
 
 import dataclasses
+from collections import deque
 from collections.abc import Callable
 from itertools import chain
 from typing import Any, Final
@@ -37,6 +38,9 @@ from zattredis.server.statistics import Statistics
 from zattredis.server.units import WAITING, Run, Unit
 
 QUEUED: Final = b"+QUEUED\r\n"
+PARTING_MS: Final = 5000
+"""How long a client that is refused, or spoke something else than RESP, has to read why."""
+PARTING_MAX: Final = 1024
 READS_KEPT: Final = 64
 TO_WAIT_FOR: Final = frozenset(
     {
@@ -63,7 +67,8 @@ class Dispatcher:
     """One per node; owns nothing but the order of things. `schedule` asks for the end-of-tick work of the node."""
 
     __slots__ = (
-        "_call_soon", "_clients", "_flushing", "_held_back", "_limits", "_limits_before_auth", "_paused", "_proposals",
+        "_call_soon", "_clients", "_flushing", "_held_back", "_limits", "_limits_before_auth", "_parting", "_paused",
+        "_proposals",
         "_reads", "_schedule", "_statistics", "_waiting_for_room", "accepting", "inflight_bytes_max", "is_leader",
         "keepalive_s", "local", "maxclients", "memory_refusal", "now_ms", "output_bytes_max",
         "output_limit_disconnections", "password_required", "query_bytes_max", "server", "stale_reads",
@@ -101,6 +106,7 @@ class Dispatcher:
         self._paused: list[ClientConnection] = []
         self._waiting_for_room: list[ClientConnection] = []
         self._held_back: set[ClientConnection] = set()
+        self._parting: deque[tuple[int, ClientConnection]] = deque()
         self.local = LocalCommands(statistics, schedule, self.limits)
         self.accepting = True
         self.output_limit_disconnections = 0
@@ -494,8 +500,14 @@ class Dispatcher:
         connection.hold()
         self._waiting_for_room.append(connection)
 
+    def close_later(self, connection: ClientConnection) -> None:
+        """Close a connection whose last words are sent once its client has had the time to read them."""
+        self._parting.append((self.now_ms + PARTING_MS, connection))
+
     def tick(self) -> None:
-        """Let those go on that waited for room or for the end of a pause."""
+        """Let those go on that waited for room or for the end of a pause; close those whose time is up."""
+        while self._parting and (self._parting[0][0] <= self.now_ms or len(self._parting) > PARTING_MAX):
+            self._parting.popleft()[1].transport.close()
         if self._paused and not (self._clients.pause_mode and self._clients.paused(self.now_ms)):
             paused, self._paused = self._paused, []
             for connection in paused:
