@@ -2,7 +2,8 @@
 
 What is here. `table` is the command table (`CommandSpec`, `@command`); `keyspec` says where keys stand; `syntax` reads
 the syntax strings; `arguments` and `glob` read what clients send; `context` is what a handler is given. The other
-modules are the commands, a module for each of Redis's groups or a part of it. Importing this package fills the table.
+modules are the commands, a module for each of Redis's groups or a part of it. Importing this package imports every
+module in it, which fills the table.
 
 How to add a command: write its function in the module of its group, decorate it (see `table`), give it the flags,
 key flags and tips that Redis's COMMAND INFO shows (a test compares them), and let tests compare its replies with
@@ -25,50 +26,14 @@ Decisions, with their reasons:
 - Summaries and texts for people are our own; errors and reply shapes are Redis's, byte for byte.
 """
 
-from zattredis.commands import (
-    acl,
-    client,
-    cluster,
-    command_docs,
-    config,
-    connection,
-    counters,
-    databases,
-    debug,
-    dump,
-    expiry,
-    generic,
-    lcs,
-    monitoring,
-    objects,
-    scan,
-    server,
-    strings,
-    table,
-    transactions,
-)
+import importlib
+import pkgutil
+
+from zattredis.commands import table
+
+for _module in pkgutil.iter_modules(__path__):
+    importlib.import_module(f"{__name__}.{_module.name}")
 
 table.check_complete()
 
-__all__ = [
-    "acl",
-    "client",
-    "cluster",
-    "command_docs",
-    "config",
-    "connection",
-    "counters",
-    "databases",
-    "debug",
-    "dump",
-    "expiry",
-    "generic",
-    "lcs",
-    "monitoring",
-    "objects",
-    "scan",
-    "server",
-    "strings",
-    "table",
-    "transactions",
-]
+__all__ = ["table"]

@@ -37,6 +37,7 @@ META_DATABASES: Final = b"mdatabases"
 META_COUNTS: Final = b"mcounts/"
 META_MAINTENANCE: Final = b"mmaintenance"
 META_DEAD: Final = b"mdead/"
+META_PARAMETERS: Final = b"mparameters"
 
 
 def hash_slot(key: bytes) -> int:

@@ -34,6 +34,10 @@ RAW: Final = 0x40
 NOT_INT: Final = 0x80
 """A string that Redis would not hold as `int` although it reads like one (INCRBYFLOAT)."""
 ENCODING_HINTS: Final = RAW | NOT_INT
+LARGE: Final = 0x40
+"""A collection that Redis would hold in its encoding for large ones (hashtable, skiplist), whatever its size is now."""
+FIELD_EXPIRY: Final = 0x80
+"""A hash some of whose fields have a time to live; see `hashes`."""
 
 _HEADER: Final = struct.Struct(">BQQI")
 pack_header: Final = _HEADER.pack

@@ -12,6 +12,7 @@ from typing import Final
 
 from zattredis.errors import StateDamaged
 from zattredis.keyspace.keys import META_COUNTER, META_COUNTS, META_DATABASES, META_MAINTENANCE
+from zattredis.keyspace.parameters import DEFAULTS, META_PARAMETERS, Parameters, decode_parameters
 from zattredis.keyspace.reader import Reader
 
 DATABASES: Final = 16
@@ -63,6 +64,7 @@ class Registers:
         "expired_until_ms",
         "maintenance_changed",
         "next_namespace",
+        "parameters",
         "stored_counter",
     )
 
@@ -81,6 +83,8 @@ class Registers:
         self.dead_count = 0
         """Entries in the reclaim queue."""
         self.maintenance_changed = False
+        self.parameters: Parameters = DEFAULTS
+        """What the cluster has agreed on for the data types; changed by `View.set_parameters` alone."""
 
     @classmethod
     def load(cls, reader: Reader) -> Registers:
@@ -89,7 +93,10 @@ class Registers:
         Raises StateDamaged when they are of another size than this version writes.
         """
         self = cls()
-        counter, databases, maintenance = reader.multi_get([META_COUNTER, META_DATABASES, META_MAINTENANCE])
+        counter, databases, maintenance, parameters = reader.multi_get(
+            [META_COUNTER, META_DATABASES, META_MAINTENANCE, META_PARAMETERS]
+        )
+        self.parameters = decode_parameters(parameters)
         try:
             if counter is not None:
                 (self.counter,) = _COUNTER.unpack(counter)

@@ -27,6 +27,7 @@ from zattredis.keyspace.metadata import (
     with_expire,
     with_version,
 )
+from zattredis.keyspace.parameters import META_PARAMETERS, Parameters
 from zattredis.keyspace.reader import Reader
 from zattredis.keyspace.record_cache import RecordCache, Table
 from zattredis.keyspace.registers import DATABASES, NamespaceCounts, Registers
@@ -38,6 +39,7 @@ _NOT_WRITTEN: Final = object()
 _RAW: Final = object()
 _MAP: Final = object()
 _MAINTENANCE: Final = object()
+_PARAMETERS: Final = object()
 
 DEAD_STRING: Final = b"s"
 DEAD_COLLECTION: Final = b"c"
@@ -321,6 +323,12 @@ class View:
         self._save_maintenance()
         self.registers.expired_until_ms = expire_ms
 
+    def set_parameters(self, parameters: Parameters) -> None:
+        """Let the cluster's parameters of the data types be these from the next command on."""
+        self._undo.append((_PARAMETERS, b"", self.registers.parameters))
+        self.registers.parameters = parameters
+        self.put_raw(META_PARAMETERS, parameters.encode())
+
     def _replace(self, table: Table, key: bytes, old: bytes | None, record: bytes | None) -> None:
         self._undo.append((table, key, old))
         self._change(table, key, old, record)
@@ -421,6 +429,8 @@ class View:
                 registers.databases[:], self._tables[:], registers.next_namespace = old
             elif what is _MAINTENANCE:
                 registers.expired_until_ms, registers.dead_front, registers.dead_count = old
+            elif what is _PARAMETERS:
+                registers.parameters = old
             else:
                 self._change(what, key, what.records[key], old)
         self._effect_keys = None
