@@ -105,6 +105,7 @@ class MiniNode:
         )  # fmt: skip
         self.applier.attach(self.proposals)
         self.applier.on_batch_done = self.reads.finish_after
+        self.applier.on_sliced = self.reads.start_sliced
         self.dispatcher.attach(None, self.proposals, self.reads)  # type: ignore[arg-type]
         self.proposals.ask_session()
         self.apply()

@@ -9,13 +9,13 @@ from __future__ import annotations
 import re
 import socket
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Generator, Sequence
 from typing import Any, Protocol
 
 import zattredis.commands
 from tests.support.memory_store import MemoryStore
 from tests.support.resp_client import Argument, encode_command
-from zattredis.commands.context import Context
+from zattredis.commands.context import Context, drain
 from zattredis.commands.table import CommandSpec, Kind, resolve
 from zattredis.errors import DefiniteError, ReplyError
 from zattredis.keyspace.maintenance import apply_maintenance, encode_request
@@ -141,8 +141,8 @@ class InProcess:
         view.begin()
         try:
             value = spec.handler(context, *spec.arguments(argv))
-            if spec.heavy:
-                value = _drain(value)
+            if isinstance(value, Generator):
+                value = drain(value)
             view.commit()
         except ReplyError:
             view.rollback()
@@ -154,14 +154,6 @@ class InProcess:
             apply_maintenance(view, now_ms, encode_request(3))
             self.store.write(view.take())
         return value
-
-
-def _drain(steps: Any) -> Any:
-    try:
-        while True:
-            next(steps)
-    except StopIteration as end:
-        return end.value
 
 
 def words(line: str | Sequence[Argument]) -> list[bytes]:

@@ -7,10 +7,11 @@ here knows how. Times are always asked of the server: handlers read no clock.
 from __future__ import annotations
 
 import enum
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Generator, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from zattredis.keyspace.random import SeededRandom
+from zattredis.resp.replies import ReplySet
 
 if TYPE_CHECKING:
     from zattredis.commands.table import CommandSpec
@@ -43,6 +44,43 @@ class Context:
         if self._random is None:
             self._random = SeededRandom(self.seed, self.ordinal)
         return self._random
+
+
+class Stream:
+    """What a sliced read yields first when it sends its reply piece by piece: `count` elements (of a dict: pairs).
+
+    `kind` is list, dict or ReplySet. Then it yields lists of elements (for a dict key, value, key, value, …), `count`
+    in all, with None wherever others may have their turn.
+    """
+
+    __slots__ = ("count", "kind")
+
+    def __init__(self, kind: type[list[Any]] | type[dict[Any, Any]] | type[ReplySet], count: int) -> None:
+        self.kind = kind
+        self.count = count
+
+
+Steps = Generator["Stream | list[Any] | None", None, Any]
+"""A sliced read: yields None after some work; returns the reply, or yields it as a Stream."""
+
+
+def drain(steps: Steps) -> Any:
+    """Run a sliced read to its end at once; return its reply. Where it must be whole: in EXEC, in scripts, in tests."""
+    stream: Stream | None = None
+    elements: list[Any] = []
+    try:
+        while True:
+            piece = next(steps)
+            if isinstance(piece, Stream):
+                stream = piece
+            elif piece is not None:
+                elements += piece
+    except StopIteration as end:
+        if stream is None:
+            return end.value
+    if stream.kind is dict:
+        return dict(zip(elements[::2], elements[1::2], strict=True))
+    return elements if stream.kind is list else ReplySet(elements)
 
 
 class NoReply:
@@ -245,6 +283,13 @@ class SettingsProtocol(Protocol):
 
     def change(self, pairs: Sequence[tuple[bytes, bytes]]) -> None:
         """Set all of `pairs` or, raising a DefiniteError with Redis's text, none."""
+        ...
+
+    def agreed_part(self, pairs: Sequence[tuple[bytes, bytes]]) -> tuple[list[bytes], list[tuple[bytes, bytes]]]:
+        """Return what of `pairs` the cluster has to agree on, as words for the log, and the pairs that are left.
+
+        Raises a DefiniteError with Redis's text if any of all the pairs cannot be taken.
+        """
         ...
 
     def rewrite(self) -> None:

@@ -189,6 +189,13 @@ def append_replies(out: list[bytes], values: Iterable[Any], resp: int) -> None:
             append_reply(out, value, resp)
 
 
+def stream_header(kind: type[Any], count: int, resp: int) -> bytes:
+    """Return what stands before the elements of a list, dict (`count` pairs) or ReplySet that is sent in pieces."""
+    if kind is dict:
+        return b"%%%d\r\n" % count if resp == 3 else b"*%d\r\n" % (2 * count)
+    return b"~%d\r\n" % count if kind is ReplySet and resp == 3 else b"*%d\r\n" % count
+
+
 def append_reply(out: list[bytes], value: Any, resp: int) -> None:
     """Append the pieces of one reply to `out`, for the caller to join. Raises TypeError as `encode` does."""
     encoder = _ENCODERS.get(type(value))

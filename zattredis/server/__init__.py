@@ -9,7 +9,8 @@ The way of a command:
     admission     the leader's side of that: the next sequence of a session, and no other
     driver        carries out what the Raft core asks for, in the one order that is safe
     applier       committed entries → effects and replies; the one owner of the state machine
-    reads         read points, shared by all reads of a tick; heavy reads in slices
+    reads         read points, shared by all reads of a tick
+    sliced        reads that are too long for one go, in slices, each over a frozen point in time
     local         LOCAL commands, answered at once or by a coroutine
     executor      runs handlers; the one place where an exception becomes an error reply
     sessions      the state machine's rows that make a batch execute once

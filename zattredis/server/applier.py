@@ -32,7 +32,7 @@ from zattredis.server.executor import COMMANDS_A_TURN, Executor, encode_run, res
 from zattredis.server.proposals import Proposals
 from zattredis.server.reads import add_keys, first_keys
 from zattredis.server.sessions import BATCH_HEADER, Sessions, decode_open
-from zattredis.server.units import DONE, Batch, Run, Transaction, Unit, WatchUnit
+from zattredis.server.units import DONE, RIDING, Batch, Run, Transaction, Unit, WatchUnit
 from zattredis.storage.state_store import APPLIED_KEY, MEMBERSHIP_KEY, StateStore, decode_applied, encode_applied
 
 SLICE_S: Final = 0.005
@@ -52,8 +52,8 @@ class Applier:
     __slots__ = (
         "_cache", "_cache_bytes", "_call_later", "_call_soon", "_changes", "_done_batches", "_executor", "_finished",
         "_on_applied", "_on_entry", "_ordinal", "_own", "_progress", "_proposals", "_queue", "_scheduled", "_skip",
-        "_steps", "_view", "applied_index", "applied_term", "last_stamp_ms", "membership", "on_batch_done",
-        "registers", "sessions", "stalls", "store",
+        "_sliced", "_steps", "_view", "applied_index", "applied_term", "last_stamp_ms", "membership", "on_batch_done",
+        "on_sliced", "registers", "sessions", "stalls", "store",
     )  # fmt: skip
 
     def __init__(
@@ -77,6 +77,7 @@ class Applier:
         self._call_later = call_later
         self._proposals: Proposals | None = None
         self.on_batch_done: Callable[[Batch], None] = lambda batch: None
+        self.on_sliced: Callable[[Run, int], None] = lambda run, now_ms: None
         self._queue: deque[Entry] = deque()
         self._steps: Generator[None, None, None] | None = None
         self._view: View | None = None
@@ -84,6 +85,7 @@ class Applier:
         self._finished: list[tuple[Unit, bytes]] = []
         self._done_batches: list[Batch] = []
         self._own: Batch | None = None
+        self._sliced: list[Run] = []
         self._progress: list[Entry] = []
         self._scheduled = False
         self.stalls = 0
@@ -126,6 +128,7 @@ class Applier:
                 self._proposals.lost(batch)
         assert all(unit.state == DONE for unit, _ in finished)
         self._own = None
+        self._sliced.clear()
 
     def attach(self, proposals: Proposals) -> None:
         """Tell it who owns this node's own batches."""
@@ -188,7 +191,7 @@ class Applier:
             except StopIteration:
                 self._steps = None
                 self._complete(self._queue.popleft())
-            if view.effect_bytes > EFFECT_BYTES_PER_WRITE or perf_counter() > end:
+            if view.effect_bytes > EFFECT_BYTES_PER_WRITE or self._sliced or perf_counter() > end:
                 return
 
     def _complete(self, entry: Entry) -> None:
@@ -221,6 +224,10 @@ class Applier:
         self._executor.settle()
         for unit, reply in finished:
             unit.finish(reply)
+        if self._sliced:
+            sliced, self._sliced = self._sliced, []
+            for run in sliced:
+                self.on_sliced(run, self.last_stamp_ms)
         batches, self._done_batches = self._done_batches, []
         for batch in batches:
             batch.applied = True
@@ -335,12 +342,28 @@ class Applier:
                     yield
                     ctx.view = self._view
             elif unit.state != DONE:
-                self._ride(ctx, unit)
+                self._ride(ctx, batch, unit)
+                if self._sliced:
+                    self._ordinal = ordinal
+                    yield
+                    ctx.view = self._view
 
-    def _ride(self, ctx: Context, unit: Unit) -> None:
-        """A read at its place among the writes: it sees those before it."""
+    def _ride(self, ctx: Context, batch: Batch, unit: Unit) -> None:
+        """A read at its place among the writes: it sees those before it.
+
+        One that runs in slices begins once what is before it is written, and before anything behind it is applied.
+        """
         if isinstance(unit, Run):
-            self._finished.append((unit, self._executor.read_run(ctx, unit)[0]))
+            reply, rest = self._executor.read_run(ctx, unit)
+            if reply is not None:
+                self._finished.append((unit, reply))
+            else:
+                self._sliced.append(unit)
+                rest = unit.split(1) if len(unit) > 1 else None
+            if rest is not None:
+                rest.state = RIDING
+                rest.batch = batch
+                batch.units.insert(batch.units.index(unit) + 1, rest)
         elif isinstance(unit, WatchUnit):
             self._executor.watch(ctx, unit)
             self._finished.append((unit, b"+OK\r\n"))

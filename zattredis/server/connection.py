@@ -233,6 +233,15 @@ class ClientConnection(asyncio.Protocol):
                 if self.held:
                     self._dispatcher.answered(self)
 
+    def is_next(self, unit: Unit) -> bool:
+        """Return whether every reply before this unit's is made."""
+        return bool(self.units) and self.units[0] is unit
+
+    def send_part(self, part: bytes) -> None:
+        """Send a part of the reply of the unit that is next, now."""
+        self._append(part)
+        self.flush()
+
     def add_reply(self, reply: bytes) -> None:
         """Add the reply of a command that was answered at once, behind whatever is unanswered."""
         if not self.units:

@@ -6,12 +6,13 @@ its command (of its whole EXEC when it is not a ReplyError) and becomes `-ERR` o
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Sequence
+from types import GeneratorType
 from typing import Any, Final
 
 import structlog
 
-from zattredis.commands.context import Context, LocalContext
+from zattredis.commands.context import Context, LocalContext, drain
 from zattredis.commands.table import CommandSpec, Kind, lookup
 from zattredis.errors import FatalError, ReplyError, WriteStalled
 from zattredis.resp.replies import NULL_ARRAY, append_reply, encode_many
@@ -57,9 +58,7 @@ def read_value(ctx: Context, spec: CommandSpec, argv: list[bytes]) -> Any:
     """
     try:
         value = spec.handler(ctx, *argv[spec.words :])
-        if spec.heavy:
-            value = drain(value)
-        return value
+        return drain(value) if value.__class__ is GeneratorType else value
     except ReplyError as error:
         return error
     except BROKEN:
@@ -68,21 +67,12 @@ def read_value(ctx: Context, spec: CommandSpec, argv: list[bytes]) -> Any:
         return internal_error(spec, error)
 
 
-def drain(steps: Generator[None, None, Any]) -> Any:
-    """Run a heavy handler to its end at once (inside EXEC, where it must be)."""
-    try:
-        while True:
-            next(steps)
-    except StopIteration as end:
-        return end.value
-
-
 def resolve_logged(argv: list[bytes]) -> CommandSpec | None:
     """Return the spec of a logged command line; None when this build does not know it (its origin refused it then)."""
     spec = lookup(argv[0])
     if spec is not None and spec.subcommands and len(argv) > 1:
-        return spec.subcommands.get(argv[1].decode("latin-1").upper())
-    return spec
+        spec = spec.subcommands.get(argv[1].decode("latin-1").upper())
+    return spec if spec is None or spec.logged is None else spec.logged
 
 
 def encode_run(run: Run, values: list[Any]) -> bytes:
@@ -121,11 +111,11 @@ class Executor:
 
     # -- the origin's own ----------------------------------------------------------------------------------------------
 
-    def read_run(self, ctx: Context, run: Run, bytes_max: int = 0) -> tuple[bytes, Run | None]:
-        """Return the replies of a run of reads, and what is left of it.
+    def read_run(self, ctx: Context, run: Run, bytes_max: int = 0) -> tuple[bytes | None, Run | None]:
+        """Return the replies of a run of reads, and what is left of it: split off, to be read next.
 
-        With `bytes_max`, it stops behind the command with which the large values among the replies pass that bound; the
-        rest of the run has then been split off.
+        With `bytes_max`, it stops behind the command with which the large values among the replies pass that bound. It
+        also stops before a command that wants to run in slices; None for the replies if that is the first.
         """
         large = 0
         rest: Run | None = None
@@ -136,7 +126,6 @@ class Executor:
         for spec, argv in zip(run.specs, run.argvs, strict=True):
             try:
                 value = spec.handler(ctx, *argv[spec.words :])
-                values.append(drain(value) if spec.heavy else value)
             except ReplyError as error:
                 self.failed(spec, error)
                 values.append(error)
@@ -145,6 +134,12 @@ class Executor:
             except Exception as error:
                 values.append(self.broken(spec, error))
             else:
+                if value.__class__ is GeneratorType:
+                    if not values:
+                        return None, run
+                    rest = run.split(len(values))
+                    break
+                values.append(value)
                 if bytes_max and (value.__class__ is list or (value.__class__ is bytes and len(value) > SMALL_BYTES)):
                     large += sum(map(_size, value)) if value.__class__ is list else len(value)
                     if large > bytes_max and len(values) < len(run.argvs):

@@ -203,6 +203,7 @@ class Node:
         )  # fmt: skip
         self.applier.attach(self.proposals)
         self.applier.on_batch_done = self.reads.finish_after
+        self.applier.on_sliced = self.reads.start_sliced
         self.driver.attach(self.proposals, self.reads)
         self.dispatcher.attach(self.services, self.proposals, self.reads)
         self.compaction = Compaction(

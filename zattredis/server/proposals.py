@@ -18,7 +18,7 @@ from zattredis.errors import ClusterDown, OutcomeUnknown
 from zattredis.resp.replies import encode
 from zattredis.server.clock import monotonic, random_64
 from zattredis.server.sessions import BATCH_HEADER, Sessions
-from zattredis.server.units import DONE, EMPTY_UNITS, Batch, Unit, encode_units
+from zattredis.server.units import DONE, EMPTY_UNITS, SLICED, Batch, Unit, encode_units
 
 IN_FLIGHT_BATCHES_MAX = 64
 IN_FLIGHT_BYTES_MAX = 16 << 20
@@ -286,12 +286,12 @@ class Proposals:
         """
         batch.abandoned = True
         for unit in (*batch.units, *batch.after):
-            if unit.state == DONE:
+            if unit.state in (DONE, SLICED):
                 continue
             unit.batch = None
             if unit.is_write:
                 unit.finish(_unknown(unit))
-            elif _write_behind(unit):
+            elif write_behind(unit):
                 unit.finish(refusal(unit))
             else:
                 unit.connection.reads.append(unit)
@@ -350,7 +350,7 @@ class Proposals:
                 unit.finish(_unknown(unit) if unit.is_write else refusal(unit))
 
 
-def _write_behind(unit: Unit) -> bool:
+def write_behind(unit: Unit) -> bool:
     """Return whether the client sent a write after this unit."""
     return any(later.is_write for later in dropwhile(lambda one: one is not unit, unit.connection.units))
 

@@ -8,27 +8,25 @@ is refused (a read has no effect, so its outcome is definite).
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
 from zattredis.commands.context import Context
 from zattredis.commands.table import CommandSpec
-from zattredis.errors import ReplyError
 from zattredis.keyspace.reader import FrozenReader
 from zattredis.keyspace.registers import Registers
 from zattredis.keyspace.view import View
 from zattredis.resp.replies import encode
 from zattredis.server.clock import monotonic, perf_counter, random_64
-from zattredis.server.executor import BROKEN, Executor, internal_error
+from zattredis.server.executor import Executor
 from zattredis.server.proposals import refusal
-from zattredis.server.units import RIDING, WAITING, Batch, Call, Run, Transaction, Unit, WatchUnit
+from zattredis.server.sliced import SlicedReads
+from zattredis.server.units import WAITING, Batch, Call, Run, Transaction, Unit, WatchUnit
 
 REPLY_BYTES_A_TURN = 1 << 20
 """A run of reads is cut when its large replies pass this, so that a client that does not read cannot pile them up."""
 SLICE_S = 0.003
 """How long reads run before others get their turn."""
-HEAVY_MAX = 16
-"""Heavy reads under way at once, each of which holds one point in time of the store."""
 
 
 class StateSource(Protocol):
@@ -68,9 +66,8 @@ class Reads:
     """One per node."""
 
     __slots__ = (
-        "_ask", "_call_soon", "_choked", "_confirmed", "_context", "_executor", "_gathering", "_heavy",
-        "_heavy_running", "_retry_s", "_round", "_running", "_seed", "_source", "_waiting_heavy", "request_timeout_s",
-        "rounds",
+        "_ask", "_call_soon", "_choked", "_confirmed", "_context", "_executor", "_gathering", "_retry_s", "_round",
+        "_running", "_seed", "_source", "request_timeout_s", "rounds", "sliced",
     )  # fmt: skip
 
     def __init__(
@@ -95,16 +92,14 @@ class Reads:
         self._context = random_64() >> 16
         self._seed = random_64() >> 16  # RANDOMKEY draws by it: another one for every point in time
         self._running = False
-        self._heavy: deque[_HeavyRead] = deque()
-        self._waiting_heavy: deque[tuple[Run, int]] = deque()
-        self._heavy_running = False
+        self.sliced = SlicedReads(source=source, executor=executor, call_soon=call_soon, resubmit=self.submit)
         self._choked: list[Unit] = []  # runs of clients that do not read what they have been sent
         self.rounds = 0
 
     @property
     def idle(self) -> bool:
         """Whether no read waits."""
-        return not (self._gathering or self._round or self._confirmed or self._heavy or self._waiting_heavy)
+        return not (self._gathering or self._round or self._confirmed) and self.sliced.idle
 
     def submit(self, unit: Unit) -> None:
         """Take in a read that arrived now."""
@@ -155,6 +150,7 @@ class Reads:
 
     def resume(self) -> None:
         """Clients read again: what is left of their runs takes a fresh read point."""
+        self.sliced.resume()
         choked, self._choked = self._choked, []
         for unit in choked:
             if unit.connection.closed or unit.state != WAITING:
@@ -167,11 +163,12 @@ class Reads:
     @property
     def held_up(self) -> bool:
         """Whether runs wait for clients to read."""
-        return bool(self._choked)
+        return bool(self._choked) or not self.sliced.idle
 
     def tick(self) -> None:
         """Deadlines and retries."""
         now = monotonic()
+        self.sliced.tick()
         if self._choked:
             self.resume()
         found = self._round
@@ -255,12 +252,16 @@ class Reads:
         """Answer a unit. What is left of a run whose replies are large is returned, or waits for its slow client."""
         if isinstance(unit, Run):
             if unit.specs[0].heavy:
-                self._start_heavy(unit, ctx.now_ms)
+                self.sliced.start(unit, ctx.now_ms)
                 return None
             if unit.connection.choked:
                 self._choke(unit)
                 return None
             reply, rest = self._executor.read_run(ctx, unit, REPLY_BYTES_A_TURN)
+            if reply is None:
+                rest = unit.split(1) if len(unit) > 1 else None
+                self.sliced.start(unit, ctx.now_ms)
+                return rest
             unit.finish(reply)
             if rest is not None:
                 rest.bytes_held = len(reply) // len(unit) * len(rest)  # if the others are of the same size
@@ -284,83 +285,19 @@ class Reads:
         self._choked.append(unit)
         unit.connection.owes(unit.bytes_held)
 
-    # -- heavy reads -------------------------------------------------------------------------------------------------
+    # -- sliced reads ------------------------------------------------------------------------------------------------
 
-    def _start_heavy(self, run: Run, now_ms: int) -> None:
-        run.state = RIDING  # no write may take it along any more: its connection waits for it
-        if len(self._heavy) >= HEAVY_MAX:
-            self._waiting_heavy.append((run, now_ms))
-            return
-        reader = self._source.freeze()
-        view = View(reader, Registers.load(reader))
-        ctx = Context(view, run.db, now_ms)
-        spec, argv = run.specs[0], run.argvs[0]
-        self._heavy.append(_HeavyRead(run, reader, spec.handler(ctx, *argv[spec.words :])))
-        if not self._heavy_running:
-            self._heavy_running = True
-            self._call_soon(self._heavy_slice)
+    def start_sliced(self, run: Run, now_ms: int) -> None:
+        """Carry out a read in slices, of what is applied now (see `sliced`)."""
+        self.sliced.start(run, now_ms)
 
-    def _heavy_slice(self) -> None:
-        if not self._heavy:
-            self._heavy_running = False
-            return
-        heavy = self._heavy.popleft()
-        end = perf_counter() + SLICE_S
-        finished = False
-        value: Any = None
-        spec = heavy.run.specs[0]
-        try:
-            while perf_counter() < end:
-                next(heavy.steps)
-        except StopIteration as stop:
-            finished, value = True, stop.value
-        except ReplyError as error:
-            finished, value = True, error
-        except BROKEN:
-            raise
-        except Exception as error:
-            finished, value = True, internal_error(spec, error)
-        if heavy.run.connection.closed and not finished:
-            finished = True
-            heavy.steps.close()
-        if finished:
-            heavy.reader.close()
-            heavy.run.specs = [spec.original or spec]
-            heavy.run.finish(encode(value, heavy.run.resp) if heavy.run.mutes is None else b"")
-            self._executor.measure(heavy.run, perf_counter() - heavy.began)
-            self._executor.settle()
-            if self._waiting_heavy:
-                self._start_heavy(*self._waiting_heavy.popleft())
-        else:
-            self._heavy.append(heavy)
-        self._heavy_running = bool(self._heavy)
-        if self._heavy_running:
-            self._call_soon(self._heavy_slice)
-
-    def restart_heavy(self) -> None:
-        """The store is about to be replaced: the heavy reads under way begin again, at a read point of their own."""
-        runs = [heavy.run for heavy in self._heavy] + [run for run, _ in self._waiting_heavy]
-        self.stop()
-        for run in runs:
-            self.submit(run)
+    def restart_sliced(self) -> None:
+        """The store is about to be replaced: the sliced reads under way begin again."""
+        self.sliced.restart()
 
     def stop(self) -> None:
-        """End the heavy reads under way; their clients are gone or are told by the closing of the connection."""
-        for heavy in self._heavy:
-            heavy.steps.close()
-            heavy.reader.close()
-        self._heavy.clear()
-        self._waiting_heavy.clear()
-
-
-class _HeavyRead:
-    __slots__ = ("began", "reader", "run", "steps")
-
-    def __init__(self, run: Run, reader: FrozenReader, steps: Generator[None, None, Any]) -> None:
-        self.run = run
-        self.reader = reader
-        self.steps = steps
-        self.began = perf_counter()
+        """End the sliced reads under way."""
+        self.sliced.stop()
 
 
 def first_keys(units: list[Unit]) -> dict[int, list[bytes]]:

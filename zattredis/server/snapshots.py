@@ -203,8 +203,8 @@ class Receiver:
     def _install(self) -> None:
         node, manifest = self._node, self._manifest
         started = monotonic()
-        node.reads.restart_heavy()
         node.applier.give_up()
+        node.reads.restart_sliced()
         directory = node.data.incoming_path(manifest.index)
         node.data.install(directory, manifest.index, manifest.term, manifest.membership)
         node.applier.load(node.data.state)

@@ -1,0 +1,256 @@
+"""Reads that are too long for one go: carried out in slices of time, each over a point of time of its own.
+
+A read becomes sliced when its command says so (Flag.HEAVY) or when its handler returns a generator. It then holds a
+frozen reader of the store, so that what is written meanwhile neither waits for it nor shows in its reply. A reply of
+many elements leaves piece by piece (`Stream`), as fast as its client reads: what is held at once stays bounded.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+from types import GeneratorType
+from typing import Any, Final, Protocol
+
+from zattredis.commands.context import Context, Steps, Stream
+from zattredis.errors import ReplyError, StateDamaged
+from zattredis.keyspace.reader import FrozenReader
+from zattredis.keyspace.registers import Registers
+from zattredis.keyspace.view import View
+from zattredis.resp.replies import append_replies, encode, stream_header
+from zattredis.server.clock import monotonic, perf_counter
+from zattredis.server.executor import BROKEN, Executor
+from zattredis.server.proposals import refusal, write_behind
+from zattredis.server.units import SLICED, Run
+
+SLICE_S: Final = 0.003
+"""How long sliced reads run before others get their turn."""
+RUNNING_MAX: Final = 16
+"""Sliced reads under way at once."""
+OPEN_MAX: Final = 256
+"""Sliced reads under way or waiting for their clients; each holds a point of time, which the store must keep."""
+PIECE_BYTES: Final = 256 << 10
+"""What a reply may gather before it is sent."""
+UNREAD_S: Final = 60.0
+"""A client that takes nothing of a streamed reply for so long is closed: the point of time cannot be held for ever."""
+
+
+class FreezableSource(Protocol):
+    """Where sliced reads read: the state as it is applied now."""
+
+    def freeze(self) -> FrozenReader:
+        """Return a reader of the state as applied now."""
+        ...
+
+
+class _Sliced:
+    __slots__ = ("began", "count", "now_ms", "out", "out_bytes", "parked_at", "reader", "run", "sent",
+                 "steps")  # fmt: skip
+
+    def __init__(self, run: Run, reader: FrozenReader, now_ms: int) -> None:
+        self.run = run
+        self.reader = reader
+        self.now_ms = now_ms
+        self.steps: Steps | None = None
+        self.began = perf_counter()
+        self.out: list[bytes] = []
+        self.out_bytes = 0
+        self.count = -1  # elements of a stream still to come
+        self.sent = False
+        self.parked_at = 0.0
+
+
+class SlicedReads:
+    """One per node. A run given to `start` has one command, and is answered, in its connection's order, by this."""
+
+    __slots__ = ("_call_soon", "_executor", "_parked", "_resubmit", "_running", "_scheduled", "_source", "_waiting")
+
+    def __init__(
+        self,
+        *,
+        source: FreezableSource,
+        executor: Executor,
+        call_soon: Callable[[Callable[[], None]], Any],
+        resubmit: Callable[[Run], None],
+    ) -> None:
+        self._source = source
+        self._executor = executor
+        self._call_soon = call_soon
+        self._resubmit = resubmit
+        self._running: deque[_Sliced] = deque()
+        self._parked: list[_Sliced] = []
+        self._waiting: deque[tuple[Run, int]] = deque()
+        self._scheduled = False
+
+    @property
+    def idle(self) -> bool:
+        """Whether no read is under way or waits."""
+        return not (self._running or self._parked or self._waiting)
+
+    def start(self, run: Run, now_ms: int) -> None:
+        """Carry out the run's one command at this point of time, or at a later one when too many are under way."""
+        run.state = SLICED  # no write takes it along any more
+        if len(self._running) >= RUNNING_MAX or len(self._running) + len(self._parked) >= OPEN_MAX:
+            self._waiting.append((run, now_ms))
+            return
+        reader = self._source.freeze()
+        self._running.append(_Sliced(run, reader, now_ms))
+        self._schedule()
+
+    def tick(self) -> None:
+        """Look again at those that wait for their clients, or for the replies before theirs."""
+        now = monotonic()
+        for sliced in self._parked:
+            connection = sliced.run.connection
+            if not connection.closed and now - sliced.parked_at > UNREAD_S:
+                connection.close("took nothing of a long reply for too long")
+        if self._parked:
+            self.resume()
+
+    def resume(self) -> None:
+        """Clients read again."""
+        parked, self._parked = self._parked, []
+        for sliced in parked:
+            if sliced.run.connection.closed or self._deliver(sliced):
+                self._running.append(sliced)
+            else:
+                self._parked.append(sliced)
+        if self._running:
+            self._schedule()
+
+    def restart(self) -> None:
+        """The store is about to be replaced: what is under way begins again, at a read point of its own."""
+        begun = [*self._running, *self._parked]
+        waiting = [run for run, _ in self._waiting]
+        self.stop()
+        for sliced in begun:
+            if sliced.sent:
+                sliced.run.connection.close("the node's data was replaced by a snapshot in the midst of a reply")
+        for run in [sliced.run for sliced in begun if not sliced.sent] + waiting:
+            if write_behind(run):
+                run.finish(refusal(run))  # what was written behind it may be applied by then
+            else:
+                self._resubmit(run)
+
+    def stop(self) -> None:
+        """End all; their clients are gone or are told by the closing of the connection."""
+        for sliced in (*self._running, *self._parked):
+            self._release(sliced)
+        self._running.clear()
+        self._parked.clear()
+        self._waiting.clear()
+
+    # -- working -----------------------------------------------------------------------------------------------------
+
+    def _schedule(self) -> None:
+        if not self._scheduled:
+            self._scheduled = True
+            self._call_soon(self._slice)
+
+    def _slice(self) -> None:
+        self._scheduled = False
+        if not self._running:
+            return
+        sliced = self._running.popleft()
+        if sliced.run.connection.closed:
+            self._release(sliced)
+            sliced.run.finish(b"")
+        elif self._work(sliced):
+            self._running.append(sliced)
+        while self._waiting and len(self._running) < RUNNING_MAX and len(self._running) + len(self._parked) < OPEN_MAX:
+            run, now_ms = self._waiting.popleft()
+            self.start(run, now_ms)
+        if self._running:
+            self._schedule()
+
+    def _work(self, sliced: _Sliced) -> bool:
+        """Work for one slice; return whether there is more to do at once."""
+        end = perf_counter() + SLICE_S
+        spec = sliced.run.specs[0]
+        try:
+            steps = sliced.steps or self._begin(sliced)
+            while perf_counter() < end:
+                piece = next(steps)
+                if piece is None:
+                    continue
+                self._take(sliced, piece)
+                if sliced.out_bytes > PIECE_BYTES and not self._deliver(sliced):
+                    sliced.parked_at = monotonic()
+                    self._parked.append(sliced)
+                    return False
+        except StopIteration as stop:
+            self._finish(sliced, stop.value)
+            return False
+        except BROKEN:
+            raise
+        except ReplyError as error:
+            self._executor.failed(spec, error)
+            self._finish(sliced, error)
+            return False
+        except Exception as error:
+            self._finish(sliced, self._executor.broken(spec, error))
+            return False
+        return True
+
+    def _begin(self, sliced: _Sliced) -> Steps:
+        """Call the handler; by now it may find so little that it answers at once."""
+        run = sliced.run
+        view = View(sliced.reader, Registers.load(sliced.reader))
+        spec, argv = run.specs[0], run.argvs[0]
+        value = spec.handler(Context(view, run.db, sliced.now_ms), *argv[spec.words :])
+        steps: Steps = value if value.__class__ is GeneratorType else _at_once(value)
+        sliced.steps = steps
+        return steps
+
+    def _take(self, sliced: _Sliced, piece: Stream | list[Any]) -> None:
+        resp = sliced.run.resp
+        if isinstance(piece, Stream):
+            sliced.count = piece.count * (2 if piece.kind is dict else 1)
+            data = stream_header(piece.kind, piece.count, resp)
+        else:
+            sliced.count -= len(piece)
+            out: list[bytes] = []
+            append_replies(out, piece, resp)
+            data = b"".join(out)
+        if sliced.run.mutes is None:
+            sliced.out.append(data)
+            sliced.out_bytes += len(data)
+
+    def _deliver(self, sliced: _Sliced) -> bool:
+        """Send what was gathered, if the replies before it are sent and the client reads; return whether it was."""
+        connection = sliced.run.connection
+        if connection.full or not connection.is_next(sliced.run):
+            return False
+        data, sliced.out, sliced.out_bytes = b"".join(sliced.out), [], 0
+        sliced.sent = True
+        connection.send_part(data)
+        return True
+
+    def _finish(self, sliced: _Sliced, value: Any) -> None:
+        run = sliced.run
+        spec = run.specs[0]
+        self._release(sliced)
+        if sliced.count >= 0:
+            if isinstance(value, ReplyError):
+                run.connection.close("an error in the midst of a long reply")
+                return
+            if sliced.count:
+                raise StateDamaged(f"{spec.name} announced {sliced.count} elements more than there were")
+            reply = b"".join(sliced.out)
+        else:
+            reply = encode(value, run.resp) if run.mutes is None else b""
+        run.specs = [spec.original or spec]
+        run.finish(reply)
+        self._executor.measure(run, perf_counter() - sliced.began)
+        self._executor.settle()
+
+    def _release(self, sliced: _Sliced) -> None:
+        if sliced.steps is not None:
+            sliced.steps.close()
+        sliced.reader.close()
+
+
+def _at_once(value: Any) -> Steps:
+    """Return a sliced read that is done already."""
+    yield None
+    return value
