@@ -149,6 +149,8 @@ class CommandSpec:
     parent: CommandSpec | None = None
     heavy: bool = False
     sliced: CommandSpec | None = None
+    logged: CommandSpec | None = None
+    to_log: Callable[[Any, list[bytes]], tuple[CommandSpec, list[bytes]] | None] | None = None
     original: CommandSpec | None = None
     many: Callable[..., list[Any] | None] | None = None
     doc_flags: tuple[str, ...] = ()
@@ -292,6 +294,8 @@ def command(
     summary: str = "",
     many: Callable[..., list[Any] | None] | None = None,
     sliced: Callable[..., Any] | None = None,
+    logged: Callable[..., Any] | None = None,
+    to_log: Callable[[Any, list[bytes]], tuple[CommandSpec, list[bytes]] | None] | None = None,
 ) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
     """Register the decorated handler. A space in `name` ("CLIENT ID") registers a subcommand of its container.
 
@@ -306,6 +310,11 @@ def command(
     `many(ctx, argvs)` may carry out several command lines of a WRITE at once, with the very effects and replies of one
     after the other, and none of which can fail; it returns their replies, or None, with nothing done, to decline.
     `sliced` is the same handler as a generator, as HEAVY ones are, for command lines of more than SLICED_ABOVE words.
+
+    Some command lines of a LOCAL command may be writes of the whole cluster (CONFIG SET of a replicated parameter).
+    `to_log(local, argv)` finds them: it returns (the spec's `logged` or a variant of it, the command line for the log),
+    else None. `logged` is the WRITE handler that every node carries out for what the log holds under this name. Clients
+    cannot call it otherwise, and no command is shown for it.
     """
 
     def register(handler: Callable[..., Any]) -> Callable[..., Any]:
@@ -321,8 +330,10 @@ def command(
             tips=tips, history=history, heavy=bool(flags & Flag.HEAVY),
             doc_flags=(*doc_flags, "deprecated") if deprecated_since else doc_flags,
             deprecated_since=deprecated_since, replaced_by=replaced_by, key_parts=parts, key_access=key_access,
-            many=many,
+            many=many, to_log=to_log,
         )  # fmt: skip
+        if logged is not None:
+            spec.logged = replace(spec, kind=Kind.WRITE, handler=logged, to_log=None, original=spec)
         if sliced is not None:
             spec.sliced = replace(spec, handler=sliced, heavy=True, original=spec)
         add(spec)

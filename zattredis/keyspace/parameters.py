@@ -19,7 +19,7 @@ _FORM: Final = struct.Struct(">8q")
 class Parameters(NamedTuple):
     """Redis's parameters of the same names (`-` for `_`), with its defaults of 7.0. Negative list sizes are bytes."""
 
-    hash_max_listpack_entries: int = 128
+    hash_max_listpack_entries: int = 512
     hash_max_listpack_value: int = 64
     list_max_listpack_size: int = -2
     list_compress_depth: int = 0

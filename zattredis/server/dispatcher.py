@@ -353,6 +353,8 @@ class Dispatcher:
                 raise NoAuth
             if state.in_multi and spec.flags & Flag.NO_MULTI:
                 raise DefiniteError("Command not allowed inside a transaction")
+            if spec.to_log is not None:
+                spec, argv = spec.to_log(connection.local, argv) or (spec, argv)
             if spec.kind == Kind.WRITE and self.write_refusal is not None:
                 raise self.write_refusal
             if self.memory_refusal is not None and (

@@ -2,7 +2,8 @@
 
 `RuntimeSettings.settings` is at every moment a complete, consistent `Settings`; CONFIG SET replaces it by a changed
 one and tells those who asked to be told (`on_change`). Beside the settings stand facts that cannot be changed
-(`appendonly yes`: the log is always on and always synced) and a few values that live only while the node runs.
+(`appendonly yes`: the log is always on and always synced), a few values that live only while the node runs, and the
+parameters that the whole cluster agrees on (`commands.config.AGREED`): the state machine's, and only shown here.
 
 Invariant: a CONFIG SET of several parameters takes effect whole or not at all, also when a listener refuses it.
 """
@@ -15,12 +16,14 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
 
 from zattredis.commands.arguments import strict_integer
+from zattredis.commands.config import AGREED
 from zattredis.commands.glob import compile_glob
 from zattredis.config import SETTINGS, Settings, SettingSpec
 from zattredis.config.load import check_settings
 from zattredis.errors import ConfigError, DefiniteError
+from zattredis.keyspace.parameters import DEFAULTS, Parameters
 
-_MEMORY: Final = re.compile(rb"(\d+)(|b|k|kb|m|mb|g|gb)", re.IGNORECASE)
+_MEMORY: Final = re.compile(rb"(\d*)(|b|k|kb|m|mb|g|gb)", re.IGNORECASE)  # Redis reads no digits as 0
 _UNITS: Final = {
     b"": 1, b"b": 1, b"k": 1000, b"kb": 1024, b"m": 1000**2, b"mb": 1024**2, b"g": 1000**3, b"gb": 1024**3,
 }  # fmt: skip
@@ -66,7 +69,7 @@ def _memory(value: bytes, low: int, high: int) -> int:
     match = _MEMORY.fullmatch(value)
     if match is None:
         raise _Invalid("argument must be a memory value")
-    return _between(int(match[1]) * _UNITS[match[2].lower()], low, high)
+    return _between(int(match[1] or 0) * _UNITS[match[2].lower()], low, high)
 
 
 def _between(number: int, low: int, high: int) -> int:
@@ -150,15 +153,37 @@ _RUNTIME: Final[Mapping[bytes, tuple[str, Callable[[bytes], Any], Callable[[Any]
     ),
 }  # fmt: skip
 
+def _agreed_value(name: bytes, value: bytes) -> int:
+    parameter = AGREED[name]
+    return (_memory if parameter.is_memory else _integer)(value, parameter.low, parameter.high)
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class _Plan:
+    """What a CONFIG SET changes: this node's settings, and by name what the cluster agrees on."""
+
+    settings: Settings
+    runtime: Runtime
+    agreed: dict[bytes, int]
+    last: bytes
+
+
 Listener = Callable[["RuntimeSettings"], None]
 
 
 class RuntimeSettings:
     """The settings as they are now. Read `settings` and `runtime`; both are replaced, never changed."""
 
-    __slots__ = ("_by_name", "_config_file", "_listeners", "runtime", "settings")
+    __slots__ = ("_by_name", "_config_file", "_listeners", "parameters", "runtime", "settings")
 
-    def __init__(self, settings: Settings, config_file: str | None = None) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        config_file: str | None = None,
+        parameters: Callable[[], Parameters] = lambda: DEFAULTS,
+    ) -> None:
+        self.parameters = parameters
+        """Returns what the cluster has agreed on, as far as this node has applied the log."""
         self.settings = settings
         self.runtime = Runtime()
         self._config_file = config_file
@@ -181,7 +206,7 @@ class RuntimeSettings:
 
     def names(self) -> list[bytes]:
         """Return the names of all parameters."""
-        return [*self._by_name, _OUTPUT_LIMIT, *_RUNTIME, *_FACTS, *_UNCHANGEABLE]
+        return [*self._by_name, _OUTPUT_LIMIT, *AGREED, *_RUNTIME, *_FACTS, *_UNCHANGEABLE]
 
     def value(self, name: bytes) -> bytes:
         """Return a parameter's value as CONFIG GET shows it; secrets that are set are hidden. Raises KeyError."""
@@ -191,6 +216,8 @@ class RuntimeSettings:
         if name == _OUTPUT_LIMIT:
             limit = self.settings.output_buffer_bytes_max
             return b"normal %d 0 0 slave %d 0 0 pubsub %d 0 0" % (limit, limit, limit)
+        if name in AGREED:
+            return b"%d" % getattr(self.parameters(), AGREED[name].field)
         if name in _RUNTIME:
             attribute, _, show = _RUNTIME[name]
             return show(getattr(self.runtime, attribute))
@@ -221,7 +248,23 @@ class RuntimeSettings:
     # -- CONFIG SET ----------------------------------------------------------------------------------------------
 
     def change(self, pairs: Sequence[tuple[bytes, bytes]]) -> None:
-        """Set all of `pairs` or, raising a DefiniteError with Redis's text, none."""
+        """Set all of `pairs`, none of them agreed on by the cluster, or, raising a DefiniteError, none."""
+        plan = self._plan(pairs)
+        if plan.agreed:
+            raise _failed(plan.last, "it could not be taken when it was sent, try again")
+        self._apply(plan.settings, plan.runtime, plan.last)
+
+    def agreed_part(self, pairs: Sequence[tuple[bytes, bytes]]) -> tuple[list[bytes], list[tuple[bytes, bytes]]]:
+        """Return what of `pairs` the cluster has to agree on, as words for the log, and the pairs that are left.
+
+        Raises DefiniteError with Redis's text if any of all the pairs cannot be taken.
+        """
+        agreed = self._plan(pairs).agreed
+        words = [word for name, value in agreed.items() for word in (name, b"%d" % value)]
+        return words, [pair for pair in pairs if pair[0].lower() not in AGREED]
+
+    def _plan(self, pairs: Sequence[tuple[bytes, bytes]]) -> _Plan:
+        """Return what is to become of `pairs`, parsed and checked as a whole. Raises DefiniteError."""
         named: dict[bytes, bytes] = {}
         for given, value in pairs:
             name = given.lower()
@@ -236,9 +279,13 @@ class RuntimeSettings:
             named[name] = value
         settings: dict[str, Any] = {}
         runtime: dict[str, Any] = {}
+        agreed: dict[bytes, int] = {}
         for name, value in named.items():
             try:
-                self._take(name, value, settings, runtime)
+                if name in AGREED:
+                    agreed[name] = _agreed_value(name, value)
+                else:
+                    self._take(name, value, settings, runtime)
             except _Invalid as reason:
                 raise _failed(name, str(reason)) from None
         last = next(reversed(named))
@@ -248,11 +295,11 @@ class RuntimeSettings:
             check_settings(changed)
         except ConfigError as error:
             raise _failed(last, str(error)) from None
-        self._apply(changed, dataclasses.replace(self.runtime, **runtime), last)
+        return _Plan(changed, dataclasses.replace(self.runtime, **runtime), agreed, last)
 
     def _known(self, name: bytes) -> bool:
         return name in self._by_name or name == _OUTPUT_LIMIT or any(
-            name in table for table in (_RUNTIME, _FACTS, _UNCHANGEABLE)
+            name in table for table in (AGREED, _RUNTIME, _FACTS, _UNCHANGEABLE)
         )  # fmt: skip
 
     def _take(self, name: bytes, value: bytes, settings: dict[str, Any], runtime: dict[str, Any]) -> None:

@@ -40,7 +40,9 @@ class Services:
 
     def __init__(self, node: Node) -> None:
         self._node = node
-        self._settings = RuntimeSettings(node.settings, node.config_file)
+        self._settings = RuntimeSettings(
+            node.settings, node.config_file, lambda: node.applier.registers.parameters
+        )  # fmt: skip
         self._settings.on_change(lambda settings: self.apply_settings())
         self._slowlog = Slowlog()
         self._latency = LatencyMonitor()

@@ -127,9 +127,7 @@ class Statistics:
 
     def record(self, spec: CommandSpec, count: int, usec: int, failed: int = 0) -> None:
         """Count `count` executions of one command: `usec` in all, `failed` of them answered by an error."""
-        stats = self._commands.get(spec)
-        if stats is None:
-            stats = self._commands[spec] = CommandStatistics()
+        stats = self._commands.get(spec) or self._first(spec)
         stats.calls += count
         stats.usec += usec
         stats.failed += failed
@@ -140,18 +138,18 @@ class Statistics:
             bucket = each_ns if shift <= 0 else each_ns | ((1 << shift) - 1)
             stats.buckets[bucket] = stats.buckets.get(bucket, 0) + count
 
+    def _first(self, spec: CommandSpec) -> CommandStatistics:
+        """Return the counters of a command that is counted for the first time, or is a variant of one."""
+        return self._commands.setdefault(spec.original or spec, CommandStatistics())
+
     def commands_failed(self, spec: CommandSpec) -> None:
         """Count one execution of a command that was answered by an error; `record` counts the execution itself."""
-        stats = self._commands.get(spec)
-        if stats is None:
-            stats = self._commands[spec] = CommandStatistics()
+        stats = self._commands.get(spec) or self._first(spec)
         stats.failed += 1
 
     def reject(self, spec: CommandSpec) -> None:
         """Count a command that was refused before it was executed (arity, authentication, a bound, …)."""
-        stats = self._commands.get(spec)
-        if stats is None:
-            stats = self._commands[spec] = CommandStatistics()
+        stats = self._commands.get(spec) or self._first(spec)
         stats.rejected += 1
 
     def error(self, prefix: str) -> None:
