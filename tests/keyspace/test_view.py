@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import struct
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -307,3 +308,42 @@ def test_any_sequence_of_changes_rolled_back_or_kept_leaves_a_sound_store(
     assert sum(counts.keys for counts in registers.databases) == sum(
         not expire_ms or expire_ms >= now for _, expire_ms in model.values()
     )
+
+
+@given(
+    st.lists(
+        st.one_of(
+            st.tuples(st.just("put"), st.integers(0, 30), st.one_of(st.none(), st.binary(max_size=2))),
+            st.tuples(st.sampled_from(["walk", "back"]), st.integers(0, 30), st.integers(0, 30)),
+            st.tuples(st.sampled_from(["begin", "rollback", "write"]), st.just(0), st.just(0)),
+        ),
+        max_size=60,
+    )
+)
+def test_walks_among_writes_show_the_collections_as_they_are(steps: list[tuple[Any, ...]]) -> None:
+    store = MemoryStore()
+    view = View(store, Registers.load(store))
+    now: dict[bytes, bytes] = {}
+    before: dict[bytes, bytes] = {}
+    view.begin()
+    for what, one, other in steps:
+        if what == "put":
+            key = b"s" + bytes([one])
+            view.put_raw(key, other)
+            view.put_raw(b"m" + key, b"")  # other rooms of the store lie beside
+            now.pop(key, None) if other is None else now.__setitem__(key, other)
+        elif what in ("walk", "back"):
+            low, high = b"s" + bytes([one]), b"s" + bytes([other])
+            found = list(view.iterate(low, high, reverse=what == "back"))
+            assert found == sorted(
+                [(key, value) for key, value in now.items() if low <= key < high], reverse=what == "back"
+            )
+        elif what == "rollback":
+            view.rollback()
+            now = dict(before)
+        else:
+            view.commit()
+            before = dict(now)
+            if what == "write":
+                store.write(view.take())
+            view.begin()

@@ -8,7 +8,7 @@ replaced.
 from __future__ import annotations
 
 from binascii import crc_hqx
-from bisect import bisect_left
+from bisect import bisect_left, insort
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Final
 from zlib import crc32
@@ -36,6 +36,7 @@ from zattredis.keyspace.sizes import CHUNK_BYTES, EFFECT_OVERHEAD_BYTES, POINT_D
 _OWNS: Final = VOLATILE | SEPARATE
 _NOT_WRITTEN: Final = object()
 """Stands in the undo list for "this store key had no effect yet"."""
+_SUBKEY: Final = ord("s")
 _RAW: Final = object()
 _MAP: Final = object()
 _MAINTENANCE: Final = object()
@@ -56,10 +57,12 @@ class View:
         "_cache",
         "_effect_keys",
         "_effects",
+        "_fresh",
         "_mark",
         "_mark_bytes",
         "_mark_counter",
         "_opened",
+        "_subkeys",
         "_tables",
         "_undo",
         "_unit",
@@ -79,6 +82,9 @@ class View:
         """How often `record` found no living key, for statistics."""
         self._effects: dict[bytes, bytes | None] = {}
         self._effect_keys: list[bytes] | None = None
+        self._subkeys: list[bytes] | None = None
+        """The effects' store keys of collections in order, but `_fresh`; None until somebody walks through some."""
+        self._fresh: list[bytes] = []
         self._tables: list[Table | None] = [None] * DATABASES
         self._opened: list[Table] = []
         self._undo: list[tuple[Any, bytes, Any]] = []
@@ -159,19 +165,39 @@ class View:
         return [found[key] for key in keys]
 
     def iterate(self, lower: bytes, upper: bytes, reverse: bool = False) -> Iterator[tuple[bytes, bytes]]:
-        """Yield (store key, value) for lower <= key < upper in order, through this view's effects as they are now."""
+        """Yield (store key, value) for lower <= key < upper in order, through this view's effects.
+
+        Which keys come is decided now; a value written meanwhile to one of this view's own is the one that comes.
+        """
         changed = self._changed_between(lower, upper)
         stored = self.reader.iterate(lower, upper, reverse)
-        return _merge(stored, changed, reverse) if changed else stored
+        return _merge(stored, changed, self._effects, reverse) if changed else stored
 
-    def _changed_between(self, lower: bytes, upper: bytes) -> list[tuple[bytes, bytes | None]]:
+    def _changed_between(self, lower: bytes, upper: bytes) -> list[bytes]:
+        """Return the keys of this view's effects within a range, in order."""
         effects = self._effects
         if not effects:
             return []
-        keys = self._effect_keys
-        if keys is None or len(keys) != len(effects):
+        if lower[0] == _SUBKEY:
+            keys = self._ordered_subkeys()
+        elif self._effect_keys is None or len(self._effect_keys) != len(effects):
             keys = self._effect_keys = sorted(effects)
-        return [(key, effects[key]) for key in keys[bisect_left(keys, lower) : bisect_left(keys, upper)]]
+        else:
+            keys = self._effect_keys
+        return keys[bisect_left(keys, lower) : bisect_left(keys, upper)]
+
+    def _ordered_subkeys(self) -> list[bytes]:
+        """Return the effects' keys of collections in order. Commands may walk and write in turn, thousands in a view,
+        so what was written since the last walk is put in its place, and nothing is sorted again."""
+        keys = self._subkeys
+        if keys is None:
+            keys = self._subkeys = sorted([key for key in self._effects if key[0] == _SUBKEY])
+        else:
+            for key in self._fresh:
+                if key[0] == _SUBKEY:
+                    insort(keys, key)
+        self._fresh.clear()
+        return keys
 
     def k_prefix(self, db: int) -> bytes:
         """Return what every k-key of a database begins with now."""
@@ -282,7 +308,10 @@ class View:
     def put_raw(self, key: bytes, value: bytes | None) -> None:
         """Write a store key that is not a record (None deletes it)."""
         effects = self._effects
-        self._undo.append((_RAW, key, effects.get(key, _NOT_WRITTEN)))
+        old = effects.get(key, _NOT_WRITTEN)
+        if old is _NOT_WRITTEN and self._subkeys is not None:
+            self._fresh.append(key)
+        self._undo.append((_RAW, key, old))
         effects[key] = value
         self.effect_bytes += len(key) + (len(value) if value is not None else 0) + EFFECT_OVERHEAD_BYTES
 
@@ -433,7 +462,8 @@ class View:
                 registers.parameters = old
             else:
                 self._change(what, key, what.records[key], old)
-        self._effect_keys = None
+        self._effect_keys = self._subkeys = None
+        self._fresh.clear()
         self.effect_bytes = mark_bytes
         registers.counter = mark_counter
 
@@ -449,30 +479,34 @@ class View:
             self._cache.written(self.effect_bytes)
         effects = self._effects
         self._effects = {}
-        self._effect_keys = None
+        self._effect_keys = self._subkeys = None
+        self._fresh.clear()
         self.effect_bytes = 0
         self.registers.drain_changes([table.counts for table in self._opened], effects)
         return effects
 
 
 def _merge(
-    stored: Iterator[tuple[bytes, bytes]], changed: list[tuple[bytes, bytes | None]], reverse: bool
+    stored: Iterator[tuple[bytes, bytes]], changed: list[bytes], effects: Mapping[bytes, bytes | None], reverse: bool
 ) -> Iterator[tuple[bytes, bytes]]:
     """Yield both in order; of equal keys the changed one counts, None hides the stored one."""
-    waiting = iter(reversed(changed) if reverse else changed)
+    waiting = reversed(changed) if reverse else iter(changed)
     change = next(waiting, None)
     for pair in stored:
-        while change is not None and (change[0] > pair[0] if reverse else change[0] < pair[0]):
-            if change[1] is not None:
-                yield change[0], change[1]
+        while change is not None and (change > pair[0] if reverse else change < pair[0]):
+            value = effects[change]
+            if value is not None:
+                yield change, value
             change = next(waiting, None)
-        if change is not None and change[0] == pair[0]:
-            if change[1] is not None:
-                yield change[0], change[1]
+        if change is not None and change == pair[0]:
+            value = effects[change]
+            if value is not None:
+                yield change, value
             change = next(waiting, None)
         else:
             yield pair
     while change is not None:
-        if change[1] is not None:
-            yield change[0], change[1]
+        value = effects[change]
+        if value is not None:
+            yield change, value
         change = next(waiting, None)
