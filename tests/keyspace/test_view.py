@@ -75,14 +75,14 @@ def test_every_write_has_a_new_version() -> None:
     versions = []
     for _ in range(3):
         view.set_plain(0, b"k", b"v", 0)
-        versions.append(view.version_of(0, b"k", NOW_MS))
+        versions.append(view.watch(0, b"k", NOW_MS))
     assert versions == sorted(set(versions))
     record = view.record(0, b"k", NOW_MS)
     assert record is not None
     view.set_expire(0, b"k", record, NOW_MS, 0)
-    assert view.version_of(0, b"k", NOW_MS) > versions[-1]
-    assert view.version_of(0, b"k", NOW_MS + 1) == 0
-    assert view.version_of(0, b"none", NOW_MS) == 0
+    assert view.watch(0, b"k", NOW_MS) > versions[-1]
+    assert view.watch(0, b"k", NOW_MS + 1) < 0
+    assert view.watch(0, b"none", NOW_MS) < 0
 
 
 def test_a_key_lives_through_its_last_millisecond() -> None:

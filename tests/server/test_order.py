@@ -372,3 +372,45 @@ def test_a_long_mget_runs_in_slices_and_answers_like_a_short_one(node: MiniNode)
     assert replies.endswith(b"$-1\r\n$4\r\nlast\r\n")
     assert other.received() == b"$5\r\nseven\r\n"
     assert [spec.name for spec in node.executor._statistics.commands].count("MGET") == 1
+
+
+@pytest.mark.parametrize(
+    ("before", "meanwhile", "executed"),
+    [
+        ([], [], True),
+        ([], ["SET w 1"], False),
+        ([], ["SET w 1", "DEL w"], False),
+        ([], ["SET x 1", "RENAME x w", "RENAME w y"], False),
+        ([], ["SET w 1 PX 1"], False),
+        (["SET w 1", "DEL w"], [], True),
+        (["SET w 1", "DEL w", "SET y 1"], ["DEL y", "SET z 1"], True),
+        (["SET w 1 PX 1"], ["SET z 1"], True),
+        (["SET y 1"], ["FLUSHDB"], True),
+        ([], ["SET w 1", "FLUSHDB"], False),
+        ([], ["FLUSHALL", "SET w 1", "SWAPDB 0 1"], False),
+        (["SET y 1"], ["SWAPDB 0 1"], True),
+        (["SET w 1"], ["DEL w"], False),
+        (["SET w 1"], ["DEL w", "SET w 1"], False),
+        (["SET w 1 PX 1000"], ["DEL y"], False),
+    ],
+)
+def test_exec_fails_whatever_was_done_to_a_watched_key_and_undone(
+    node: MiniNode, before: list[str], meanwhile: list[str], executed: bool
+) -> None:
+    watcher, other = node.connect(), node.connect()
+    other.send(*before, "PING")
+    node.tick()
+    node.apply()
+    node.now_ms += 10
+    watcher.send("WATCH w")
+    node.tick()
+    node.confirm()
+    other.send(*meanwhile, "PING")
+    node.tick()
+    node.apply()
+    node.now_ms += 2000
+    watcher.received()
+    watcher.send("MULTI", "SET done 1", "EXEC")
+    node.tick()
+    node.apply()
+    assert watcher.received().endswith(b"*1\r\n+OK\r\n" if executed else b"*-1\r\n")

@@ -4,6 +4,7 @@
 k | namespace(4) | slot(2) | crc32(4) | key      -> metadata record (keyspace.metadata)
 s | collection id(8) | subkey                    -> one field, member, chunk … of a collection
 x | expire_ms(8) | the k-key                     -> empty; expiry order
+y | next_ms(8) | the k-key                       -> empty; hashes in order of the next expiry of one of their fields
 m | name                                         -> registers and records of the node (applied index, sessions, …)
 ```
 
@@ -38,6 +39,23 @@ META_COUNTS: Final = b"mcounts/"
 META_MAINTENANCE: Final = b"mmaintenance"
 META_DEAD: Final = b"mdead/"
 META_PARAMETERS: Final = b"mparameters"
+META_REMOVED: Final = b"mremoved/"
+_BUCKETS: Final = 1024
+
+
+def bucket_of(key: bytes) -> int:
+    """Return the bucket, 0..1023, of a user's key: what WATCH knows of removed keys, it knows per bucket."""
+    return crc32(key) & (_BUCKETS - 1)
+
+
+def removed_key(namespace: int, bucket: int) -> bytes:
+    """Return the store key of the highest version removed from a bucket."""
+    return META_REMOVED + namespace.to_bytes(4, "big") + bucket.to_bytes(2, "big")
+
+
+def removed_range(namespace: int) -> tuple[bytes, bytes]:
+    """Return the bounds of `removed_key` of all buckets of a namespace."""
+    return removed_key(namespace, 0), removed_key(namespace, _BUCKETS)
 
 
 def hash_slot(key: bytes) -> int:
@@ -90,8 +108,13 @@ def x_key(expire_ms: int, k: bytes) -> bytes:
     return _X.pack(b"x", expire_ms) + k
 
 
+def y_key(next_ms: int, k: bytes) -> bytes:
+    """Return the key of a hash, by its k-key, in the order of next field expiries."""
+    return _X.pack(b"y", next_ms) + k
+
+
 def split_x_key(x: bytes) -> tuple[int, bytes]:
-    """Return (expire_ms, k-key)."""
+    """Return (expire_ms, k-key) of an x- or y-key."""
     return int.from_bytes(x[1:9], "big"), x[9:]
 
 

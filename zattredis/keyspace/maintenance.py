@@ -17,6 +17,7 @@ from zattredis.keyspace.keys import (
     k_prefix,
     k_prefix_end,
     namespace_of,
+    removed_range,
     s_prefix,
     s_prefix_end,
     split_x_key,
@@ -176,5 +177,7 @@ def _reclaim_namespace(view: View, what: bytes, limit: int) -> tuple[int, bytes 
         if record[0] & SEPARATE:
             steps += view.bury_content(record)
         steps += 1
+    for name, _ in view.iterate(*removed_range(namespace)):
+        view.put_raw(name, None)
     view.put_raw(META_COUNTS + namespace.to_bytes(4, "big"), None)
     return steps, None

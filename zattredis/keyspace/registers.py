@@ -11,7 +11,7 @@ from collections.abc import Iterable
 from typing import Final
 
 from zattredis.errors import StateDamaged
-from zattredis.keyspace.keys import META_COUNTER, META_COUNTS, META_DATABASES, META_MAINTENANCE
+from zattredis.keyspace.keys import META_COUNTER, META_COUNTS, META_DATABASES, META_MAINTENANCE, removed_key
 from zattredis.keyspace.parameters import DEFAULTS, META_PARAMETERS, Parameters, decode_parameters
 from zattredis.keyspace.reader import Reader
 
@@ -21,33 +21,45 @@ NAMESPACES_MAX: Final = 0xFFFFFFFF
 
 _COUNTER: Final = struct.Struct(">Q")
 _DATABASES: Final = struct.Struct(f">{DATABASES + 1}I")
-_COUNTS: Final = struct.Struct(">QQQQ")
+_COUNTS: Final = struct.Struct(">QQQQQQ")
 _MAINTENANCE: Final = struct.Struct(">QQQ")
 _LOW64: Final = 0xFFFFFFFFFFFFFFFF
 _NO_COUNTS: Final = bytes(_COUNTS.size)
 
 
 class NamespaceCounts:
-    """Exact counts of one namespace: keys, keys with an expiry, and the sum of those expiries in ms (for avg_ttl)."""
+    """Exact counts of one namespace: keys, keys with an expiry, and the sum of those expiries in ms (for avg_ttl).
 
-    __slots__ = ("expire_sum_ms", "expires", "keys", "namespace", "stored", "stored_under")
+    And what WATCH of an absent key needs: `created`, the version of the key created last; `floor`, the `created` of the
+    namespace that FLUSHDB replaced by this one; `removed`, as far as known, the highest version removed from a bucket.
+    """
+
+    __slots__ = (
+        "created", "expire_sum_ms", "expires", "floor", "keys", "namespace", "removed", "removed_changed", "stored",
+        "stored_under",
+    )  # fmt: skip
 
     def __init__(self, namespace: int) -> None:
         self.namespace = namespace
         self.keys = 0
         self.expires = 0
         self.expire_sum_ms = 0
+        self.created = 0
+        self.floor = 0
+        self.removed: dict[int, int] = {}
+        self.removed_changed: set[int] = set()
         self.stored = _NO_COUNTS
         """What the store holds of these counts, so that only a change is written."""
         self.stored_under = META_COUNTS + namespace.to_bytes(4, "big")
 
     def encode(self) -> bytes:
         """Return the stored form. Raises struct.error if a count is negative, which would be a bug."""
-        return _COUNTS.pack(self.keys, self.expires, self.expire_sum_ms >> 64, self.expire_sum_ms & _LOW64)
+        total = self.expire_sum_ms
+        return _COUNTS.pack(self.keys, self.expires, total >> 64, total & _LOW64, self.created, self.floor)
 
     def decode(self, stored: bytes) -> None:
         """Take over the stored form."""
-        self.keys, self.expires, high, low = _COUNTS.unpack(stored)
+        self.keys, self.expires, high, low, self.created, self.floor = _COUNTS.unpack(stored)
         self.expire_sum_ms = high << 64 | low
         self.stored = stored
 
@@ -133,6 +145,11 @@ class Registers:
                 counts.stored = encoded
                 # One form for one content, however its changes were cut into writes: what counts nothing is not there.
                 changes[counts.stored_under] = None if encoded == _NO_COUNTS else encoded
+            if counts.removed_changed:
+                for bucket in sorted(counts.removed_changed):
+                    version = counts.removed[bucket]
+                    changes[removed_key(counts.namespace, bucket)] = version.to_bytes(8, "big") if version else None
+                counts.removed_changed.clear()
         if self.databases_changed:
             self.databases_changed = False
             changes[META_DATABASES] = _DATABASES.pack(

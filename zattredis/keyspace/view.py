@@ -13,7 +13,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Final
 from zlib import crc32
 
-from zattredis.keyspace.keys import META_DEAD, hash_slot, pack_k_header, x_key
+from zattredis.keyspace.keys import META_DEAD, bucket_of, hash_slot, pack_k_header, removed_key, x_key
 from zattredis.keyspace.metadata import (
     HEADER_BYTES,
     SEPARATE,
@@ -24,6 +24,7 @@ from zattredis.keyspace.metadata import (
     expire_of,
     pack_header,
     size_of,
+    version_of,
     with_expire,
     with_version,
 )
@@ -41,6 +42,8 @@ _RAW: Final = object()
 _MAP: Final = object()
 _MAINTENANCE: Final = object()
 _PARAMETERS: Final = object()
+_CREATED: Final = object()
+_REMOVED: Final = object()
 
 DEAD_STRING: Final = b"s"
 DEAD_COLLECTION: Final = b"c"
@@ -87,7 +90,7 @@ class View:
         self._fresh: list[bytes] = []
         self._tables: list[Table | None] = [None] * DATABASES
         self._opened: list[Table] = []
-        self._undo: list[tuple[Any, bytes, Any]] = []
+        self._undo: list[tuple[Any, Any, Any]] = []
         self._mark = 0
         self._mark_bytes = 0
         self._mark_counter = registers.counter
@@ -139,10 +142,36 @@ class View:
             return None
         return record
 
-    def version_of(self, db: int, key: bytes, now_ms: int) -> int:
-        """Return the version of a key's last change, 0 when it is absent or expired: what WATCH compares."""
+    def watch(self, db: int, key: bytes, now_ms: int) -> int:
+        """Return what WATCH remembers of a key: the version of its last change, or, of a key that is absent, the last
+        version given to any key so far, as -1 - n."""
         record = self.record(db, key, now_ms)
-        return 0 if record is None else int.from_bytes(record[9:17], "big")
+        return -1 - self.registers.counter if record is None else version_of(record)
+
+    def unchanged(self, db: int, key: bytes, seen: int, now_ms: int) -> bool:
+        """Return whether the key is as it was when `watch` returned `seen`.
+
+        An absent key that came and went again has changed: what was removed is remembered per bucket of keys, so that
+        now and then an EXEC is refused for a neighbour's sake, and its client tries again.
+        """
+        record = self.record(db, key, now_ms)
+        if seen > 0:
+            return record is not None and version_of(record) == seen
+        table = self._tables[db]
+        assert table is not None
+        held = table.records[key]  # an expired record, perhaps, of a key that was created since
+        then = -1 - seen
+        if record is not None or (held is not None and version_of(held) > then):
+            return False
+        return max(table.counts.floor, self._removed(table.counts, bucket_of(key))) <= then
+
+    def _removed(self, counts: NamespaceCounts, bucket: int) -> int:
+        """Return the highest version of any record that was removed from a bucket."""
+        version = counts.removed.get(bucket)
+        if version is None:
+            stored = self.reader.get(removed_key(counts.namespace, bucket))
+            counts.removed[bucket] = version = 0 if stored is None else int.from_bytes(stored, "big")
+        return version
 
     def counts(self, db: int) -> NamespaceCounts:
         """Return the counts of a database (to be read only)."""
@@ -239,7 +268,10 @@ class View:
         registers.counter = version = registers.counter + 1
         record = pack_header(STRING, 0, version, touched_s) + value
         if old is None:
-            table.counts.keys += 1
+            counts = table.counts
+            self._undo.append((_CREATED, counts, counts.created))
+            counts.keys += 1
+            counts.created = version
         elif old[0] & _OWNS:
             self.put(db, key, record)
             return
@@ -264,6 +296,7 @@ class View:
             record = pack_header(STRING, 0, version, touched_s) + value
             if old is None:
                 table.counts.keys += 1
+                table.counts.created = version
             elif old[0] & _OWNS:
                 self.put(db, key, record)
                 continue
@@ -321,7 +354,8 @@ class View:
         if counts.keys == 0:
             return
         self._save_map()
-        self.registers.databases[db] = self.registers.fresh_counts()
+        self.registers.databases[db] = fresh = self.registers.fresh_counts()
+        fresh.floor = fresh.created = counts.created
         self._tables[db] = None
         self.bury(DEAD_NAMESPACE + counts.namespace.to_bytes(4, "big"))
 
@@ -331,6 +365,11 @@ class View:
             return
         self._save_map()
         databases, tables = self.registers.databases, self._tables
+        for db in (one, other):
+            if tables[db] is None:
+                self._open(db)  # so that its counts are stored
+        first, second = databases[one], databases[other]
+        first.floor, second.floor = max(first.floor, second.created), max(second.floor, first.created)
         databases[one], databases[other] = databases[other], databases[one]
         tables[one], tables[other] = tables[other], tables[one]
 
@@ -361,6 +400,16 @@ class View:
     def _replace(self, table: Table, key: bytes, old: bytes | None, record: bytes | None) -> None:
         self._undo.append((table, key, old))
         self._change(table, key, old, record)
+        if record is None:
+            if old is not None:
+                counts, bucket = table.counts, bucket_of(key)
+                if version_of(old) > (before := self._removed(counts, bucket)):
+                    self._undo.append((_REMOVED, (counts, bucket), before))
+                    counts.removed[bucket] = version_of(old)
+                    counts.removed_changed.add(bucket)
+        elif old is None:
+            self._undo.append((_CREATED, table.counts, table.counts.created))
+            table.counts.created = max(table.counts.created, version_of(record))
         self.effect_bytes += len(key) + (len(record) if record is not None else 0) + EFFECT_OVERHEAD_BYTES
 
     def _change(self, table: Table, key: bytes, old: bytes | None, record: bytes | None) -> None:
@@ -458,6 +507,10 @@ class View:
                 registers.databases[:], self._tables[:], registers.next_namespace = old
             elif what is _MAINTENANCE:
                 registers.expired_until_ms, registers.dead_front, registers.dead_count = old
+            elif what is _CREATED:
+                key.created = old
+            elif what is _REMOVED:
+                key[0].removed[key[1]] = old
             elif what is _PARAMETERS:
                 registers.parameters = old
             else:

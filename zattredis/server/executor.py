@@ -336,7 +336,7 @@ class Executor:
         """Remember the versions of the keys in the client's state."""
         watched = unit.connection.state.watched
         for key in unit.keys:
-            watched.setdefault((unit.db, key), ctx.view.version_of(unit.db, key, ctx.now_ms))
+            watched.setdefault((unit.db, key), ctx.view.watch(unit.db, key, ctx.now_ms))
 
 
 def _unit_write(ctx: Context, spec: CommandSpec, argv: list[bytes]) -> Any:
@@ -357,6 +357,6 @@ def _unit_write(ctx: Context, spec: CommandSpec, argv: list[bytes]) -> Any:
 
 
 def unwatched(ctx: Context, watches: list[Watch]) -> bool:
-    """Return whether every watched key still has the version that was seen."""
+    """Return whether every watched key is as it was seen."""
     view = ctx.view
-    return all(view.version_of(db, key, ctx.now_ms) == version for db, key, version in watches)
+    return all(view.unchanged(db, key, seen, ctx.now_ms) for db, key, seen in watches)
