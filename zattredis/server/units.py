@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 WAITING: Final = 0  # in the open batch, or in the reads of this tick
 RIDING: Final = 1  # a read that moved into a batch
 DONE: Final = 2
+SLICED: Final = 3  # a read under way over a frozen view
 
 _encode = msgspec.msgpack.Encoder().encode
 
