@@ -11,7 +11,7 @@ from collections.abc import Generator, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from zattredis.keyspace.random import SeededRandom
-from zattredis.resp.replies import ReplySet
+from zattredis.resp.replies import Pairs, ReplySet
 
 if TYPE_CHECKING:
     from zattredis.commands.table import CommandSpec
@@ -49,13 +49,15 @@ class Context:
 class Stream:
     """What a sliced read yields first when it sends its reply piece by piece: `count` elements (of a dict: pairs).
 
-    `kind` is list, dict or ReplySet. Then it yields lists of elements (for a dict key, value, key, value, …), `count`
-    in all, with None wherever others may have their turn.
+    `kind` is list, dict, Pairs or ReplySet. Then it yields lists of elements (for a dict key, value, key, value, …; for
+    Pairs tuples of two), `count` in all, with None wherever others may have their turn.
     """
 
     __slots__ = ("count", "kind")
 
-    def __init__(self, kind: type[list[Any]] | type[dict[Any, Any]] | type[ReplySet], count: int) -> None:
+    def __init__(
+        self, kind: type[list[Any]] | type[dict[Any, Any]] | type[Pairs] | type[ReplySet], count: int
+    ) -> None:
         self.kind = kind
         self.count = count
 
@@ -80,6 +82,8 @@ def drain(steps: Steps) -> Any:
             return end.value
     if stream.kind is dict:
         return dict(zip(elements[::2], elements[1::2], strict=True))
+    if stream.kind is Pairs:
+        return Pairs(elements)
     return elements if stream.kind is list else ReplySet(elements)
 
 

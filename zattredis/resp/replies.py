@@ -14,6 +14,7 @@ Handlers return plain values and never learn which protocol their client speaks:
 | list, tuple | array | array |
 | dict | array of keys and values in turn | map |
 | ReplySet | array | set |
+| Pairs | array of both halves in turn | array of arrays of two |
 | Push | array | push |
 | Verbatim | bulk string | verbatim string |
 | BigNumber | bulk string | big number |
@@ -75,6 +76,23 @@ class ReplySet:
 
     def __repr__(self) -> str:
         return f"ReplySet({self.members!r})"
+
+
+class Pairs:
+    """Pairs whose order matters, as members with their scores: flat in RESP2, each an array of its own in RESP3."""
+
+    __slots__ = ("pairs",)
+
+    def __init__(self, pairs: Iterable[tuple[Any, Any]]) -> None:
+        self.pairs = list(pairs)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Pairs) and self.pairs == other.pairs
+
+    __hash__ = None  # type: ignore[assignment]
+
+    def __repr__(self) -> str:
+        return f"Pairs({self.pairs!r})"
 
 
 class Push:
@@ -190,10 +208,20 @@ def append_replies(out: list[bytes], values: Iterable[Any], resp: int) -> None:
 
 
 def stream_header(kind: type[Any], count: int, resp: int) -> bytes:
-    """Return what stands before the elements of a list, dict (`count` pairs) or ReplySet that is sent in pieces."""
+    """Return what stands before the elements of a list, dict, Pairs (`count` pairs) or ReplySet sent in pieces."""
+    if kind is Pairs:
+        return b"*%d\r\n" % (count if resp == 3 else 2 * count)
     if kind is dict:
         return b"%%%d\r\n" % count if resp == 3 else b"*%d\r\n" % (2 * count)
     return b"~%d\r\n" % count if kind is ReplySet and resp == 3 else b"*%d\r\n" % count
+
+
+def append_pairs(out: list[bytes], pairs: Iterable[tuple[Any, Any]], resp: int) -> None:
+    """Append the pairs of a Pairs, or of a piece of one."""
+    for pair in pairs:
+        if resp == 3:
+            out.append(b"*2\r\n")
+        append_replies(out, pair, resp)
 
 
 def append_reply(out: list[bytes], value: Any, resp: int) -> None:
@@ -275,6 +303,11 @@ def _append_set(out: list[bytes], value: ReplySet, resp: int) -> None:
     append_replies(out, value.members, resp)
 
 
+def _append_pairs(out: list[bytes], value: Pairs, resp: int) -> None:
+    out.append(b"*%d\r\n" % (len(value.pairs) if resp == 3 else 2 * len(value.pairs)))
+    append_pairs(out, value.pairs, resp)
+
+
 def _append_push(out: list[bytes], value: Push, resp: int) -> None:
     out.append((b"*%d\r\n" if resp == 2 else b">%d\r\n") % len(value.items))
     append_replies(out, value.items, resp)
@@ -317,6 +350,7 @@ _ENCODERS: Final[dict[type, Callable[[list[bytes], Any, int], None]]] = {
     tuple: _append_array,
     dict: _append_dict,
     ReplySet: _append_set,
+    Pairs: _append_pairs,
     Push: _append_push,
     Verbatim: _append_verbatim,
     BigNumber: _append_big_number,

@@ -17,7 +17,7 @@ from zattredis.errors import ReplyError, StateDamaged
 from zattredis.keyspace.reader import FrozenReader
 from zattredis.keyspace.registers import Registers
 from zattredis.keyspace.view import View
-from zattredis.resp.replies import append_replies, encode, stream_header
+from zattredis.resp.replies import Pairs, append_pairs, append_replies, encode, stream_header
 from zattredis.server.clock import monotonic, perf_counter
 from zattredis.server.executor import BROKEN, Executor
 from zattredis.server.proposals import refusal, write_behind
@@ -44,7 +44,7 @@ class FreezableSource(Protocol):
 
 
 class _Sliced:
-    __slots__ = ("began", "count", "now_ms", "out", "out_bytes", "parked_at", "reader", "run", "sent",
+    __slots__ = ("append", "began", "count", "now_ms", "out", "out_bytes", "parked_at", "reader", "run", "sent",
                  "steps")  # fmt: skip
 
     def __init__(self, run: Run, reader: FrozenReader, now_ms: int) -> None:
@@ -56,6 +56,7 @@ class _Sliced:
         self.out: list[bytes] = []
         self.out_bytes = 0
         self.count = -1  # elements of a stream still to come
+        self.append: Callable[[list[bytes], Any, int], None] = append_replies
         self.sent = False
         self.parked_at = 0.0
 
@@ -206,11 +207,13 @@ class SlicedReads:
         resp = sliced.run.resp
         if isinstance(piece, Stream):
             sliced.count = piece.count * (2 if piece.kind is dict else 1)
+            if piece.kind is Pairs:
+                sliced.append = append_pairs
             data = stream_header(piece.kind, piece.count, resp)
         else:
             sliced.count -= len(piece)
             out: list[bytes] = []
-            append_replies(out, piece, resp)
+            sliced.append(out, piece, resp)
             data = b"".join(out)
         if sliced.run.mutes is None:
             sliced.out.append(data)
