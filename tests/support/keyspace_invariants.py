@@ -13,7 +13,14 @@ from zattredis.keyspace.keys import (
     split_x_key,
     user_key,
 )
-from zattredis.keyspace.metadata import SEPARATE, VOLATILE, collection_id_of, expire_of, version_of
+from zattredis.keyspace.metadata import (
+    SEPARATE,
+    VOLATILE,
+    collection_id_of,
+    expire_of,
+    next_field_expiry,
+    version_of,
+)
 from zattredis.keyspace.registers import Registers
 
 
@@ -48,12 +55,20 @@ def check_store(store: MemoryStore, registers: Registers) -> None:
         own = [record for key, record in records.items() if namespace_of(key) == namespace]
         volatile = [expire_of(record) for record in own if record[0] & VOLATILE]
         assert (counts.keys, counts.expires, counts.expire_sum_ms) == (len(own), len(volatile), sum(volatile))
+        assert counts.expiring_hashes == sum(next_field_expiry(record) > 0 for record in own)
     index = {split_x_key(key) for key in store.data if key[:1] == b"x"}
     assert all(expire_ms >= registers.expired_until_ms for expire_ms, _ in index)
     wanted = {(expire_of(record), key) for key, record in records.items() if record[0] & VOLATILE}
     live_index = {(expire_ms, key) for expire_ms, key in index if namespace_of(key) in live}
     assert live_index == {(expire_ms, key) for expire_ms, key in wanted if namespace_of(key) in live}
     assert all(namespace_of(key) in live or namespace_of(key) in dead_namespaces for _, key in index)
+    fields = {split_x_key(key) for key in store.data if key[:1] == b"y"}
+    assert all(next_ms >= registers.fields_expired_until_ms for next_ms, _ in fields)
+    assert all(namespace_of(key) in live or namespace_of(key) in dead_namespaces for _, key in fields)
+    wanted = {(next_field_expiry(record), key) for key, record in records.items() if next_field_expiry(record)}
+    assert {one for one in fields if namespace_of(one[1]) in live} == {
+        one for one in wanted if namespace_of(one[1]) in live
+    }
     contents = {int.from_bytes(key[1:9], "big") for key in store.data if key[:1] == b"s"}
     assert contents <= seen_ids | dead_ids
 
@@ -64,7 +79,8 @@ def dump(registers: Registers) -> tuple[object, ...]:
         registers.counter,
         registers.next_namespace,
         registers.expired_until_ms,
+        registers.fields_expired_until_ms,
         registers.dead_front,
         registers.dead_count,
-        [(one.namespace, one.keys, one.expires, one.expire_sum_ms) for one in registers.databases],
+        [(one.namespace, one.keys, one.expires, one.expire_sum_ms, one.expiring_hashes) for one in registers.databases],
     )

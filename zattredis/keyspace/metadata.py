@@ -8,7 +8,8 @@ kind(1) | expire_ms(8) | version(8) | touched_s(4) | body
 exactly when it is not 0). `version` is the value of the state machine's counter at the last change: unique, so WATCH
 compares it. `touched_s` is the stamp of the last change in seconds, behind OBJECT IDLETIME: reads leave no trace in
 the state, so they do not count. The body of a small string is the string; with flag SEPARATE it is
-(collection id(8), size(8), …) and the content lies under the id.
+(collection id(8), size(8), …) and the content lies under the id. The record of a hash with flag FIELD_EXPIRY ends with
+two times: no field expires before `next_ms(8)`, and none lives after `last_ms(8)` (NEVER if one has no expiry).
 """
 
 from __future__ import annotations
@@ -38,6 +39,13 @@ LARGE: Final = 0x40
 """A collection that Redis would hold in its encoding for large ones (hashtable, skiplist), whatever its size is now."""
 FIELD_EXPIRY: Final = 0x80
 """A hash some of whose fields have a time to live; see `hashes`."""
+MAY_EXPIRE: Final = VOLATILE | FIELD_EXPIRY
+"""Without these flags a record is there at any time; with one of them `is_expired` knows."""
+NEVER: Final = 0xFFFFFFFFFFFFFFFF
+"""A time that does not come."""
+
+_EXPIRING_FIELDS: Final = HASH | FIELD_EXPIRY
+_EXPIRING_FIELDS_MASK: Final = TYPE_MASK | FIELD_EXPIRY
 
 _HEADER: Final = struct.Struct(">BQQI")
 pack_header: Final = _HEADER.pack
@@ -64,8 +72,21 @@ def touched_of(record: bytes) -> int:
 
 
 def is_expired(record: bytes, now_ms: int) -> bool:
-    """Return whether the key is past its time at `now_ms`; at the very millisecond it still lives, as in Redis."""
-    return bool(record[0] & VOLATILE) and now_ms > int.from_bytes(record[1:9], "big")
+    """Return whether the key is past its time at `now_ms`; at the very millisecond it still lives, as in Redis.
+
+    So is a hash all of whose fields are past theirs.
+    """
+    kind = record[0]
+    if kind & VOLATILE and now_ms > int.from_bytes(record[1:9], "big"):
+        return True
+    return kind & _EXPIRING_FIELDS_MASK == _EXPIRING_FIELDS and now_ms > int.from_bytes(record[-8:], "big")
+
+
+def next_field_expiry(record: bytes | None) -> int:
+    """Return the time in ms before which no field of the key expires, 0 if none ever does."""
+    if record is None or record[0] & _EXPIRING_FIELDS_MASK != _EXPIRING_FIELDS:
+        return 0
+    return int.from_bytes(record[-16:-8], "big")
 
 
 def with_expire(record: bytes, expire_ms: int, version: int, touched_s: int) -> bytes:

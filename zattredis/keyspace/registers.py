@@ -21,21 +21,22 @@ NAMESPACES_MAX: Final = 0xFFFFFFFF
 
 _COUNTER: Final = struct.Struct(">Q")
 _DATABASES: Final = struct.Struct(f">{DATABASES + 1}I")
-_COUNTS: Final = struct.Struct(">QQQQQQ")
-_MAINTENANCE: Final = struct.Struct(">QQQ")
+_COUNTS: Final = struct.Struct(">QQQQQQQ")
+_MAINTENANCE: Final = struct.Struct(">QQQQ")
 _LOW64: Final = 0xFFFFFFFFFFFFFFFF
 _NO_COUNTS: Final = bytes(_COUNTS.size)
 
 
 class NamespaceCounts:
-    """Exact counts of one namespace: keys, keys with an expiry, and the sum of those expiries in ms (for avg_ttl).
+    """Exact counts of one namespace: keys, keys with an expiry, the sum of those expiries in ms (for avg_ttl), and
+    hashes some of whose fields have an expiry.
 
     And what WATCH of an absent key needs: `created`, the version of the key created last; `floor`, the `created` of the
     namespace that FLUSHDB replaced by this one; `removed`, as far as known, the highest version removed from a bucket.
     """
 
     __slots__ = (
-        "created", "expire_sum_ms", "expires", "floor", "keys", "namespace", "removed", "removed_changed", "stored",
+        "created", "expire_sum_ms", "expires", "expiring_hashes", "floor", "keys", "namespace", "removed", "removed_changed", "stored",
         "stored_under",
     )  # fmt: skip
 
@@ -44,6 +45,7 @@ class NamespaceCounts:
         self.keys = 0
         self.expires = 0
         self.expire_sum_ms = 0
+        self.expiring_hashes = 0
         self.created = 0
         self.floor = 0
         self.removed: dict[int, int] = {}
@@ -55,11 +57,13 @@ class NamespaceCounts:
     def encode(self) -> bytes:
         """Return the stored form. Raises struct.error if a count is negative, which would be a bug."""
         total = self.expire_sum_ms
-        return _COUNTS.pack(self.keys, self.expires, total >> 64, total & _LOW64, self.created, self.floor)
+        return _COUNTS.pack(
+            self.keys, self.expires, total >> 64, total & _LOW64, self.created, self.floor, self.expiring_hashes
+        )
 
     def decode(self, stored: bytes) -> None:
         """Take over the stored form."""
-        self.keys, self.expires, high, low, self.created, self.floor = _COUNTS.unpack(stored)
+        self.keys, self.expires, high, low, self.created, self.floor, self.expiring_hashes = _COUNTS.unpack(stored)
         self.expire_sum_ms = high << 64 | low
         self.stored = stored
 
@@ -74,6 +78,7 @@ class Registers:
         "dead_count",
         "dead_front",
         "expired_until_ms",
+        "fields_expired_until_ms",
         "maintenance_changed",
         "next_namespace",
         "parameters",
@@ -90,6 +95,8 @@ class Registers:
         self.databases_changed = False
         self.expired_until_ms = 0
         """No x-key below this time exists; where the expiry seek starts."""
+        self.fields_expired_until_ms = 0
+        """The same for y-keys."""
         self.dead_front = 0
         """No entry of the reclaim queue lies before this order number; where its seek starts."""
         self.dead_count = 0
@@ -117,7 +124,8 @@ class Registers:
                 *namespaces, self.next_namespace = _DATABASES.unpack(databases)
                 self.databases = [NamespaceCounts(namespace) for namespace in namespaces]
             if maintenance is not None:
-                self.expired_until_ms, self.dead_front, self.dead_count = _MAINTENANCE.unpack(maintenance)
+                numbers = _MAINTENANCE.unpack(maintenance)
+                self.expired_until_ms, self.fields_expired_until_ms, self.dead_front, self.dead_count = numbers
             names = [counts.stored_under for counts in self.databases]
             for counts, stored in zip(self.databases, reader.multi_get(names), strict=True):
                 if stored is not None:
@@ -157,4 +165,6 @@ class Registers:
             )
         if self.maintenance_changed:
             self.maintenance_changed = False
-            changes[META_MAINTENANCE] = _MAINTENANCE.pack(self.expired_until_ms, self.dead_front, self.dead_count)
+            changes[META_MAINTENANCE] = _MAINTENANCE.pack(
+                self.expired_until_ms, self.fields_expired_until_ms, self.dead_front, self.dead_count
+            )

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from typing import Final
 
 from zattredis.keyspace.keys import K_HEADER_BYTES, k_key_at, position_of, user_key
-from zattredis.keyspace.metadata import VOLATILE, expire_of
+from zattredis.keyspace.metadata import MAY_EXPIRE, is_expired
 from zattredis.keyspace.random import SeededRandom
 from zattredis.keyspace.view import View
 
@@ -44,7 +44,7 @@ def scan_window(
         left -= 1
         bytes_left -= len(record)
         last = k[5:K_HEADER_BYTES]
-        if not (record[0] & VOLATILE and now_ms > expire_of(record)):
+        if not (record[0] & MAY_EXPIRE and is_expired(record, now_ms)):
             found.append((k[K_HEADER_BYTES:], record))
     return 0, found
 
@@ -53,7 +53,7 @@ def live_keys(view: View, db: int, now_ms: int) -> Iterator[bytes | None]:
     """Yield every key that lives at `now_ms`, and None in place of each that has expired."""
     prefix = view.k_prefix(db)
     for k, record in view.iterate(prefix, _end_of(prefix)):
-        expired = record[0] & VOLATILE and now_ms > expire_of(record)
+        expired = record[0] & MAY_EXPIRE and is_expired(record, now_ms)
         yield None if expired else k[K_HEADER_BYTES:]
 
 
@@ -76,7 +76,7 @@ def random_key(view: View, db: int, now_ms: int, random: SeededRandom) -> bytes 
     expired = 0
     for lower, upper in ((start, end), (prefix, start)):
         for k, record in view.iterate(lower, upper):
-            if record[0] & VOLATILE and now_ms > expire_of(record):
+            if record[0] & MAY_EXPIRE and is_expired(record, now_ms):
                 expired += 1
                 if expired >= _DRAW_EXPIRED_MAX:
                     return None

@@ -13,15 +13,18 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Final
 from zlib import crc32
 
-from zattredis.keyspace.keys import META_DEAD, bucket_of, hash_slot, pack_k_header, removed_key, x_key
+from zattredis.keyspace.keys import META_DEAD, bucket_of, hash_slot, pack_k_header, removed_key, x_key, y_key
 from zattredis.keyspace.metadata import (
+    FIELD_EXPIRY,
     HEADER_BYTES,
+    MAY_EXPIRE,
     SEPARATE,
     STRING,
     TYPE_MASK,
-    VOLATILE,
     collection_id_of,
     expire_of,
+    is_expired,
+    next_field_expiry,
     pack_header,
     size_of,
     version_of,
@@ -34,7 +37,7 @@ from zattredis.keyspace.record_cache import RecordCache, Table
 from zattredis.keyspace.registers import DATABASES, NamespaceCounts, Registers
 from zattredis.keyspace.sizes import CHUNK_BYTES, EFFECT_OVERHEAD_BYTES, POINT_DELETES_MAX
 
-_OWNS: Final = VOLATILE | SEPARATE
+_OWNS: Final = MAY_EXPIRE | SEPARATE
 _NOT_WRITTEN: Final = object()
 """Stands in the undo list for "this store key had no effect yet"."""
 _SUBKEY: Final = ord("s")
@@ -48,6 +51,8 @@ _REMOVED: Final = object()
 DEAD_STRING: Final = b"s"
 DEAD_COLLECTION: Final = b"c"
 DEAD_NAMESPACE: Final = b"n"
+DEAD_NODE: Final = b"l"
+"""Part of a list that lives on."""
 
 
 class View:
@@ -137,7 +142,7 @@ class View:
             record = table.records[key]
         except KeyError:
             record = self._load(table, key)
-        if record is None or (record[0] & VOLATILE and now_ms > expire_of(record)):
+        if record is None or (record[0] & MAY_EXPIRE and is_expired(record, now_ms)):
             self.misses += 1
             return None
         return record
@@ -323,7 +328,7 @@ class View:
         if old is None:
             return False
         self.put(db, key, None)
-        return not (old[0] & VOLATILE and now_ms > expire_of(old))
+        return not is_expired(old, now_ms)
 
     def move(self, db: int, key: bytes, to_db: int, to_key: bytes, touched_s: int) -> None:
         """Give an existing key another name or database, content and expiry with it; what was there dies."""
@@ -391,6 +396,11 @@ class View:
         self._save_maintenance()
         self.registers.expired_until_ms = expire_ms
 
+    def set_fields_expired_until(self, next_ms: int) -> None:
+        """Remember that no y-key below this time is left."""
+        self._save_maintenance()
+        self.registers.fields_expired_until_ms = next_ms
+
     def set_parameters(self, parameters: Parameters) -> None:
         """Let the cluster's parameters of the data types be these from the next command on."""
         self._undo.append((_PARAMETERS, b"", self.registers.parameters))
@@ -413,7 +423,7 @@ class View:
         self.effect_bytes += len(key) + (len(record) if record is not None else 0) + EFFECT_OVERHEAD_BYTES
 
     def _change(self, table: Table, key: bytes, old: bytes | None, record: bytes | None) -> None:
-        """The only place where a record changes, done or undone (but `set_plain`): counts and x-keys always agree."""
+        """The only place where a record changes, done or undone (but `set_plain`): counts and indexes always agree."""
         k = table.k_keys[key]
         table.records[key] = record
         effects = self._effects
@@ -431,6 +441,15 @@ class View:
                 effects[x_key(expire_ms, k)] = b""
                 counts.expires += 1
                 counts.expire_sum_ms += expire_ms
+        if (old is not None and old[0] & FIELD_EXPIRY) or (record is not None and record[0] & FIELD_EXPIRY):
+            old_next_ms, next_ms = next_field_expiry(old), next_field_expiry(record)
+            if old_next_ms != next_ms:
+                if old_next_ms:
+                    effects[y_key(old_next_ms, k)] = None
+                    counts.expiring_hashes -= 1
+                if next_ms:
+                    effects[y_key(next_ms, k)] = b""
+                    counts.expiring_hashes += 1
 
     def bury_content(self, record: bytes) -> int:
         """Let the content of a SEPARATE record die: a short string at once, anything else by maintenance.
@@ -452,7 +471,8 @@ class View:
     def _save_maintenance(self) -> None:
         registers = self.registers
         registers.maintenance_changed = True
-        self._undo.append((_MAINTENANCE, b"", (registers.expired_until_ms, registers.dead_front, registers.dead_count)))
+        saved = (registers.expired_until_ms, registers.fields_expired_until_ms, registers.dead_front, registers.dead_count)
+        self._undo.append((_MAINTENANCE, b"", saved))
 
     def _save_map(self) -> None:
         registers = self.registers
@@ -506,7 +526,8 @@ class View:
             elif what is _MAP:
                 registers.databases[:], self._tables[:], registers.next_namespace = old
             elif what is _MAINTENANCE:
-                registers.expired_until_ms, registers.dead_front, registers.dead_count = old
+                registers.expired_until_ms, registers.fields_expired_until_ms, *dead = old
+                registers.dead_front, registers.dead_count = dead
             elif what is _CREATED:
                 key.created = old
             elif what is _REMOVED:
