@@ -14,6 +14,7 @@ from zattredis.errors import StateDamaged
 from zattredis.keyspace.keys import META_COUNTER, META_COUNTS, META_DATABASES, META_MAINTENANCE, removed_key
 from zattredis.keyspace.parameters import DEFAULTS, META_PARAMETERS, Parameters, decode_parameters
 from zattredis.keyspace.reader import Reader
+from zattredis.keyspace.waiters import Waiters
 
 DATABASES: Final = 16
 """Databases a client may SELECT; a constant, since SWAPDB and FLUSHALL depend on it at apply."""
@@ -83,6 +84,7 @@ class Registers:
         "next_namespace",
         "parameters",
         "stored_counter",
+        "waiters",
     )
 
     def __init__(self) -> None:
@@ -104,6 +106,8 @@ class Registers:
         self.maintenance_changed = False
         self.parameters: Parameters = DEFAULTS
         """What the cluster has agreed on for the data types; changed by `View.set_parameters` alone."""
+        self.waiters = Waiters()
+        """Who waits for what, once its owner has loaded it: whoever only reads has no use for it."""
 
     @classmethod
     def load(cls, reader: Reader) -> Registers:

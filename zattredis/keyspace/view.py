@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from binascii import crc_hqx
 from bisect import bisect_left, insort
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, Final
 from zlib import crc32
 
@@ -45,6 +45,7 @@ _RAW: Final = object()
 _MAP: Final = object()
 _MAINTENANCE: Final = object()
 _PARAMETERS: Final = object()
+_CALL: Final = object()
 _CREATED: Final = object()
 _REMOVED: Final = object()
 
@@ -480,6 +481,21 @@ class View:
         saved = (list(registers.databases), list(self._tables), registers.next_namespace)
         self._undo.append((_MAP, b"", saved))
 
+    def on_rollback(self, undo: Callable[[], None]) -> None:
+        """Have `undo` called if the command is undone: for what is kept beside the effects."""
+        self._undo.append((_CALL, b"", undo))
+
+    def changed(self) -> list[tuple[int, bytes]] | None:
+        """Return (database, key) of each record changed since `begin` (in a unit: since `begin_unit`), oldest first.
+
+        None when databases were emptied or exchanged: any key may have changed then.
+        """
+        since = self._undo[self._mark if self._unit is None else self._unit[0] :]
+        if any(what is _MAP for what, _, _ in since):
+            return None
+        index = self._tables.index
+        return [(index(what), key) for what, key, _ in since if what.__class__ is Table]
+
     # -- commands and units ------------------------------------------------------------------------------------------
 
     def begin(self) -> None:
@@ -534,6 +550,8 @@ class View:
                 key[0].removed[key[1]] = old
             elif what is _PARAMETERS:
                 registers.parameters = old
+            elif what is _CALL:
+                old()
             else:
                 self._change(what, key, what.records[key], old)
         self._effect_keys = self._subkeys = None
