@@ -21,6 +21,7 @@ from tests.support.resp_client import RespClient
 UNITS = (
     "unit/type/string",
     "unit/type/incr",
+    "unit/type/set",
     "unit/keyspace",
     "unit/expire",
     "unit/scan",
