@@ -24,18 +24,22 @@ REDIS_VERSION: Final = "7.0.15"
 class Context:
     """For READ and WRITE handlers: the view, the database, the cluster's time in ms, and the seed of this command.
 
-    Pure: the same (view, argv, now_ms, seed, version) gives the same effects and the same reply on every node.
+    Pure: the same (view, argv, now_ms, seed, version, session) gives the same effects and the same reply on every node.
+    `session` is that of the node whose client may have to wait; 0 where nobody can: inside EXEC and scripts.
     """
 
-    __slots__ = ("_random", "db", "now_ms", "ordinal", "seed", "version", "view")
+    __slots__ = ("_random", "db", "now_ms", "ordinal", "seed", "session", "version", "view")
 
-    def __init__(self, view: View, db: int, now_ms: int, *, seed: int = 0, ordinal: int = 0, version: int = 1) -> None:
+    def __init__(
+        self, view: View, db: int, now_ms: int, *, seed: int = 0, ordinal: int = 0, version: int = 1, session: int = 0
+    ) -> None:
         self.view = view
         self.db = db
         self.now_ms = now_ms
         self.seed = seed
         self.ordinal = ordinal
         self.version = version
+        self.session = session
         self._random: SeededRandom | None = None
 
     @property

@@ -33,10 +33,10 @@ from zattredis.commands.syntax import usage
 from zattredis.errors import DefiniteError
 
 __all__ = [
-    "CATEGORIES", "COMMANDS", "FLAG_NAMES", "KEYS_ALL", "KEYS_FIRST", "KEYS_PAIRS", "KEYS_SECOND", "KEYS_TWO",
-    "NO_KEYS", "CommandSpec", "Flag", "KeyPart", "KeySpec", "Kind", "UnknownCommand", "UnknownSubcommand", "WrongArity",
-    "add", "add_help", "all_specs", "check_complete", "command", "container", "help_lines", "lookup", "lookup_full",
-    "resolve",
+    "CATEGORIES", "COMMANDS", "FLAG_NAMES", "INTERNAL", "KEYS_ALL", "KEYS_FIRST", "KEYS_PAIRS", "KEYS_SECOND",
+    "KEYS_TWO", "NO_KEYS", "CommandSpec", "Flag", "KeyPart", "KeySpec", "Kind", "UnknownCommand", "UnknownSubcommand",
+    "WrongArity", "add", "add_help", "all_specs", "check_complete", "command", "container", "help_lines", "internal",
+    "lookup", "lookup_full", "lookup_logged", "resolve",
 ]  # fmt: skip
 
 
@@ -161,12 +161,14 @@ class CommandSpec:
     full_name: str = field(init=False)
     words: int = field(init=False)
     unqueued: bool = field(init=False)
+    blocking: bool = field(init=False)
     one_key: bool = field(init=False)
 
     def __post_init__(self) -> None:
         self.full_name = self.name.lower().replace(" ", "|")
         self.words = self.name.count(" ") + 1
         self.unqueued = bool(self.flags & Flag.UNQUEUED)
+        self.blocking = self.kind == Kind.WRITE and bool(self.flags & Flag.BLOCKING)
         self.one_key = self.keys.first == 1 and self.keys.last == 1
 
     @property
@@ -199,6 +201,9 @@ SLICED_ABOVE = 512
 
 COMMANDS: dict[bytes, CommandSpec] = {}
 """Upper-case name → spec; the one table that everything else derives from."""
+
+INTERNAL: dict[bytes, CommandSpec] = {}
+"""What nodes put into the log on their own account, by names that no client can call: they are not in COMMANDS."""
 
 _orphans: dict[str, list[CommandSpec]] = {}  # subcommands whose module was imported before their container's
 
@@ -237,6 +242,11 @@ def _shown(word: bytes) -> str:
 def lookup(name: bytes) -> CommandSpec | None:
     """Return the spec of a command name in any case, or None."""
     return COMMANDS.get(name) or COMMANDS.get(name.upper())
+
+
+def lookup_logged(name: bytes) -> CommandSpec | None:
+    """Return the spec of a name as the log holds it, or None."""
+    return lookup(name) or INTERNAL.get(name)
 
 
 def lookup_full(name: bytes) -> CommandSpec | None:
@@ -307,8 +317,8 @@ def command(
     are found by a keyword or a number, `key_parts` says it all. `key_access` returns the flags of the keys of one given
     command line where they vary (SET with GET).
 
-    `many(ctx, argvs)` may carry out several command lines of a WRITE at once, with the very effects and replies of one
-    after the other, and none of which can fail; it returns their replies, or None, with nothing done, to decline.
+    `many(ctx, argvs)` may carry out several command lines at once, with the very effects and replies of one after the
+    other, and none of which can fail; it returns their replies, or None, with nothing done, to decline.
     `sliced` is the same handler as a generator, as HEAVY ones are, for command lines of more than SLICED_ABOVE words.
 
     Some command lines of a LOCAL command may be writes of the whole cluster (CONFIG SET of a replicated parameter).
@@ -337,6 +347,19 @@ def command(
         if sliced is not None:
             spec.sliced = replace(spec, handler=sliced, heavy=True, original=spec)
         add(spec)
+        return handler
+
+    return register
+
+
+def internal(name: bytes) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """Register the decorated WRITE handler as one that only a node itself calls."""
+
+    def register(handler: Callable[..., Any]) -> Callable[..., Any]:
+        INTERNAL[name] = CommandSpec(
+            name=name.decode("latin-1"), arity=-1, kind=Kind.WRITE, flags=Flag.WRITE, keys=NO_KEYS, group="internal",
+            since="", handler=handler, summary=_summary(handler),
+        )  # fmt: skip
         return handler
 
     return register

@@ -46,14 +46,14 @@ _decode = msgspec.msgpack.Decoder().decode
 class Wanted(NamedTuple):
     """What a blocking pop takes from the first of its keys that holds it.
 
-    `kind` is the type of content (metadata.LIST or ZSET); `first` says from the left, or the lowest scores. `count` 0
+    `kind` is the type of content (metadata.LIST or ZSET); `first` says from the left, or the lowest scores. `most` 0
     is one element, answered as BLPOP and BZPOPMIN answer; a larger one is the most that BLMPOP and BZMPOP take. With a
     `target`, the element goes to that list, on its left or right (BLMOVE).
     """
 
     kind: int
     first: bool
-    count: int = 0
+    most: int = 0
     target: bytes | None = None
     target_left: bool = False
 
@@ -70,8 +70,18 @@ class Taken(NamedTuple):
     elements: list[Any]
 
 
+class Popped(list[Any]):
+    """The reply to a blocking pop that found something, and what was taken for it."""
+
+    __slots__ = ("taken",)
+
+    def __init__(self, reply: Iterable[Any], taken: Taken) -> None:
+        super().__init__(reply)
+        self.taken = taken
+
+
 class Waiting:
-    """What a blocking command returns when its client has to wait: which waiter it is, and for how many ms (0: for ever)."""
+    """What a blocking command returns when its client has to wait: which waiter, for how many ms (0: for ever)."""
 
     __slots__ = ("order", "timeout_ms")
 
