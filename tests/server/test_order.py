@@ -414,3 +414,31 @@ def test_exec_fails_whatever_was_done_to_a_watched_key_and_undone(
     node.tick()
     node.apply()
     assert watcher.received().endswith(b"*1\r\n+OK\r\n" if executed else b"*-1\r\n")
+
+
+def test_a_pipeline_of_one_command_is_answered_like_single_ones(node: MiniNode) -> None:
+    client = node.connect()
+    client.send("SET a 1", "SET b 22", "SET t 3 PX 50", "APPEND bits x")
+    node.tick()
+    node.apply()
+    client.received()
+    for lines, replies in [
+        (["GET a", "GET b", "GET none", "GET a"], b"$1\r\n1\r\n$2\r\n22\r\n$-1\r\n$1\r\n1\r\n"),
+        (["GET a", "GET t", "GET none", "GET bits"], b"$1\r\n1\r\n$1\r\n3\r\n$-1\r\n$1\r\nx\r\n"),
+        (["get a", "get a", "get a", "get b"], b"$1\r\n1\r\n$1\r\n1\r\n$1\r\n1\r\n$2\r\n22\r\n"),
+        (
+            ["GET a", "GET a", "GET", "GET b"],
+            b"$1\r\n1\r\n$1\r\n1\r\n-ERR wrong number of arguments for 'get' command\r\n$2\r\n22\r\n",
+        ),
+    ]:
+        client.send(*lines)
+        for _ in range(2):
+            node.tick()
+            if node.reads._round is not None:
+                node.confirm()
+        assert client.received() == replies
+    assert (node.executor._statistics.keyspace_hits, node.executor._statistics.keyspace_misses) == (13, 2)
+    client.send("SET a 1", "SET a 1 NX", "SET b 5", "SET c 6", "INCR a", "INCR a", "INCR a", "INCR b")
+    node.tick()
+    node.apply()
+    assert client.received() == b"+OK\r\n$-1\r\n+OK\r\n+OK\r\n:2\r\n:3\r\n:4\r\n:6\r\n"

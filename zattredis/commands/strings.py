@@ -154,8 +154,14 @@ def psetex(ctx: Context, key: bytes, milliseconds: bytes, value: bytes) -> str:
     return "OK"
 
 
+def _get_many(ctx: Context, argvs: list[list[bytes]]) -> list[Any] | None:
+    """Answer several GETs, as pipelines bring them."""
+    return ctx.view.plain_values(ctx.db, [argv[1] for argv in argvs])
+
+
 @command(
     "GET", arity=2, flags=READ_FAST, keys=KEYS_FIRST, group="string", since="1.0.0", complexity="O(1)", syntax="key",
+    many=_get_many,
 )  # fmt: skip
 def get(ctx: Context, key: bytes) -> bytes | None:
     """Get the value of a key."""

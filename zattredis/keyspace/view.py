@@ -148,6 +148,19 @@ class View:
             return None
         return record
 
+    def plain_values(self, db: int, keys: list[bytes]) -> list[bytes | None] | None:
+        """Return the values of many keys if all that exist are inline strings without expiry (most GETs), else None."""
+        table = self._tables[db] or self._open(db)
+        records = table.records
+        try:
+            found = [records[key] for key in keys]
+        except KeyError:
+            return None  # nobody has prefetched them
+        if sum([record[0] for record in found if record is not None]):
+            return None
+        self.misses += found.count(None)
+        return [None if record is None else record[HEADER_BYTES:] for record in found]
+
     def watch(self, db: int, key: bytes, now_ms: int) -> int:
         """Return what WATCH remembers of a key: the version of its last change, or, of a key that is absent, the last
         version given to any key so far, as -1 - n."""
@@ -512,6 +525,11 @@ class View:
     def rollback(self) -> None:
         """Undo all since `begin`."""
         self._undo_to(self._mark, self._mark_bytes, self._mark_counter)
+
+    @property
+    def in_unit(self) -> bool:
+        """Whether a unit has begun."""
+        return self._unit is not None
 
     def begin_unit(self) -> None:
         """Mark the start of an EXEC or script, whose commands have their own begin and commit."""

@@ -230,11 +230,15 @@ class Dispatcher:
         name: bytes | None = None
         plain = False
         careful = self._must_be_careful(state)
+        if len(requests) > 3 and not careful and self._dispatch_alike(connection, requests):
+            return
         for position, argv in enumerate(requests):
             if argv[0] != name:  # most pipelines repeat one command: what follows from its name is decided once
                 name = argv[0]
                 spec = COMMANDS.get(name) or COMMANDS.get(name.upper())
-                plain = spec is not None and spec.kind != Kind.LOCAL and not spec.heavy and not spec.subcommands
+                plain = spec is not None and spec.kind != Kind.LOCAL and not (
+                    spec.heavy or spec.subcommands or spec.blocking
+                )
             if careful or not plain or spec is None or len(argv) > SLICED_ABOVE:
                 if run is not None:
                     self._run_complete(run)
@@ -276,6 +280,36 @@ class Dispatcher:
             self._run_complete(run)
         state.last_spec = spec
         self._schedule()
+
+    def _dispatch_alike(self, connection: ClientConnection, requests: list[list[bytes]]) -> bool:
+        """Take a pipeline of one plain command with one number of arguments, if it is that: half the cost of a walk."""
+        first = requests[0]
+        name, argc = first[0], len(first)
+        spec = COMMANDS.get(name)
+        if (
+            spec is None
+            or spec.kind == Kind.LOCAL
+            or spec.heavy
+            or spec.subcommands
+            or spec.blocking
+            or argc > SLICED_ABOVE
+            or (argc != spec.arity if spec.arity > 0 else argc < -spec.arity)
+            or [*map(len, requests)].count(argc) != len(requests)
+            or [argv[0] for argv in requests].count(name) != len(requests)
+        ):
+            return False
+        if spec.kind == Kind.WRITE:
+            if self.write_refusal is not None:
+                return False
+            run = self._write_run(connection)
+        else:
+            run = self._read_run(connection)
+        run.specs = [spec] * len(requests)
+        run.argvs = requests
+        self._run_complete(run)
+        connection.state.last_spec = spec
+        self._schedule()
+        return True
 
     def _must_be_careful(self, state: ClientState) -> bool:
         """Return whether every request needs the careful way; only such requests and full batches change that."""

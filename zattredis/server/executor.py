@@ -13,8 +13,9 @@ from typing import Any, Final
 import structlog
 
 from zattredis.commands.context import Context, LocalContext, drain
-from zattredis.commands.table import CommandSpec, Kind, lookup
+from zattredis.commands.table import CommandSpec, Kind, lookup_logged
 from zattredis.errors import FatalError, ReplyError, WriteStalled
+from zattredis.keyspace.serving import drop_session, serve
 from zattredis.resp.replies import NULL_ARRAY, append_reply, encode_many
 from zattredis.server.clock import perf_counter
 from zattredis.server.statistics import Statistics
@@ -69,7 +70,7 @@ def read_value(ctx: Context, spec: CommandSpec, argv: list[bytes]) -> Any:
 
 def resolve_logged(argv: list[bytes]) -> CommandSpec | None:
     """Return the spec of a logged command line; None when this build does not know it (its origin refused it then)."""
-    spec = lookup(argv[0])
+    spec = lookup_logged(argv[0])
     if spec is not None and spec.subcommands and len(argv) > 1:
         spec = spec.subcommands.get(argv[1].decode("latin-1").upper())
     return spec if spec is None or spec.logged is None else spec.logged
@@ -123,7 +124,12 @@ class Executor:
         start = perf_counter()
         misses = ctx.view.misses
         values: list[Any] = []
-        for spec, argv in zip(run.specs, run.argvs, strict=True):
+        first = run.specs[0]
+        if first.many is not None and len(run.specs) > 1 and run.specs.count(first) == len(run.specs):
+            values = first.many(ctx, run.argvs) or values
+            if bytes_max and sum([len(value) for value in values if value is not None]) > bytes_max:
+                values = []
+        for spec, argv in zip(run.specs, run.argvs, strict=True) if not values else ():
             try:
                 value = spec.handler(ctx, *argv[spec.words :])
             except ReplyError as error:
@@ -177,9 +183,10 @@ class Executor:
         to look at the time. Only a command that succeeds leaves effects. None stands for a command unknown here.
         """
         view = ctx.view
+        waiters = view.registers.waiters
         stop = min(len(argvs), position + COMMANDS_A_TURN - ordinal % COMMANDS_A_TURN)
         first = specs[position]
-        if first is not None and first.many is not None and stop - position > 1:
+        if first is not None and first.many is not None and stop - position > 1 and not waiters.lines:
             part = specs[position:stop]
             if part.count(first) == stop - position:
                 found = first.many(ctx, argvs[position:stop])
@@ -214,10 +221,53 @@ class Executor:
                 if values is not None:
                     values.append(reply)
             else:
-                view.commit()
+                if waiters.lines:
+                    self._commit_and_serve(ctx)
+                else:
+                    view.commit()
                 if values is not None:
                     values.append(value)
         return stop
+
+    def _commit_and_serve(self, ctx: Context) -> None:
+        """Keep the effects of a command or unit, and serve those who waited for what it has made."""
+        view = ctx.view
+        ready = view.registers.waiters.ready(view)
+        if view.in_unit:
+            view.commit_unit()
+        else:
+            view.commit()
+        if ready:
+            self._apart(ctx, lambda: serve(view, ready, ctx.now_ms))
+
+    def _apart(self, ctx: Context, work: Callable[[], None]) -> None:
+        """Do what no client is answered for, as if it were a command of its own."""
+        view = ctx.view
+        view.begin()
+        try:
+            work()
+        except BROKEN:
+            raise
+        except Exception as error:
+            view.rollback()
+            _log.error("serving_failed", error=repr(error), exc_info=error)
+        else:
+            view.commit()
+
+    def drop_waiters(self, ctx: Context, session: int) -> None:
+        """A session has ended: forget those of its clients that wait, and serve others with what they leave."""
+        view = ctx.view
+        waiters = view.registers.waiters
+        ready: list[tuple[int, bytes]] = []
+
+        def drop() -> None:
+            drop_session(view, session, ctx.now_ms)
+            ready.extend(waiters.ready(view))
+
+        if session in waiters.by_session:
+            self._apart(ctx, drop)
+            if ready:
+                self._apart(ctx, lambda: serve(view, ready, ctx.now_ms))
 
     def broken(self, spec: CommandSpec, error: Exception) -> ReplyError:
         """Return the reply for a handler that raised what it should not, counted."""
@@ -269,6 +319,7 @@ class Executor:
             return b"".join(out), writes
         values: list[Any] = []
         view.begin_unit()
+        session, ctx.session = ctx.session, 0
         before = view.effect_bytes
         failure: Exception | None = None
         broken: CommandSpec | None = None
@@ -290,6 +341,7 @@ class Executor:
             else:
                 local.argv = argv
                 values.append(self.run_local(local, spec))
+        ctx.session = session
         usec = int((perf_counter() - start) * 1e6) // max(1, len(unit.commands))
         for _, spec, _ in unit.commands:
             self._statistics.record(spec, 1, usec)
@@ -299,7 +351,7 @@ class Executor:
                 out, failure if isinstance(failure, ReplyError) else internal_error(broken, failure), unit.resp
             )
             return b"".join(out), writes
-        view.commit_unit()
+        self._commit_unit(ctx)
         for value, (_, spec, _) in zip(values, unit.commands, strict=True):
             if isinstance(value, ReplyError):
                 self.failed(spec, value)
@@ -316,6 +368,7 @@ class Executor:
             return
         view = ctx.view
         view.begin_unit()
+        session, ctx.session = ctx.session, 0
         before = view.effect_bytes
         for db, argv in writes:
             ctx.db = db
@@ -329,8 +382,16 @@ class Executor:
                     raise _TooLarge
             except (_Broken, _TooLarge):
                 view.rollback_unit()
+                ctx.session = session
                 return
-        view.commit_unit()
+        ctx.session = session
+        self._commit_unit(ctx)
+
+    def _commit_unit(self, ctx: Context) -> None:
+        if ctx.view.registers.waiters.lines:
+            self._commit_and_serve(ctx)
+        else:
+            ctx.view.commit_unit()
 
     def watch(self, ctx: Context, unit: WatchUnit) -> None:
         """Remember the versions of the keys in the client's state."""
