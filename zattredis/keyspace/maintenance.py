@@ -1,4 +1,5 @@
-"""Removal of what no command can see any more: expired keys, content of deleted keys, namespaces that were flushed.
+"""Removal of what no command can see any more: expired keys, expired fields of hashes, content of deleted keys,
+namespaces that were flushed.
 
 The leader proposes MAINTENANCE entries while there is something to do; every node carries one out on its own state and
 comes to the same result, since the entry holds nothing but a bound on the work.
@@ -11,6 +12,7 @@ from itertools import islice
 from typing import Final, NamedTuple
 
 from zattredis.errors import StateDamaged
+from zattredis.keyspace.hashes_edit import remove_expired_fields
 from zattredis.keyspace.keys import (
     META_COUNTS,
     META_DEAD,
@@ -23,12 +25,14 @@ from zattredis.keyspace.keys import (
     split_x_key,
     user_key,
     x_key,
+    y_key,
 )
-from zattredis.keyspace.metadata import SEPARATE, VOLATILE, expire_of
+from zattredis.keyspace.metadata import SEPARATE, VOLATILE, expire_of, next_field_expiry
+from zattredis.keyspace.quicklist import reclaim_node
 from zattredis.keyspace.reader import Reader
 from zattredis.keyspace.registers import Registers
 from zattredis.keyspace.strings import chunk_key, chunks_of
-from zattredis.keyspace.view import DEAD_COLLECTION, DEAD_NAMESPACE, DEAD_STRING, View
+from zattredis.keyspace.view import DEAD_COLLECTION, DEAD_NAMESPACE, DEAD_NODE, DEAD_STRING, View
 
 _REQUEST: Final = struct.Struct(">I")
 _STRING: Final = struct.Struct(">cQQ")
@@ -42,8 +46,8 @@ def encode_request(steps: int) -> bytes:
 
 
 def has_volatile(registers: Registers) -> bool:
-    """Return whether any key has an expiry."""
-    return any(counts.expires for counts in registers.databases)
+    """Return whether any key, or field of a hash, has an expiry."""
+    return any(counts.expires or counts.expiring_hashes for counts in registers.databases)
 
 
 def has_dead(registers: Registers) -> bool:
@@ -60,9 +64,13 @@ def next_expiry(reader: Reader, registers: Registers) -> int | None:
 
 
 def find_expired(reader: Reader, registers: Registers, now_ms: int, limit: int) -> int:
-    """Return how many keys are past their expiry at `now_ms`, counting no further than `limit`."""
+    """Return how many keys, or hashes with fields, are past an expiry at `now_ms`, counting no further than `limit`."""
     due = reader.iterate(x_key(registers.expired_until_ms, b""), x_key(now_ms, b""))
-    return sum(1 for _ in islice(due, limit))
+    found = sum(1 for _ in islice(due, limit))
+    if found < limit and any(counts.expiring_hashes for counts in registers.databases):
+        hashes = reader.iterate(y_key(registers.fields_expired_until_ms, b""), y_key(now_ms, b""))
+        found += sum(1 for _ in islice(hashes, limit - found))
+    return found
 
 
 def keyspace_statistics(registers: Registers, now_ms: int) -> list[tuple[int, int, int, int]]:
@@ -93,6 +101,7 @@ def apply_maintenance(view: View, now_ms: int, payload: bytes) -> Maintained:
     steps = min(int.from_bytes(payload, "big"), STEPS_MAX)
     taken, expired = _remove_expired(view, now_ms, steps)
     steps -= taken
+    steps -= _remove_expired_fields(view, now_ms, steps)
     while steps > 0 and view.registers.dead_count:
         steps -= _reclaim_first(view, steps)
     return Maintained(steps <= 0, expired)
@@ -122,6 +131,39 @@ def _remove_expired(view: View, now_ms: int, limit: int) -> tuple[int, int]:
     return len(due), removed
 
 
+def _remove_expired_fields(view: View, now_ms: int, limit: int) -> int:
+    """Return the steps taken: one for a hash and one for each of its fields removed."""
+    registers = view.registers
+    lower = registers.fields_expired_until_ms
+    if limit <= 0 or lower >= now_ms or not any(counts.expiring_hashes for counts in registers.databases):
+        return 0
+    due = [split_x_key(y) for y, _ in islice(view.iterate(y_key(lower, b""), y_key(now_ms, b"")), limit)]
+    databases = {counts.namespace: db for db, counts in enumerate(registers.databases)}
+    view.prefetch([(databases[namespace_of(k)], user_key(k)) for _, k in due if namespace_of(k) in databases])
+    steps = 0
+    until_ms = now_ms if len(due) < limit else due[-1][0]
+    for next_ms, k in due:
+        if steps >= limit:
+            until_ms = next_ms
+            break
+        steps += 1
+        db = databases.get(namespace_of(k))
+        if db is None:
+            view.put_raw(y_key(next_ms, k), None)
+            continue
+        key = user_key(k)
+        record = view.record(db, key, 0)
+        if record is None or next_field_expiry(record) != next_ms:
+            raise StateDamaged(f"the index of field expiries names a hash that has none then: {k!r}")
+        removed, finished = remove_expired_fields(view, db, key, record, now_ms, max(limit - steps, 1))
+        steps += removed
+        if not finished:
+            until_ms = next_ms
+            break
+    view.set_fields_expired_until(until_ms)
+    return steps
+
+
 def _reclaim_first(view: View, limit: int) -> int:
     """Take up to `limit` steps at the oldest death; return how many (at least 1)."""
     for name, what in view.iterate(META_DEAD + view.registers.dead_front.to_bytes(8, "big"), META_DEAD + b"\xff" * 9):
@@ -130,6 +172,8 @@ def _reclaim_first(view: View, limit: int) -> int:
             steps, rest = _reclaim_string(view, what, limit)
         elif kind == DEAD_COLLECTION:
             steps, rest = _reclaim_collection(view, what, limit)
+        elif kind == DEAD_NODE:
+            steps, rest = reclaim_node(view, what), None
         elif kind == DEAD_NAMESPACE:
             steps, rest = _reclaim_namespace(view, what, limit)
         else:
@@ -174,6 +218,8 @@ def _reclaim_namespace(view: View, what: bytes, limit: int) -> tuple[int, bytes 
         view.put_raw(k, None)
         if record[0] & VOLATILE:
             view.put_raw(x_key(expire_of(record), k), None)
+        if next_ms := next_field_expiry(record):
+            view.put_raw(y_key(next_ms, k), None)
         if record[0] & SEPARATE:
             steps += view.bury_content(record)
         steps += 1

@@ -1,0 +1,327 @@
+"""Writing to a hash: `HashEdit` reads its record once, changes fields one by one, and writes the record once.
+
+The content of a separate hash, under its collection id:
+
+```
+m | crc32(field)(4) | field                  -> 0(1) | value, or 1(1) | expire_ms(8) | value
+t | expire_ms(8) | crc32(field)(4) | field   -> empty; fields in order of their expiry
+```
+
+The record's body is (collection id, size), with FIELD_EXPIRY also (expiring, latest_ms, next_ms, last_ms): how many
+fields expire, a time that is not before any of their expiries, and the two times of `metadata`. All of them count
+fields that are past their time until these are removed. `next_ms` may be early: it stays when the field it came from
+goes, until maintenance looks.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterable
+from itertools import islice
+from typing import Final
+from zlib import crc32
+
+from zattredis.errors import WrongType
+from zattredis.keyspace import hashes_inline as inline
+from zattredis.keyspace.keys import s_prefix
+from zattredis.keyspace.metadata import (
+    FIELD_EXPIRY,
+    HASH,
+    HEADER_BYTES,
+    LARGE,
+    NEVER,
+    SEPARATE,
+    TYPE_MASK,
+    VOLATILE,
+    expire_of,
+    pack_header,
+    touched_of,
+)
+from zattredis.keyspace.view import View
+
+FIELDS: Final = b"m"
+FIELDS_END: Final = b"n"
+TIMES: Final = b"t"
+NAME_BYTES: Final = 14
+"""Bytes of a field's store key before the field."""
+TIME_BYTES: Final = 18
+"""Bytes of a store key in order of expiry before crc and field."""
+LEAD: Final = 8
+TIMES_BYTES: Final = 16
+"""Bytes that end a record with FIELD_EXPIRY."""
+
+SEPARATE_BODY: Final = struct.Struct(">QQ")
+EXPIRING_BODY: Final = struct.Struct(">QQQQQQ")
+_TIMES: Final = struct.Struct(">QQ")
+_EMPTY: Final = b"\0"
+_UNKNOWN: Final = b"?"
+
+
+def field_name(prefix: bytes, field: bytes) -> bytes:
+    """Return the store key of a field; `prefix` is the collection's with FIELDS."""
+    return prefix + crc32(field).to_bytes(4, "big") + field
+
+
+def decode_raw(raw: bytes) -> tuple[bytes, int]:
+    """Return value and expiry (0: none) of what is stored for a field."""
+    return (raw[9:], int.from_bytes(raw[1:9], "big")) if raw[0] else (raw[1:], 0)
+
+
+class HashEdit:
+    """A hash while a command changes it. The record is not written before `finish`, to be called if anything changed.
+
+    `expire_ms` is the key's. `size` counts all fields that are stored, those past their time too; `find`, `set` and
+    `remove` treat these as absent.
+    Raises WrongType for a record of another type.
+    """
+
+    __slots__ = (
+        "_body", "_collection_id", "_db", "_expiring", "_key", "_known", "_large", "_latest_ms", "_lead",
+        "_next_ms", "_now_ms", "_prefix", "_value_max", "_view", "expire_ms", "size",
+    )  # fmt: skip
+
+    def __init__(self, view: View, db: int, key: bytes, record: bytes | None, now_ms: int) -> None:
+        self._view = view
+        self._db = db
+        self._key = key
+        self._now_ms = now_ms
+        self._value_max = view.registers.parameters.hash_max_listpack_value
+        self._large = 0
+        self.expire_ms = 0
+        self._collection_id = 0
+        self._prefix = b""
+        self._known: dict[bytes, bytes | None] = {}
+        self._body = _EMPTY
+        self._lead = 0
+        self.size = 0
+        self._expiring = 0
+        self._latest_ms = 0
+        self._next_ms = NEVER
+        if record is not None:
+            self._open(record)
+
+    def _open(self, record: bytes) -> None:
+        kind = record[0]
+        if kind & TYPE_MASK != HASH:
+            raise WrongType
+        self._large = kind & LARGE
+        if kind & VOLATILE:
+            self.expire_ms = expire_of(record)
+        if kind & SEPARATE:
+            if kind & FIELD_EXPIRY:
+                numbers = EXPIRING_BODY.unpack_from(record, HEADER_BYTES)
+                self._collection_id, self.size, self._expiring, self._latest_ms, self._next_ms, _ = numbers
+            else:
+                self._collection_id, self.size = SEPARATE_BODY.unpack_from(record, HEADER_BYTES)
+            self._prefix = s_prefix(self._collection_id) + FIELDS
+            return
+        if kind & FIELD_EXPIRY:
+            self._lead = LEAD
+            self._body = record[HEADER_BYTES:-TIMES_BYTES]
+        else:
+            self._body = record[HEADER_BYTES:]
+        self.size = self._body[0]
+
+    def prefetch(self, fields: Iterable[bytes]) -> None:
+        """Fetch what is stored of these fields with one read."""
+        if self._collection_id:
+            known, prefix = self._known, self._prefix
+            wanted = [field for field in dict.fromkeys(fields) if field not in known]
+            names = [field_name(prefix, field) for field in wanted]
+            known.update(zip(wanted, self._view.multi_get_raw(names), strict=True))
+
+    def find(self, field: bytes) -> tuple[bytes | None, int]:
+        """Return value and expiry (0: none) of a field, (None, 0) when it is absent."""
+        if self._collection_id:
+            raw = self._raw(field)
+            if raw is None:
+                return None, 0
+            value, expire_ms = decode_raw(raw)
+        else:
+            ordinal = inline.find(self._body, field, self._lead)
+            if ordinal < 0:
+                return None, 0
+            value, expire_ms = inline.entry_at(self._body, ordinal, len(field), self._lead)
+        return (None, 0) if expire_ms and self._now_ms > expire_ms else (value, expire_ms)
+
+    def set(self, field: bytes, value: bytes, expire_ms: int = 0) -> bool:
+        """Give a field this value and expiry (0: none); return whether it is new."""
+        if len(field) > self._value_max or len(value) > self._value_max:
+            self._large = LARGE
+        if not self._collection_id:
+            new = self._set_inline(field, value, expire_ms)
+            if new is not None:
+                return new
+            self._separate()
+        old = self._raw(field)
+        new = True
+        if old is None:
+            self.size += 1
+        elif old[0]:
+            before_ms = int.from_bytes(old[1:9], "big")
+            new = self._now_ms > before_ms
+            self._view.put_raw(self._time_name(field, before_ms), None)
+            self._expiring -= 1
+        else:
+            new = False
+        self._store(field, value, expire_ms)
+        return new
+
+    def remove(self, field: bytes) -> bytes | None:
+        """Remove a field; return its value, None when it was absent (or past its time, and goes all the same)."""
+        if not self._collection_id:
+            ordinal = inline.find(self._body, field, self._lead)
+            if ordinal < 0:
+                return None
+            value, expire_ms = inline.entry_at(self._body, ordinal, len(field), self._lead)
+            self._body = inline.remove(self._body, ordinal)
+            self.size -= 1
+        else:
+            raw = self._raw(field)
+            if raw is None:
+                return None
+            value, expire_ms = decode_raw(raw)
+            self._drop(field, expire_ms)
+        return None if expire_ms and self._now_ms > expire_ms else value
+
+    def remove_expired(self, limit: int) -> tuple[int, bool]:
+        """Remove fields past their time, about `limit` at most; return how many, and whether none is left."""
+        now_ms = self._now_ms
+        if not self._collection_id:
+            entries = inline.unpack(self._body, self._lead)
+            living = [entry for entry in entries if not entry[2] or now_ms <= entry[2]]
+            self._body = inline.pack(living, self._lead)
+            self.size = len(living)
+            return len(entries) - len(living), True
+        view, prefix = self._view, self._prefix[:-1] + TIMES
+        lower, upper = prefix + self._next_ms.to_bytes(8, "big"), prefix + now_ms.to_bytes(8, "big")
+        due = [name for name, _ in islice(view.iterate(lower, upper), limit)]
+        for name in due:
+            view.put_raw(name, None)
+            view.put_raw(self._prefix + name[TIME_BYTES:], None)
+        self.size -= len(due)
+        self._expiring -= len(due)
+        self._known.clear()
+        finished = len(due) < limit
+        if not finished:
+            self._next_ms = int.from_bytes(due[-1][10:TIME_BYTES], "big")
+        elif self._expiring:
+            for name, _ in islice(view.iterate(upper, prefix + b"\xff" * 9), 1):
+                self._next_ms = int.from_bytes(name[10:TIME_BYTES], "big")
+        return len(due), finished
+
+    def finish(self, touched_s: int | None = None) -> None:
+        """Write the record, with a fresh version; a hash without fields goes.
+
+        `touched_s` is the second of now unless told.
+        """
+        view, size = self._view, self.size
+        if not size:
+            view.put(self._db, self._key, None)
+            return
+        expire_ms = self.expire_ms
+        kind = HASH | self._large | (VOLATILE if expire_ms else 0)
+        if size > view.registers.parameters.hash_max_listpack_entries:
+            kind |= LARGE
+        if not self._collection_id:
+            body = self._inline_body()
+            if self._lead:
+                kind |= FIELD_EXPIRY
+        elif self._expiring:
+            kind |= SEPARATE | FIELD_EXPIRY
+            latest_ms, last_ms = self._latest_ms, self._latest_ms if self._expiring == size else NEVER
+            body = EXPIRING_BODY.pack(self._collection_id, size, self._expiring, latest_ms, self._next_ms, last_ms)
+        else:
+            kind |= SEPARATE
+            body = SEPARATE_BODY.pack(self._collection_id, size)
+        touched_s = self._now_ms // 1000 if touched_s is None else touched_s
+        view.put(self._db, self._key, pack_header(kind, expire_ms, view.next_id(), touched_s) + body)
+
+    # -- inline ------------------------------------------------------------------------------------------------------
+
+    def _set_inline(self, field: bytes, value: bytes, expire_ms: int) -> bool | None:
+        """Do what `set` does, or return None, with nothing done, where the hash grows too large for its record."""
+        body, lead = self._body, self._lead
+        if len(field) + len(value) > inline.BYTES_MAX:
+            return None
+        if expire_ms and not lead:
+            lead = LEAD
+            body = inline.pack(inline.unpack(body, 0), lead)
+        ordinal = inline.find(body, field, lead)
+        if ordinal < 0 and body[0] == inline.ENTRIES_MAX:
+            return None
+        changed = inline.put(body, ordinal, (field, value, expire_ms), lead)
+        if len(changed) > inline.BYTES_MAX:
+            return None
+        self._body, self._lead, self.size = changed, lead, changed[0]
+        if ordinal >= 0:
+            before_ms = inline.entry_at(body, ordinal, len(field), lead)[1] if lead else 0
+            return before_ms > 0 and self._now_ms > before_ms
+        return True
+
+    def _inline_body(self) -> bytes:
+        """Return the body, the two times included; without any expiry it is as if there had never been one."""
+        if not self._lead:
+            return self._body
+        entries = inline.unpack(self._body, LEAD)
+        times = [expire_ms for _, _, expire_ms in entries if expire_ms]
+        if not times:
+            self._lead = 0
+            return inline.pack(entries, 0)
+        return self._body + _TIMES.pack(min(times), max(times) if len(times) == len(entries) else NEVER)
+
+    def _separate(self) -> None:
+        """Give the fields store keys of their own, for good."""
+        entries = inline.unpack(self._body, self._lead)
+        self._collection_id = self._view.next_id()
+        self._prefix = s_prefix(self._collection_id) + FIELDS
+        self._body, self._lead = b"", 0
+        for entry in entries:
+            self._store(*entry)
+
+    # -- separate ----------------------------------------------------------------------------------------------------
+
+    def _raw(self, field: bytes) -> bytes | None:
+        raw = self._known.get(field, _UNKNOWN)
+        if raw is _UNKNOWN:
+            raw = self._known[field] = self._view.get_raw(field_name(self._prefix, field))
+        return raw
+
+    def _store(self, field: bytes, value: bytes, expire_ms: int) -> None:
+        """Write a field whose former expiry, if it had one, is no longer counted."""
+        view = self._view
+        if expire_ms:
+            raw = b"\1" + expire_ms.to_bytes(8, "big") + value
+            view.put_raw(self._time_name(field, expire_ms), b"")
+            self._expiring += 1
+            self._latest_ms = max(self._latest_ms, expire_ms)
+            self._next_ms = min(self._next_ms, expire_ms)
+        else:
+            raw = b"\0" + value
+        self._known[field] = raw
+        view.put_raw(field_name(self._prefix, field), raw)
+
+    def _drop(self, field: bytes, expire_ms: int) -> None:
+        view = self._view
+        self._known[field] = None
+        view.put_raw(field_name(self._prefix, field), None)
+        self.size -= 1
+        if expire_ms:
+            view.put_raw(self._time_name(field, expire_ms), None)
+            self._expiring -= 1
+
+    def _time_name(self, field: bytes, expire_ms: int) -> bytes:
+        return field_name(self._prefix[:-1] + TIMES + expire_ms.to_bytes(8, "big"), field)
+
+
+def remove_expired_fields(
+    view: View, db: int, key: bytes, record: bytes, now_ms: int, limit: int
+) -> tuple[int, bool]:
+    """Remove up to `limit` fields (a few more of a small hash) that are past their time; the hash goes with the last.
+
+    Returns how many were removed, and whether none is left. For maintenance.
+    """
+    edit = HashEdit(view, db, key, record, now_ms)
+    removed, finished = edit.remove_expired(limit)
+    edit.finish(touched_of(record))
+    return removed, finished
