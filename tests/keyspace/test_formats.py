@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import random
 from collections.abc import Generator
 from fractions import Fraction
 from typing import TypeVar
@@ -11,9 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from zattredis.errors import DefiniteError
 from zattredis.keyspace import keys as layout
-from zattredis.keyspace.crc64 import crc64
 from zattredis.keyspace.lcs import LcsTable
 from zattredis.keyspace.long_double import LongDouble, add, format_human, parse_long_double
 from zattredis.keyspace.metadata import (
@@ -26,7 +23,6 @@ from zattredis.keyspace.metadata import (
     with_version,
 )
 from zattredis.keyspace.random import SeededRandom
-from zattredis.keyspace.rdb import dump_string, load_string
 
 T = TypeVar("T")
 
@@ -68,68 +64,6 @@ def test_records_can_be_taken_apart(expire_ms: int, version: int, touched_s: int
     assert is_expired(record, expire_ms + 1) == bool(expire_ms)
     again = with_version(with_expire(record, 0, 5, 6), 7, 8)
     assert again == pack_header(0, 0, 7, 8) + body
-
-
-def test_crc64_has_the_known_check_value() -> None:
-    assert crc64(b"123456789") == 0xE9C6D914C4B8D9CA
-    assert crc64(b"") == 0
-
-
-def test_crc64_by_rows_equals_crc64_by_bytes() -> None:
-    data = random.Random(1).randbytes((1 << 20) + 12345)
-    whole = crc64(data)
-    half = crc64(data[: 1 << 19])
-    # CRC is linear: the whole is the first half with zero bytes behind it, XOR the second half.
-    shifted = crc64(data[: 1 << 19] + bytes(len(data) - (1 << 19)))
-    assert half == crc64(bytes(77) + data[: 1 << 19])
-    assert whole == shifted ^ crc64(data[1 << 19 :])
-    assert crc64(data[-1000:]) == by_bits(data[-1000:])
-    assert whole == crc64(bytes(4096) + data)
-
-
-def by_bits(data: bytes) -> int:
-    crc = 0
-    for byte in data:
-        crc ^= byte
-        for _ in range(8):
-            crc = crc >> 1 ^ (0x95AC9329AC4BC9B5 if crc & 1 else 0)
-    return crc
-
-
-@given(st.one_of(st.binary(max_size=300), st.integers(-(2**33), 2**33).map(lambda number: b"%d" % number)))
-def test_dumps_are_read_back(value: bytes) -> None:
-    assert load_string(result_of(dump_string(value))) == value
-
-
-def test_a_long_dump_comes_in_slices() -> None:
-    assert len(list(dump_string(b"x" * 200_000))) > 4
-    assert len(list(dump_string(b"x" * 2_000_000))) > 20
-
-
-@pytest.mark.parametrize("length", [63, 64, 16383, 16384, 2_000_000])
-def test_long_dumps_are_read_back(length: int) -> None:
-    value = b"x" * length
-    assert load_string(result_of(dump_string(value))) == value
-
-
-@settings(max_examples=300)
-@given(st.binary(max_size=40), st.sampled_from([b"", b"\xc3", b"\xc0", b"\x80", b"\x81", b"\xc3\x05\x08", b"\x40"]))
-def test_any_body_with_a_right_footer_is_read_or_refused(body: bytes, head: bytes) -> None:
-    framed = b"\0" + head + body + b"\x0a\0"
-    dump = framed + crc64(framed).to_bytes(8, "little")
-    try:
-        load_string(dump)
-    except DefiniteError as error:
-        refusal = str(error)
-    else:
-        refusal = "ERR Bad data format"
-    assert refusal == "ERR Bad data format"
-
-
-@given(st.binary(max_size=40))
-def test_any_bytes_are_refused_as_a_dump(data: bytes) -> None:
-    with pytest.raises(DefiniteError):
-        load_string(b"\x09" + data)
 
 
 def lcs_length(a: bytes, b: bytes) -> int:

@@ -8,8 +8,8 @@ from zattredis.commands.arguments import INTEGER_MAX, Options, parse_integer
 from zattredis.commands.context import Context
 from zattredis.commands.table import KEYS_FIRST, Flag, command
 from zattredis.errors import DefiniteError, SyntaxReplyError
-from zattredis.keyspace.rdb import dump_string, load_string
-from zattredis.keyspace.strings import put_string, string_value
+from zattredis.keyspace.rdb import dump_steps, load
+from zattredis.keyspace.types import TYPES
 
 
 class BusyKey(DefiniteError):
@@ -30,7 +30,7 @@ def dump(ctx: Context, key: bytes) -> Generator[None, None, bytes | None]:
     record = ctx.view.record(ctx.db, key, ctx.now_ms)
     if record is None:
         return None
-    return (yield from dump_string(string_value(ctx.view, record)))
+    return (yield from dump_steps(ctx.view, record, ctx.now_ms))
 
 
 class _RestoreOptions:
@@ -78,7 +78,7 @@ def restore(ctx: Context, key: bytes, ttl: bytes, dumped: bytes, *words: bytes) 
     expire_ms = parse_integer(ttl)
     if expire_ms < 0:
         raise DefiniteError("Invalid TTL value, must be >= 0")
-    value = load_string(dumped)
+    loaded = load(dumped)
     if expire_ms and not options.absolute:
         expire_ms += ctx.now_ms
     if expire_ms and not ctx.now_ms < expire_ms <= INTEGER_MAX:
@@ -86,5 +86,5 @@ def restore(ctx: Context, key: bytes, ttl: bytes, dumped: bytes, *words: bytes) 
         view.put(ctx.db, key, None)
         return "OK"
     touched_s = max(ctx.now_ms // 1000 - max(options.idle_s, 0), 0)
-    put_string(view, ctx.db, key, value, touched_s, expire_ms)
+    TYPES[loaded.kind].put(view, ctx.db, key, loaded, touched_s, expire_ms)
     return "OK"

@@ -8,7 +8,7 @@ from zattredis.commands.table import KEYS_ALL, KEYS_FIRST, KEYS_TWO, Flag, KeyPa
 from zattredis.errors import DefiniteError, SyntaxReplyError
 from zattredis.keyspace.metadata import TYPE_MASK, TYPE_NAMES, expire_of
 from zattredis.keyspace.registers import DATABASES
-from zattredis.keyspace.strings import copy_string
+from zattredis.keyspace.types import functions_of
 
 _NO_KEY = "no such key"
 _SAME = "source and destination objects are the same"
@@ -155,5 +155,5 @@ def copy(ctx: Context, source: bytes, destination: bytes, *words: bytes) -> int:
     record = view.record(ctx.db, source, ctx.now_ms)
     if record is None or (not replace and view.record(to_db, destination, ctx.now_ms) is not None):
         return 0
-    copy_string(view, record, to_db, destination, expire_of(record), ctx.now_ms // 1000)
+    functions_of(record).copy(view, record, to_db, destination, expire_of(record), ctx.now_ms // 1000)
     return 1

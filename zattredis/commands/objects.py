@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from typing import Final
 
-from zattredis.commands.arguments import Options, parse_integer, strict_integer
+from zattredis.commands.arguments import Options, parse_integer
 from zattredis.commands.context import Context
 from zattredis.commands.table import KEYS_SECOND, Flag, command, container
 from zattredis.errors import DefiniteError, SyntaxReplyError
 from zattredis.keyspace.keys import K_HEADER_BYTES
-from zattredis.keyspace.metadata import HEADER_BYTES, NOT_INT, RAW, SEPARATE, size_of, touched_of
+from zattredis.keyspace.metadata import HEADER_BYTES, touched_of
+from zattredis.keyspace.types import functions_of
 
-_EMBEDDED_BYTES_MAX: Final = 44
 _SHARED_INTEGERS: Final = 10_000
 _SHARED_REFERENCES: Final = 2_147_483_647
 _TIPS: Final = ("nondeterministic_output",)
@@ -22,17 +22,6 @@ container(
 )  # fmt: skip
 
 
-def _encoding(record: bytes) -> bytes:
-    """Return the encoding that Redis would have chosen for the string."""
-    kind = record[0]
-    if kind & (SEPARATE | RAW):
-        return b"raw"
-    value = record[HEADER_BYTES:]
-    if not kind & NOT_INT and strict_integer(value) is not None:
-        return b"int"
-    return b"embstr" if len(value) <= _EMBEDDED_BYTES_MAX else b"raw"
-
-
 @command(
     "OBJECT ENCODING", arity=3, flags=Flag.READONLY, keys=KEYS_SECOND, group="generic", since="2.2.3",
     complexity="O(1)", syntax="key", key_flags="RO", tips=_TIPS,
@@ -40,7 +29,7 @@ def _encoding(record: bytes) -> bytes:
 def object_encoding(ctx: Context, key: bytes) -> bytes | None:
     """Inspect the internal encoding of a Redis object."""
     record = ctx.view.record(ctx.db, key, ctx.now_ms)
-    return None if record is None else _encoding(record)
+    return None if record is None else functions_of(record).encoding(record)
 
 
 @command(
@@ -52,7 +41,7 @@ def object_refcount(ctx: Context, key: bytes) -> int | None:
     record = ctx.view.record(ctx.db, key, ctx.now_ms)
     if record is None:
         return None
-    shared = _encoding(record) == b"int" and 0 <= int(record[HEADER_BYTES:]) < _SHARED_INTEGERS
+    shared = functions_of(record).encoding(record) == b"int" and 0 <= int(record[HEADER_BYTES:]) < _SHARED_INTEGERS
     return _SHARED_REFERENCES if shared else 1
 
 
@@ -92,5 +81,4 @@ def memory_usage(ctx: Context, key: bytes, *words: bytes) -> int | None:
     record = ctx.view.record(ctx.db, key, ctx.now_ms)
     if record is None:
         return None
-    content = size_of(record) if record[0] & SEPARATE else 0
-    return K_HEADER_BYTES + len(key) + len(record) + content
+    return K_HEADER_BYTES + len(key) + len(record) + functions_of(record).size(record)

@@ -1,66 +1,111 @@
-"""Values in Redis's RDB format, version 10: what DUMP returns and RESTORE takes.
+"""Values in Redis's RDB format: what DUMP returns and RESTORE takes.
 
-Source: Redis 7.0's rdb.c and the RDB file format. A dump is the type (1), the value, the RDB version (2) and the CRC-64
-of all before it (8), both little-endian. Integers of 32 bits are written as such. Strings are not compressed when
-written, which every Redis reads; LZF is read.
+Source: Redis 7.0's rdb.c. A dump is the type (1), the value, the RDB version (2) and the CRC-64 of all before it (8),
+both little-endian. Written is what Redis 7.0 would write, version 10, in the encoding that OBJECT ENCODING names: a
+value of a few KiB gives the same bytes (but for the order of what has none). A hash whose fields expire has no form in
+it: it is written as Redis 7.4 does, version 12. `rdb_read` reads every encoding of the versions up to 12.
 """
 
 from __future__ import annotations
 
 import struct
-from collections.abc import Generator
+from collections.abc import Generator, Iterable, Iterator, Mapping
+from itertools import islice
 from typing import Final
 
 from zattredis.errors import DefiniteError
-from zattredis.keyspace.crc64 import crc64, crc64_steps
-from zattredis.keyspace.sizes import STRING_BYTES_MAX
+from zattredis.keyspace.crc64 import crc64
+from zattredis.keyspace.lzf import compress
+from zattredis.keyspace.metadata import FIELD_EXPIRY, HASH, LIST, SET, STRING, TYPE_MASK, ZSET
+from zattredis.keyspace.rdb_packed import (
+    LISTPACK_FRAME_BYTES,
+    intset_of,
+    listpack,
+    listpack_entry,
+    listpack_of,
+)
+from zattredis.keyspace.rdb_read import Loaded, read_value
+from zattredis.keyspace.types import TYPES
+from zattredis.keyspace.view import View
 
 RDB_VERSION: Final = 10
-TYPE_STRING: Final = 0
+RDB_VERSION_FIELD_EXPIRY: Final = 12
+RDB_VERSION_MAX: Final = 12
 _FOOTER: Final = struct.Struct("<HQ")
 _INTEGERS: Final = (struct.Struct("<b"), struct.Struct("<h"), struct.Struct("<i"))
 _INTEGER_CHARS_MAX: Final = 11
-_LZF: Final = 3
+_LZF_BYTES_MIN: Final = 21
+_LZF_BYTES_MAX: Final = 16 * 1024
+"""Longer strings are written as they are, which every Redis reads: packing takes half a second a megabyte."""
+_LZF_SIGN: Final = b"\xc3"
+_SLICE: Final = 256
+_DOUBLE: Final = struct.Struct("<d")
+
+_STRING, _SET, _HASH, _ZSET_2, _SET_INTSET, _HASH_LISTPACK, _ZSET_LISTPACK, _LIST_QUICKLIST_2, _HASH_METADATA = (
+    0, 2, 4, 5, 11, 16, 17, 18, 24,
+)  # fmt: skip
+_PACKED_NODE: Final = b"\x02"
+_NODE_BYTES: Final = (4096, 8192, 16384, 32768, 65536)
+_NODE_BYTES_SAFE: Final = 8192
+_NODE_ENTRY_ESTIMATE: Final = 8
+_INTEGER_SCORE_MAX: Final = 1 << 62
+
+Parts = Generator[None, None, list[bytes]]
 
 
-class BadDump(DefiniteError):
-    """The value inside a dump cannot be read."""
+class WrongFooter(DefiniteError):
+    """A dump of a later version, or one that does not fit its checksum."""
 
     def __init__(self) -> None:
-        super().__init__("Bad data format")
+        super().__init__("DUMP payload version or checksum are wrong")
 
 
-def dump_string(value: bytes) -> Generator[None, None, bytes]:
-    """Return the dump of a string, yielding from time to time where it is long."""
-    body = bytes((TYPE_STRING,)) + _encode_string(value) + RDB_VERSION.to_bytes(2, "little")
-    crc = yield from crc64_steps(body)
-    return body + crc.to_bytes(8, "little")
-
-
-def load_string(dump: bytes) -> bytes:
-    """Return the string in a dump. Raises DefiniteError when the footer is wrong, BadDump for the rest."""
+def load(dump: bytes) -> Loaded:
+    """Return the value in a dump. Raises WrongFooter, BadDump or NotYetStreams."""
     if len(dump) < _FOOTER.size:
-        raise DefiniteError("DUMP payload version or checksum are wrong")
+        raise WrongFooter
     version, checksum = _FOOTER.unpack_from(dump, len(dump) - _FOOTER.size)
-    if version > RDB_VERSION or crc64(dump[:-8]) != checksum:
-        raise DefiniteError("DUMP payload version or checksum are wrong")
-    body = memoryview(dump)[: -_FOOTER.size]
-    if not body or body[0] != TYPE_STRING:
-        raise BadDump
-    try:
-        return _decode_string(body[1:])
-    except (IndexError, struct.error) as error:
-        raise BadDump from error
+    if version > RDB_VERSION_MAX or crc64(memoryview(dump)[:-8]) != checksum:
+        raise WrongFooter
+    return read_value(dump, len(dump) - _FOOTER.size)
 
 
-def _encode_string(value: bytes) -> bytes:
-    if len(value) <= _INTEGER_CHARS_MAX and (encoded := _encode_integer(value)):
+def dump_steps(view: View, record: bytes, now_ms: int) -> Generator[None, None, bytes]:
+    """Return the dump of a key's value, yielding from time to time where it is large."""
+    kind = record[0] & TYPE_MASK
+    parts: list[bytes] = yield from _WRITERS[kind](view, record, now_ms)
+    expiring = kind == HASH and parts[0][0] == _HASH_METADATA
+    parts.append((RDB_VERSION_FIELD_EXPIRY if expiring else RDB_VERSION).to_bytes(2, "little"))
+    body = b"".join(parts)
+    return body + crc64(body).to_bytes(8, "little")
+
+
+# -- the parts of all values ------------------------------------------------------------------------------------------
+
+
+def _length(number: int) -> bytes:
+    if number < 1 << 6:
+        return bytes((number,))
+    if number < 1 << 14:
+        return (0x4000 | number).to_bytes(2, "big")
+    return b"\x80" + number.to_bytes(4, "big") if number < 1 << 32 else b"\x81" + number.to_bytes(8, "big")
+
+
+def _string(value: bytes) -> bytes:
+    size = len(value)
+    if size <= _INTEGER_CHARS_MAX and (encoded := _integer(value)):
         return encoded
-    return _encode_length(len(value)) + value
+    if _LZF_BYTES_MIN <= size <= _LZF_BYTES_MAX:
+        packed = compress(value, size - 4)
+        if packed is not None:
+            return _LZF_SIGN + _length(len(packed)) + _length(size) + packed
+    return _length(size) + value
 
 
-def _encode_integer(value: bytes) -> bytes:
+def _integer(value: bytes) -> bytes:
     """Return the integer form of a string that reads back the same, else nothing."""
+    if not value or value[0] > 0x39:
+        return b""
     try:
         number = int(value)
     except ValueError:
@@ -73,81 +118,102 @@ def _encode_integer(value: bytes) -> bytes:
     return b""
 
 
-def _encode_length(length: int) -> bytes:
-    if length < 1 << 6:
-        return bytes((length,))
-    if length < 1 << 14:
-        return (0x4000 | length).to_bytes(2, "big")
-    if length < 1 << 32:
-        return b"\x80" + length.to_bytes(4, "big")
-    return b"\x81" + length.to_bytes(8, "big")
+def _slices(elements: Iterable[bytes]) -> Iterator[list[bytes]]:
+    """Yield the elements in lists of at most _SLICE."""
+    iterator = iter(elements)
+    while piece := list(islice(iterator, _SLICE)):
+        yield piece
 
 
-def _decode_length(body: memoryview) -> tuple[int, int]:
-    """Return (length, bytes read). Raises BadDump for an encoding that is none of a length."""
-    first = body[0]
-    if first >> 6 == 0:
-        return first & 0x3F, 1
-    if first >> 6 == 1:
-        return (first & 0x3F) << 8 | body[1], 2
-    width = {0x80: 4, 0x81: 8}.get(first)
-    if width is None or len(body) <= width:
-        raise BadDump
-    return int.from_bytes(body[1 : 1 + width], "big"), 1 + width
+# -- the types ---------------------------------------------------------------------------------------------------------
 
 
-def _decode_string(body: memoryview) -> bytes:
-    form = body[0] & 0x3F
-    if body[0] >> 6 != 3:
-        length, at = _decode_length(body)
-        return _exactly(body[at:], length)
-    if form < len(_INTEGERS):
-        return b"%d" % int(_INTEGERS[form].unpack_from(body, 1)[0])
-    if form != _LZF:
-        raise BadDump
-    packed, at = _decode_length(body[1:])
-    length, more = _decode_length(body[1 + at :])
-    if length > STRING_BYTES_MAX:
-        raise BadDump
-    return _lzf_decompress(_exactly(body[1 + at + more :], packed), length)
+def _write_string(view: View, record: bytes, now_ms: int) -> Parts:
+    yield from ()
+    (value,) = TYPES[STRING].items(view, record, now_ms)
+    return [bytes((_STRING,)), _string(value)]
 
 
-def _exactly(body: memoryview, length: int) -> bytes:
-    if length > len(body):
-        raise BadDump
-    return bytes(body[:length])
+def _write_list(view: View, record: bytes, now_ms: int) -> Parts:
+    """A quicklist: nodes of whole elements, filled from the left as far as list-max-listpack-size allows."""
+    fill = view.registers.parameters.list_max_listpack_size
+    bytes_max = _NODE_BYTES[min(-fill, len(_NODE_BYTES)) - 1] if fill < 0 else 0
+    nodes: list[bytes] = []
+    entries: list[bytes] = []
+    size = LISTPACK_FRAME_BYTES
+    for piece in _slices(TYPES[LIST].items(view, record, now_ms)):
+        for element in piece:
+            estimate = size + len(element) + _NODE_ENTRY_ESTIMATE
+            if entries and estimate > bytes_max and (estimate > _NODE_BYTES_SAFE or len(entries) >= fill):
+                nodes.append(_PACKED_NODE + _string(listpack(entries)))
+                entries, size = [], LISTPACK_FRAME_BYTES
+            entry = listpack_entry(element)
+            entries.append(entry)
+            size += len(entry)
+        yield
+    nodes.append(_PACKED_NODE + _string(listpack(entries)))
+    return [bytes((_LIST_QUICKLIST_2,)), _length(len(nodes)), *nodes]
 
 
-def _lzf_decompress(packed: bytes, length: int) -> bytes:
-    """Return the `length` bytes that LZF packed. Raises BadDump.
+def _write_set(view: View, record: bytes, now_ms: int) -> Parts:
+    members = TYPES[SET].items(view, record, now_ms)
+    if TYPES[SET].encoding(record) == b"intset":
+        return [bytes((_SET_INTSET,)), _string(intset_of(members))]
+    parts = [bytes((_SET,)), b""]
+    for piece in _slices(members):
+        parts += map(_string, piece)
+        yield
+    parts[1] = _length(len(parts) - 2)
+    return parts
 
-    A control byte below 32 stands before that many literal bytes and one more; any other holds the length of a
-    repetition (three bits, 7: one more byte follows) and the high bits of how far back it begins.
-    """
-    out = bytearray()
-    at, end = 0, len(packed)
-    while at < end:
-        control = packed[at]
-        at += 1
-        if control < 32:
-            if at + control + 1 > end:
-                raise BadDump
-            out += packed[at : at + control + 1]
-            at += control + 1
-            continue
-        count = control >> 5
-        if count == 7:
-            count += packed[at]
-            at += 1
-        start = len(out) - ((control & 0x1F) << 8 | packed[at]) - 1
-        at += 1
-        count += 2
-        if start < 0 or len(out) + count > length:
-            raise BadDump
-        piece = out[start : start + count]
-        while len(piece) < count:
-            piece += piece[: count - len(piece)]
-        out += piece
-    if len(out) != length:
-        raise BadDump
-    return bytes(out)
+
+def _write_hash(view: View, record: bytes, now_ms: int) -> Parts:
+    items = TYPES[HASH].items(view, record, now_ms)
+    expiries: Mapping[bytes, int] = TYPES[HASH].expiries(view, record) if record[0] & FIELD_EXPIRY else {}
+    words = (word for pair in items for word in pair)
+    if expiries:
+        return (yield from _write_expiring_hash(words, expiries))
+    if TYPES[HASH].encoding(record) == b"listpack":
+        return [bytes((_HASH_LISTPACK,)), _string(listpack_of(words))]
+    parts = [bytes((_HASH,)), b""]
+    for piece in _slices(words):
+        parts += map(_string, piece)
+        yield
+    parts[1] = _length((len(parts) - 2) // 2)
+    return parts
+
+
+def _write_expiring_hash(words: Iterator[bytes], expiries: Mapping[bytes, int]) -> Parts:
+    first_ms = min(expiries.values())
+    parts = [bytes((_HASH_METADATA,)) + first_ms.to_bytes(8, "little"), b""]
+    for piece in _slices(words):
+        for field, value in zip(piece[::2], piece[1::2], strict=True):
+            expire_ms = expiries.get(field)
+            after_ms = 0 if expire_ms is None else expire_ms - first_ms + 1
+            parts.append(_length(after_ms) + _string(field) + _string(value))
+        yield
+    parts[1] = _length(len(parts) - 2)
+    return parts
+
+
+def _write_zset(view: View, record: bytes, now_ms: int) -> Parts:
+    items: Iterator[tuple[bytes, float]] = TYPES[ZSET].items(view, record, now_ms)
+    if TYPES[ZSET].encoding(record) == b"listpack":
+        words = (word for member, score in items for word in (member, _score(score)))
+        return [bytes((_ZSET_LISTPACK,)), _string(listpack_of(words))]
+    parts: list[bytes] = []
+    for member, score in items:
+        parts.append(_string(member) + _DOUBLE.pack(score))
+        if not len(parts) % _SLICE:
+            yield
+    parts.reverse()  # Redis writes, and builds again fastest, from the highest score down
+    return [bytes((_ZSET_2,)), _length(len(parts)), *parts]
+
+
+def _score(score: float) -> bytes:
+    if abs(score) <= _INTEGER_SCORE_MAX and score == int(score):
+        return b"%d" % int(score)
+    return b"%.17g" % score
+
+
+_WRITERS: Final = {STRING: _write_string, LIST: _write_list, SET: _write_set, HASH: _write_hash, ZSET: _write_zset}

@@ -14,6 +14,7 @@ from zattredis.keyspace.keys import s_prefix
 from zattredis.keyspace.metadata import (
     ENCODING_HINTS,
     HEADER_BYTES,
+    NOT_INT,
     RAW,
     SEPARATE,
     STRING,
@@ -25,10 +26,12 @@ from zattredis.keyspace.metadata import (
     separate_body,
     size_of,
 )
+from zattredis.keyspace.rdb_packed import packed_integer
 from zattredis.keyspace.sizes import CHUNK_BYTES, INLINE_BYTES_MAX
 from zattredis.keyspace.view import View
 
 _CHUNKS_PER_READ: Final = 256
+_EMBEDDED_BYTES_MAX: Final = 44
 
 
 def check_string(record: bytes) -> None:
@@ -44,6 +47,17 @@ def string_value(view: View, record: bytes) -> bytes:
         return record[HEADER_BYTES:]
     check_string(record)
     return _read_chunks(view, collection_id_of(record), 0, size_of(record))
+
+
+def string_encoding(record: bytes) -> bytes:
+    """Return the encoding that Redis would have chosen for the string."""
+    kind = record[0]
+    if kind & (SEPARATE | RAW):
+        return b"raw"
+    value = record[HEADER_BYTES:]
+    if not kind & NOT_INT and packed_integer(value) is not None:
+        return b"int"
+    return b"embstr" if len(value) <= _EMBEDDED_BYTES_MAX else b"raw"
 
 
 def string_length(record: bytes) -> int:
