@@ -23,6 +23,7 @@ from zattredis.keyspace.reader import FrozenReader
 from zattredis.keyspace.record_cache import RecordCache
 from zattredis.keyspace.registers import Registers
 from zattredis.keyspace.view import View
+from zattredis.keyspace.waiters import Event
 from zattredis.raft import entry as kinds
 from zattredis.raft.entry import HEADER_BYTES, Entry
 from zattredis.raft.membership import Membership
@@ -32,7 +33,7 @@ from zattredis.server.executor import COMMANDS_A_TURN, Executor, encode_run, res
 from zattredis.server.proposals import Proposals
 from zattredis.server.reads import add_keys, first_keys
 from zattredis.server.sessions import BATCH_HEADER, Sessions, decode_open
-from zattredis.server.units import DONE, RIDING, Batch, Run, Transaction, Unit, WatchUnit
+from zattredis.server.units import DONE, RIDING, Batch, Errand, Run, Transaction, Unit, WatchUnit
 from zattredis.storage.state_store import APPLIED_KEY, MEMBERSHIP_KEY, StateStore, decode_applied, encode_applied
 
 SLICE_S: Final = 0.005
@@ -51,9 +52,9 @@ class Applier:
 
     __slots__ = (
         "_cache", "_cache_bytes", "_call_later", "_call_soon", "_changes", "_done_batches", "_executor", "_finished",
-        "_on_applied", "_on_entry", "_ordinal", "_own", "_progress", "_proposals", "_queue", "_scheduled", "_skip",
-        "_sliced", "_steps", "_view", "applied_index", "applied_term", "last_stamp_ms", "membership", "on_batch_done",
-        "on_sliced", "registers", "sessions", "stalls", "store",
+        "_on_applied", "_on_entry", "_ordinal", "_own", "_popped", "_progress", "_proposals", "_queue", "_scheduled",
+        "_skip", "_sliced", "_steps", "_view", "applied_index", "applied_term", "last_stamp_ms", "membership",
+        "on_batch_done", "on_popped", "on_sliced", "on_waiters", "registers", "sessions", "stalls", "store",
     )  # fmt: skip
 
     def __init__(
@@ -77,12 +78,15 @@ class Applier:
         self._call_later = call_later
         self._proposals: Proposals | None = None
         self.on_batch_done: Callable[[Batch], None] = lambda batch: None
+        self.on_popped: Callable[[Run, Any], None] = lambda run, value: None
+        self.on_waiters: Callable[[list[Event]], None] = lambda events: None
         self.on_sliced: Callable[[Run, int], None] = lambda run, now_ms: None
         self._queue: deque[Entry] = deque()
         self._steps: Generator[None, None, None] | None = None
         self._view: View | None = None
         self._changes: dict[bytes, bytes | None] | None = None
         self._finished: list[tuple[Unit, bytes]] = []
+        self._popped: list[tuple[Run, Any]] = []  # blocking commands, and what came of them
         self._done_batches: list[Batch] = []
         self._own: Batch | None = None
         self._sliced: list[Run] = []
@@ -105,6 +109,7 @@ class Applier:
         stamp = store.get(STAMP_KEY)
         self.last_stamp_ms = 0 if stamp is None else _STAMP.unpack(stamp)[0]
         self.registers = Registers.load(store)
+        self.registers.waiters.load(store)
         self._cache = RecordCache(self._cache_bytes)
         self.sessions.load(store)
         membership = store.get(MEMBERSHIP_KEY)
@@ -114,6 +119,7 @@ class Applier:
         self._view = None
         self._changes = None
         self._finished.clear()
+        self._popped.clear()
         self._done_batches.clear()
         self._progress.clear()
 
@@ -224,6 +230,7 @@ class Applier:
         self._executor.settle()
         for unit, reply in finished:
             unit.finish(reply)
+        self._report_pops()
         if self._sliced:
             sliced, self._sliced = self._sliced, []
             for run in sliced:
@@ -238,6 +245,16 @@ class Applier:
             self._on_entry(entry)
         if progress:
             self._on_applied(self.applied_index)
+
+    def _report_pops(self) -> None:
+        """Tell whoever keeps this node's blocked clients what came of their commands and what happened to them since."""
+        if self._popped:
+            popped, self._popped = self._popped, []
+            for run, value in popped:
+                self.on_popped(run, value)
+        waiters = self.registers.waiters
+        if waiters.events:
+            self.on_waiters(waiters.drain())
 
     # -- one entry ---------------------------------------------------------------------------------------------------
 
@@ -266,13 +283,16 @@ class Applier:
             raise FatalError(f"entry {entry.index} is of kind {kind}, which this build does not know")
         self._skip = 0
 
-    def _context(self, entry: Entry, seed: int = 0) -> Context:
+    def _context(self, entry: Entry, seed: int = 0, session: int = 0) -> Context:
         assert self._view is not None
-        return Context(self._view, 0, self.last_stamp_ms, seed=seed, version=entry.version)
+        return Context(self._view, 0, self.last_stamp_ms, seed=seed, version=entry.version, session=session)
 
     def _apply_open(self, entry: Entry) -> None:
         node_id, nonce = decode_open(entry.payload)
+        before = self.sessions.rows.get(node_id)
         opened = self.sessions.open(node_id, nonce, entry.index)
+        if opened and before is not None:
+            self._executor.drop_waiters(self._context(entry), before.session)
         if opened and self._proposals is not None and self._proposals.is_own(node_id):
             self._proposals.on_opened(nonce, entry.index)
 
@@ -280,14 +300,15 @@ class Applier:
         assert self._view is not None
         self.membership = membership = Membership.decode(entry.payload)
         self._view.put_raw(MEMBERSHIP_KEY, entry.payload)
-        self.sessions.retain(membership.members)
+        for session in self.sessions.retain(membership.members):
+            self._executor.drop_waiters(self._context(entry), session)
 
     def _apply_batch(self, entry: Entry) -> Generator[None, None, None]:
         session, sequence, seed = BATCH_HEADER.unpack_from(entry.raw, HEADER_BYTES)
         if not self.sessions.is_next(session, sequence):
             return
         own = self._proposals.take_applied(session, sequence) if self._proposals is not None else None
-        ctx = self._context(entry, seed)
+        ctx = self._context(entry, seed, session)
         if own is not None and self._skip and self._proposals is not None:
             self._proposals.lost(own)  # a snapshot covers its beginning, with replies that nobody knows
         if own is not None and not own.abandoned and not self._skip:
@@ -331,7 +352,16 @@ class Applier:
                         end = perf_counter() + SLICE_S
                 executor.measure(unit, perf_counter() - start)
                 unit.connection.state.last_write_index = entry.index
-                self._finished.append((unit, encode_run(unit, values)))
+                if unit.specs[0].blocking:  # it stands alone
+                    self._popped.append((unit, values[0]))
+                else:
+                    self._finished.append((unit, encode_run(unit, values)))
+            elif isinstance(unit, Errand):
+                ctx.db = unit.db
+                executor.write_some(ctx, [resolve_logged(unit.argv)], [unit.argv], 0, ordinal, None)
+                ordinal += 1
+                unit.executed = True
+                self._finished.append((unit, b""))
             elif isinstance(unit, Transaction):
                 reply, count = executor.transaction(ctx, unit, ordinal, unit.connection.local)
                 ordinal += count

@@ -479,7 +479,7 @@ class Dispatcher:
         if muted:
             run.mute_last()
         self._run_complete(run)
-        if spec.heavy:
+        if spec.heavy or spec.blocking:
             self.hold_until_answered(connection)
 
     def _exec(self, connection: ClientConnection, spec: CommandSpec) -> bool:
@@ -556,4 +556,5 @@ class Dispatcher:
         if self._waiting_for_room and self._proposals.bytes_held <= self.inflight_bytes_max // 2:
             waiting, self._waiting_for_room = self._waiting_for_room, []
             for connection in waiting:
-                connection.release()
+                if connection not in self._held_back:
+                    connection.release()

@@ -97,12 +97,15 @@ class Sessions:
         row = self.by_session.get(session)
         return row is not None and sequence == row.last + 1
 
-    def retain(self, node_ids: Iterable[str]) -> None:
-        """Delete the rows of all other nodes (a member was removed)."""
+    def retain(self, node_ids: Iterable[str]) -> list[int]:
+        """Delete the rows of all other nodes (a member was removed); return the sessions that this ends, in order."""
+        ended = []
         for node_id in set(self.rows) - set(node_ids):
             row = self.rows.pop(node_id)
             self.by_session.pop(row.session, None)
             self._changed.add(node_id)
+            ended.append(row.session)
+        return sorted(ended)
 
     def drain(self, changes: dict[bytes, bytes | None]) -> None:
         """Put every row that changed since the last call into `changes`."""

@@ -161,6 +161,35 @@ class Call(Unit):
             self.on_done(self)
 
 
+class Errand(Unit):
+    """A command of the node itself, for one of its connections or for none (see `commands.blocking`).
+
+    `finish` tells `on_done` whether it was executed, and if not, the error that a client's command would be answered.
+    """
+
+    __slots__ = ("_on_done", "argv", "db", "executed")
+
+    def __init__(self, db: int, argv: list[bytes], on_done: Callable[[Errand, bytes], None]) -> None:
+        self.connection = None  # type: ignore[assignment]
+        self.resp = 2
+        self.is_write = True
+        self.state = WAITING
+        self.reply = b""
+        self.batch = None
+        self.bytes_held = 0
+        self.mutes = None
+        self.db = db
+        self.argv = argv
+        self.executed = False
+        self._on_done = on_done
+
+    def finish(self, reply: bytes) -> None:
+        """Tell whoever sent it; `reply` counts where it was not executed."""
+        if self.state != DONE:
+            self.state = DONE
+            self._on_done(self, reply)
+
+
 class Batch:
     """The writes of one tick of this origin (and the reads that ride), in order: one log entry.
 
@@ -208,12 +237,13 @@ def encode_units(units: list[Unit]) -> bytes:
     for unit in units:
         if not unit.is_write:
             continue
-        if isinstance(unit, Run):
+        if isinstance(unit, Run | Errand):
+            argvs = unit.argvs if isinstance(unit, Run) else [unit.argv]
             if unit.db == last_db:
-                last_argvs.extend(unit.argvs)
+                last_argvs.extend(argvs)
             else:
                 last_db = unit.db
-                last_argvs = list(unit.argvs)
+                last_argvs = list(argvs)
                 items.append([last_db, last_argvs])
         elif isinstance(unit, Transaction):
             last_db = -1
