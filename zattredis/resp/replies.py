@@ -12,6 +12,7 @@ Handlers return plain values and never learn which protocol their client speaks:
 | float | bulk string, `%.17g` | double, `%.17g` |
 | bool | integer 1 or 0 | boolean |
 | list, tuple | array | array |
+| Bulks | array of bulk strings | array of bulk strings |
 | dict | array of keys and values in turn | map |
 | ReplySet | array | set |
 | Pairs | array of both halves in turn | array of arrays of two |
@@ -93,6 +94,25 @@ class Pairs:
 
     def __repr__(self) -> str:
         return f"Pairs({self.pairs!r})"
+
+
+class Bulks:
+    """An array of `count` bulk strings that are encoded already: `data` is what follows its header."""
+
+    __slots__ = ("count", "data")
+
+    def __init__(self, count: int, data: bytes) -> None:
+        self.count = count
+        self.data = data
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Bulks) and (self.count, self.data) == (other.count, other.data)
+
+    def __hash__(self) -> int:
+        return hash((self.count, self.data))
+
+    def __repr__(self) -> str:
+        return f"Bulks({self.count!r}, {self.data!r})"
 
 
 class Push:
@@ -291,6 +311,10 @@ def _append_array(out: list[bytes], value: list[Any] | tuple[Any, ...], resp: in
     append_replies(out, value, resp)
 
 
+def _append_bulks(out: list[bytes], value: Bulks, resp: int) -> None:
+    out += (b"*%d\r\n" % value.count, value.data)
+
+
 def _append_dict(out: list[bytes], value: dict[Any, Any], resp: int) -> None:
     out.append(b"*%d\r\n" % (2 * len(value)) if resp == 2 else b"%%%d\r\n" % len(value))
     for key, item in value.items():
@@ -348,6 +372,7 @@ _ENCODERS: Final[dict[type, Callable[[list[bytes], Any, int], None]]] = {
     float: _append_float,
     list: _append_array,
     tuple: _append_array,
+    Bulks: _append_bulks,
     dict: _append_dict,
     ReplySet: _append_set,
     Pairs: _append_pairs,
