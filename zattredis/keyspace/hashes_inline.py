@@ -122,6 +122,8 @@ def _moved(body: bytes, ordinal: int, by: int) -> bytes:
 def unpack(body: bytes, lead: int) -> list[Entry]:
     """Return all entries in order."""
     count = body[0]
+    if not count:
+        return []
     base = 1 + 2 * count
     starts = _STARTS[count].unpack_from(body, 1)
     found = []
