@@ -12,6 +12,7 @@ from zattredis.commands.glob import compile_glob
 from zattredis.commands.scan import parse_cursor
 from zattredis.commands.table import KEYS_FIRST, KEYS_TWO, Flag, KeyPart, command
 from zattredis.errors import DefiniteError, SyntaxReplyError
+from zattredis.keyspace.random import SeededRandom
 from zattredis.keyspace.sets import (
     add_members,
     add_to_many,
@@ -19,6 +20,7 @@ from zattredis.keyspace.sets import (
     has_member,
     has_members,
     pop_members,
+    pop_one_of_many,
     random_members,
     remove_members,
     scan_set,
@@ -161,11 +163,21 @@ def smove(ctx: Context, source: bytes, destination: bytes, member: bytes) -> int
     return 1
 
 
+def _spop_many(ctx: Context, argvs: list[list[bytes]]) -> list[Any] | None:
+    """Carry out several SPOPs of one member from one large set, as `_sadd_many` does."""
+    key = argvs[0][1]
+    record = ctx.view.record(ctx.db, key, ctx.now_ms)
+    if record is None or any(argv[1] != key or len(argv) > 2 for argv in argvs):
+        return None
+    randoms = [SeededRandom(ctx.seed, ctx.ordinal + number) for number in range(len(argvs))]
+    return pop_one_of_many(ctx.view, ctx.db, key, record, randoms, ctx.now_ms // 1000)
+
+
 @command(
     "SPOP", arity=-2, flags=Flag.WRITE | Flag.FAST, keys=KEYS_FIRST, group="set", since="1.0.0",
     complexity="Without the count argument O(1), otherwise O(N) where N is the value of the passed count.",
     syntax="key [count@3.2.0]", key_flags="RW access delete", tips=("nondeterministic_output",),
-    history=(("3.2.0", "Added the `count` argument."),),
+    history=(("3.2.0", "Added the `count` argument."),), many=_spop_many,
 )  # fmt: skip
 def spop(ctx: Context, key: bytes, *words: bytes) -> bytes | ReplySet | None:
     """Remove and return one or multiple random members from a set."""

@@ -318,7 +318,8 @@ def command(
     command line where they vary (SET with GET).
 
     `many(ctx, argvs)` may carry out several command lines at once, with the very effects and replies of one after the
-    other, and none of which can fail; it returns their replies, or None, with nothing done, to decline.
+    other, and none of which can fail; it returns their replies, or None, with nothing done, to decline. For writes
+    `ctx.ordinal` is the first one's, from which the others' count on; each has a randomness of its own.
     `sliced` is the same handler as a generator, as HEAVY ones are, for command lines of more than SLICED_ABOVE words.
 
     Some command lines of a LOCAL command may be writes of the whole cluster (CONFIG SET of a replicated parameter).

@@ -336,7 +336,8 @@ def pop_members(
     if count <= (size - count) * _REBUILD_FACTOR:
         if record[0] & SEPARATE:
             collection_id = collection_id_of(record)
-            taken = separate.pop(view, collection_id, size, count, random)
+            draws = [random.below(rest) for rest in range(size, size - count, -1)]
+            taken = separate.pop(view, collection_id, size, draws)
             _put(view, db, key, record, record[0], separate_body(collection_id, size - count), touched_s)
             return taken
         members = inline_members(record)
@@ -349,6 +350,26 @@ def pop_members(
     for place, member in enumerate(set_members(view, record)):
         (kept if place in left else taken).append(member)
     put_set(view, db, key, kept, touched_s, expire_of(record))
+    return taken
+
+
+def pop_one_of_many(
+    view: View, db: int, key: bytes, record: bytes, randoms: Sequence[SeededRandom], touched_s: int
+) -> list[bytes] | None:
+    """Do `pop_members` of one member with each of `randoms` in turn, outside of any unit; return the members.
+
+    None, with nothing done, for other records than those of separate sets, and where no member would be left.
+    """
+    size = 0 if record[0] & (TYPE_MASK | SEPARATE) != SET | SEPARATE else size_of(record)
+    if size <= len(randoms):
+        return None
+    collection_id = collection_id_of(record)
+    draws = [random.below(size - number) for number, random in enumerate(randoms)]
+    taken = separate.pop(view, collection_id, size, draws)
+    for _ in taken[1:]:
+        view.next_id()
+    _put(view, db, key, record, record[0], separate_body(collection_id, size - len(taken)), touched_s)
+    view.commit()
     return taken
 
 

@@ -43,11 +43,6 @@ def member_key(collection_id: int, member: bytes) -> bytes:
     return s_prefix(collection_id) + b"m" + crc32(member).to_bytes(4, "big") + member
 
 
-def place_key(collection_id: int, place: int) -> bytes:
-    """Return the store key that holds the member at a place."""
-    return s_prefix(collection_id) + b"i" + place.to_bytes(_PLACE_BYTES, "big")
-
-
 def places_of(view: View, collection_id: int, members: Sequence[bytes]) -> list[int | None]:
     """Return the place of each member, None for what is none."""
     prefix = s_prefix(collection_id) + b"m"
@@ -59,10 +54,9 @@ def members_at(view: View, collection_id: int, places: Sequence[int]) -> list[by
     """Return the members at these places. Raises StateDamaged."""
     prefix = s_prefix(collection_id) + b"i"
     found = view.multi_get_raw([prefix + place.to_bytes(_PLACE_BYTES, "big") for place in places])
-    members = [member for member in found if member is not None]
-    if len(members) != len(found):
+    if None in found:
         raise StateDamaged(f"the set {collection_id} lacks a member at one of the places {list(places)[:5]}")
-    return members
+    return found  # type: ignore[return-value]
 
 
 def members(view: View, collection_id: int, size: int) -> Iterator[bytes]:
@@ -146,28 +140,54 @@ def remove(view: View, collection_id: int, size: int, wanted: Sequence[bytes]) -
     distinct = list(dict.fromkeys(wanted))
     for start in range(0, len(distinct), BATCH):
         batch = distinct[start : start + BATCH]
-        found = zip(batch, places_of(view, collection_id, batch), strict=True)
-        gone = {place: member for member, place in found if place is not None}
-        size = _take_out(view, collection_id, size, gone)
+        places = [place for place in places_of(view, collection_id, batch) if place is not None]
+        if places:
+            _take_out(view, collection_id, size, places)
+            size -= len(places)
     return size
 
 
-def _take_out(view: View, collection_id: int, size: int, gone: dict[int, bytes]) -> int:
-    """Remove the members of place → member; those that are left behind the new end fill the gaps."""
-    if not gone:
-        return size
-    rest = size - len(gone)
+def pop(view: View, collection_id: int, size: int, draws: Sequence[int]) -> list[bytes]:
+    """Remove one member after the other, each from this place at that time; return them. Some must be left over.
+
+    Invariant: pops carried out together leave behind what they would one by one.
+    """
+    # Place → whose place it was at first: what is at the last place moves to each place that becomes free.
+    moved: dict[int, int] = {}
+    drawn: list[int] = []
+    last = size
+    for place in draws:
+        last -= 1
+        drawn.append(moved.get(place, place))
+        moved[place] = moved.pop(last, last)
+    return _move(view, collection_id, size, drawn, {place: at for place, at in moved.items() if place < last})
+
+
+def _take_out(view: View, collection_id: int, size: int, places: list[int]) -> None:
+    """Remove the members at these places; those left behind the new end fill the gaps."""
+    rest = size - len(places)
+    gone = set(places)
+    gaps = [place for place in places if place < rest]
     stay = [place for place in range(rest, size) if place not in gone]
-    gaps = [place for place in gone if place < rest]
-    movers = members_at(view, collection_id, stay) if stay else []
-    for member in gone.values():
-        view.put_raw(member_key(collection_id, member), None)
-    for place in range(rest, size):
-        view.put_raw(place_key(collection_id, place), None)
-    for place, member in zip(gaps, movers, strict=True):
-        view.put_raw(place_key(collection_id, place), member)
-        view.put_raw(member_key(collection_id, member), place.to_bytes(_PLACE_BYTES, "big"))
-    return rest
+    _move(view, collection_id, size, places, dict(zip(gaps, stay, strict=True)))
+
+
+def _move(view: View, collection_id: int, size: int, drawn: list[int], moved: dict[int, int]) -> list[bytes]:
+    """Remove and return the members at the places `drawn`; let place ← place be the moves that keep all others."""
+    prefix = s_prefix(collection_id)
+    names, places = prefix + b"m", prefix + b"i"
+    put_raw = view.put_raw
+    found = members_at(view, collection_id, [*drawn, *moved.values()])
+    taken = found[: len(drawn)]
+    for member in taken:
+        put_raw(names + crc32(member).to_bytes(4, "big") + member, None)
+    for place in range(size - len(drawn), size):
+        put_raw(places + place.to_bytes(_PLACE_BYTES, "big"), None)
+    for at, member in zip(moved, found[len(drawn) :], strict=True):
+        place_name = at.to_bytes(_PLACE_BYTES, "big")
+        put_raw(places + place_name, member)
+        put_raw(names + crc32(member).to_bytes(4, "big") + member, place_name)
+    return taken
 
 
 def draw_places(size: int, count: int, random: SeededRandom) -> list[int]:
@@ -179,16 +199,6 @@ def draw_places(size: int, count: int, random: SeededRandom) -> list[int]:
         drawn.append(moved.get(place, place))
         moved[place] = moved.pop(last, last)
     return drawn
-
-
-def pop(view: View, collection_id: int, size: int, count: int, random: SeededRandom) -> list[bytes]:
-    """Remove and return `count` members drawn at random, fewer than `size`."""
-    drawn = draw_places(size, count, random)
-    taken: list[bytes] = []
-    for start in range(0, count, BATCH):
-        taken += members_at(view, collection_id, drawn[start : start + BATCH])
-    _take_out(view, collection_id, size, dict(zip(drawn, taken, strict=True)))
-    return taken
 
 
 def scan(view: View, collection_id: int, position: int, count: int) -> tuple[int, list[bytes]]:

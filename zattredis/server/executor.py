@@ -189,6 +189,7 @@ class Executor:
         if first is not None and first.many is not None and stop - position > 1 and not waiters.lines:
             part = specs[position:stop]
             if part.count(first) == stop - position:
+                ctx.ordinal = ordinal
                 found = first.many(ctx, argvs[position:stop])
                 if found is not None:
                     if values is not None:
