@@ -1,0 +1,490 @@
+"""The sorted-set group: members one by one, pops, random members and ZSCAN. Ranges are in `sorted_set_ranges`."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any, Final
+
+from zattredis.commands.arguments import INTEGER_MAX, Options, parse_double, parse_integer
+from zattredis.commands.context import Context, Steps, Stream
+from zattredis.commands.glob import compile_glob
+from zattredis.commands.keyspec import KeySpec
+from zattredis.commands.scan import parse_cursor
+from zattredis.commands.table import KEYS_FIRST, Flag, KeyPart, command
+from zattredis.errors import DefiniteError, SyntaxReplyError
+from zattredis.keyspace.metadata import LARGE, expire_of
+from zattredis.keyspace.random import SeededRandom
+from zattredis.keyspace.sizes import SLICED_ELEMENTS
+from zattredis.keyspace.zsets import (
+    SmallZset,
+    Zset,
+    check_zset,
+    open_zset,
+    pop_min_max,
+    store_zset,
+    zset_length,
+)
+from zattredis.resp.replies import NULL_ARRAY, Pairs, format_double
+
+READ: Final = Flag.READONLY
+READ_FAST: Final = Flag.READONLY | Flag.FAST
+WRITE: Final = Flag.WRITE | Flag.DENYOOM
+WRITE_FAST: Final = Flag.WRITE | Flag.DENYOOM | Flag.FAST
+GROUP: Final = "sorted-set"
+
+_NAN: Final = "resulting score is not a number (NaN)"
+_NOT_POSITIVE: Final = "value is out of range, must be positive"
+_BATCH: Final = 512
+_COUNT_DEFAULT: Final = 10
+_INTEGER_TEXT_MAX: Final = 1 << 62
+"""Redis keeps whole scores within this, in its form for small sets, as integers, and ZSCAN shows them so."""
+
+_NX: Final = 1
+_XX: Final = 2
+_GT: Final = 4
+_LT: Final = 8
+_CH: Final = 16
+_INCR: Final = 32
+_ADD_OPTIONS: Final = {b"NX": _NX, b"XX": _XX, b"GT": _GT, b"LT": _LT, b"CH": _CH, b"INCR": _INCR}
+
+
+def record_of(ctx: Context, key: bytes) -> bytes | None:
+    """Return the record of a live sorted set, None for no key. Raises WrongType."""
+    record = ctx.view.record(ctx.db, key, ctx.now_ms)
+    if record is not None:
+        check_zset(record)
+    return record
+
+
+def zset_of(ctx: Context, key: bytes) -> Zset | None:
+    """Return a live sorted set, None for no key. Raises WrongType."""
+    record = ctx.view.record(ctx.db, key, ctx.now_ms)
+    return None if record is None else open_zset(ctx.view, record)
+
+
+# -- adding ------------------------------------------------------------------------------------------------------------
+
+
+def _parse_add(words: tuple[bytes, ...], options: int) -> tuple[int, list[tuple[float, bytes]]]:
+    """Return the options, and the pairs behind them. Raises what Redis would."""
+    at = 0
+    while at < len(words) and (option := _ADD_OPTIONS.get(words[at].upper())):
+        options |= option
+        at += 1
+    left = len(words) - at
+    if left % 2 or not left:
+        raise SyntaxReplyError
+    if options & _NX and options & _XX:
+        raise DefiniteError("XX and NX options at the same time are not compatible")
+    if (options & (_NX | _GT | _LT)).bit_count() > 1:
+        raise DefiniteError("GT, LT, and/or NX options at the same time are not compatible")
+    if options & _INCR and left > 2:
+        raise DefiniteError("INCR option supports a single increment-element pair")
+    return options, [(parse_double(words[place]), words[place + 1]) for place in range(at, len(words), 2)]
+
+
+class Adding:
+    """ZADD's rules over one opened set, for one command line or several."""
+
+    __slots__ = ("_entries_max", "_value_max", "_zset", "added", "changed", "large", "result", "updated")
+
+    def __init__(self, ctx: Context, zset: Zset, large: bool) -> None:
+        parameters = ctx.view.registers.parameters
+        self._entries_max = parameters.zset_max_listpack_entries
+        self._value_max = parameters.zset_max_listpack_value
+        self._zset = zset
+        self.large = large
+        self.changed = False
+        self.added = 0
+        self.updated = 0
+        self.result: float | None = None
+        """The last pair's score, None where an option kept it from being carried out."""
+
+    def add(self, score: float, member: bytes, options: int) -> None:
+        """Carry out one pair. Raises DefiniteError for a sum that is no number."""
+        zset = self._zset
+        old = zset.score(member)
+        self.result = None
+        if old is None:
+            if options & _XX:
+                return
+            if not self.large:
+                self.large = zset.size >= self._entries_max or len(member) > self._value_max
+            zset.insert(score if self.large else score + 0.0, member)
+            self.added += 1
+            self.changed = True
+            self.result = score
+            return
+        if options & _NX:
+            return
+        if options & _INCR:
+            score = old + score
+            if math.isnan(score):
+                raise DefiniteError(_NAN)
+        if (options & _LT and score >= old) or (options & _GT and score <= old):
+            return
+        if score != old:
+            zset.move(member, old, score if self.large else score + 0.0)
+            self.updated += 1
+            self.changed = True
+        self.result = score
+
+
+def _add(ctx: Context, key: bytes, words: tuple[bytes, ...], options: int) -> Adding:
+    options, pairs = _parse_add(words, options)
+    return add_pairs(ctx, key, pairs, options)
+
+
+def add_pairs(ctx: Context, key: bytes, pairs: list[tuple[float, bytes]], options: int) -> Adding:
+    """Carry out ZADD with parsed pairs. Raises WrongType, and DefiniteError for a sum that is no number."""
+    view = ctx.view
+    record = view.record(ctx.db, key, ctx.now_ms)
+    zset: Zset = SmallZset([], []) if record is None else open_zset(view, record)
+    adding = Adding(ctx, zset, record is not None and bool(record[0] & LARGE))
+    for score, member in pairs:
+        adding.add(score, member, options)
+    if adding.changed:
+        expire_ms = 0 if record is None else expire_of(record)
+        store_zset(view, ctx.db, key, zset, ctx.now_ms // 1000, expire_ms, adding.large)
+    return adding
+
+
+@command(
+    "ZADD", arity=-4, flags=WRITE_FAST, keys=KEYS_FIRST, group=GROUP, since="1.2.0",
+    complexity="O(log(N)) for each item added, where N is the number of elements in the sorted set.",
+    syntax="key condition=[NX | XX]@3.0.2 comparison=[GT | LT]@6.2.0 change=[CH]@3.0.2 increment=[INCR]@3.0.2 "
+    "score:double member [score:double member ...]",
+    key_flags="RW update",
+    history=(
+        ("2.4.0", "Accepts multiple elements."), ("3.0.2", "Added the `XX`, `NX`, `CH` and `INCR` options."),
+        ("6.2.0", "Added the `GT` and `LT` options."),
+    ),
+)  # fmt: skip
+def zadd(ctx: Context, key: bytes, *words: bytes) -> int | float | None:
+    """Add one or more members to a sorted set, or update the score of members that are there already."""
+    options, pairs = _parse_add(words, 0)
+    adding = add_pairs(ctx, key, pairs, options)
+    if options & _INCR:
+        return adding.result
+    return adding.added + adding.updated if options & _CH else adding.added
+
+
+@command(
+    "ZINCRBY", arity=4, flags=WRITE_FAST, keys=KEYS_FIRST, group=GROUP, since="1.2.0",
+    complexity="O(log(N)) where N is the number of elements in the sorted set.",
+    syntax="key increment member", key_flags="RW access update",
+)  # fmt: skip
+def zincrby(ctx: Context, key: bytes, *words: bytes) -> float | None:
+    """Increment the score of a member in a sorted set."""
+    return _add(ctx, key, words, _INCR).result
+
+
+@command(
+    "ZREM", arity=-3, flags=Flag.WRITE | Flag.FAST, keys=KEYS_FIRST, group=GROUP, since="1.2.0",
+    complexity="O(M*log(N)) with N being the number of elements in the sorted set and M of those to be removed.",
+    syntax="key member [member ...]", key_flags="RW delete", history=(("2.4.0", "Accepts multiple elements."),),
+)  # fmt: skip
+def zrem(ctx: Context, key: bytes, *members: bytes) -> int:
+    """Remove one or more members from a sorted set."""
+    record = record_of(ctx, key)
+    if record is None:
+        return 0
+    zset = open_zset(ctx.view, record)
+    removed = 0
+    for member in members:
+        score = zset.score(member)
+        if score is not None:
+            removed += 1
+            if zset.size == 1:
+                ctx.view.put(ctx.db, key, None)
+                return removed
+            zset.remove(member, score)
+    if removed:
+        store_zset(ctx.view, ctx.db, key, zset, ctx.now_ms // 1000, expire_of(record), bool(record[0] & LARGE))
+    return removed
+
+
+# -- looking at members ------------------------------------------------------------------------------------------------
+
+
+@command(
+    "ZCARD", arity=2, flags=READ_FAST, keys=KEYS_FIRST, group=GROUP, since="1.2.0", complexity="O(1)", syntax="key",
+    key_flags="RO",
+)  # fmt: skip
+def zcard(ctx: Context, key: bytes) -> int:
+    """Get the number of members in a sorted set."""
+    record = ctx.view.record(ctx.db, key, ctx.now_ms)
+    return 0 if record is None else zset_length(record)
+
+
+@command(
+    "ZSCORE", arity=3, flags=READ_FAST, keys=KEYS_FIRST, group=GROUP, since="1.2.0", complexity="O(1)",
+    syntax="key member",
+)  # fmt: skip
+def zscore(ctx: Context, key: bytes, member: bytes) -> float | None:
+    """Get the score associated with the given member in a sorted set."""
+    zset = zset_of(ctx, key)
+    return None if zset is None else zset.score(member)
+
+
+@command(
+    "ZMSCORE", arity=-3, flags=READ_FAST, keys=KEYS_FIRST, group=GROUP, since="6.2.0",
+    complexity="O(N) where N is the number of members being requested.", syntax="key member [member ...]",
+)  # fmt: skip
+def zmscore(ctx: Context, key: bytes, *members: bytes) -> list[float | None] | Steps:
+    """Get the score associated with the given members in a sorted set."""
+    zset = zset_of(ctx, key)
+    if zset is None:
+        return [None] * len(members)
+    if len(members) > SLICED_ELEMENTS:
+        return _many_scores(zset, members)
+    return zset.scores(members)
+
+
+def _many_scores(zset: Zset, members: tuple[bytes, ...]) -> Steps:
+    yield Stream(list, len(members))
+    for start in range(0, len(members), _BATCH):
+        yield zset.scores(members[start : start + _BATCH])
+    return None
+
+
+def _rank(ctx: Context, key: bytes, member: bytes, reverse: bool) -> int | None:
+    zset = zset_of(ctx, key)
+    score = None if zset is None else zset.score(member)
+    if zset is None or score is None:
+        return None
+    rank = zset.rank(score, member)
+    return zset.size - 1 - rank if reverse else rank
+
+
+@command(
+    "ZRANK", arity=3, flags=READ_FAST, keys=KEYS_FIRST, group=GROUP, since="2.0.0", complexity="O(log(N))",
+    syntax="key member",
+)  # fmt: skip
+def zrank(ctx: Context, key: bytes, member: bytes) -> int | None:
+    """Determine the index of a member in a sorted set."""
+    return _rank(ctx, key, member, reverse=False)
+
+
+@command(
+    "ZREVRANK", arity=3, flags=READ_FAST, keys=KEYS_FIRST, group=GROUP, since="2.0.0", complexity="O(log(N))",
+    syntax="key member",
+)  # fmt: skip
+def zrevrank(ctx: Context, key: bytes, member: bytes) -> int | None:
+    """Determine the index of a member in a sorted set, with scores ordered from high to low."""
+    return _rank(ctx, key, member, reverse=True)
+
+
+# -- pops --------------------------------------------------------------------------------------------------------------
+
+
+def _pop(ctx: Context, key: bytes, words: tuple[bytes, ...], lowest: bool) -> list[Any] | Pairs:
+    if len(words) > 1:
+        raise SyntaxReplyError
+    count = 1
+    if words:
+        count = parse_integer(words[0], _NOT_POSITIVE)
+        if count < 0:
+            raise DefiniteError(_NOT_POSITIVE)
+    popped = pop_min_max(ctx.view, ctx.db, key, count, lowest, ctx.now_ms)
+    if words:
+        return Pairs(popped)
+    return list(popped[0]) if popped else []
+
+
+_POP_COMPLEXITY: Final = "O(log(N)*M) with N being the number of elements in the sorted set, and M those popped."
+
+
+@command(
+    "ZPOPMIN", arity=-2, flags=Flag.WRITE | Flag.FAST, keys=KEYS_FIRST, group=GROUP, since="5.0.0",
+    complexity=_POP_COMPLEXITY, syntax="key [count]", key_flags="RW access delete",
+)  # fmt: skip
+def zpopmin(ctx: Context, key: bytes, *words: bytes) -> list[Any] | Pairs:
+    """Remove and return members with the lowest scores in a sorted set."""
+    return _pop(ctx, key, words, lowest=True)
+
+
+@command(
+    "ZPOPMAX", arity=-2, flags=Flag.WRITE | Flag.FAST, keys=KEYS_FIRST, group=GROUP, since="5.0.0",
+    complexity=_POP_COMPLEXITY, syntax="key [count]", key_flags="RW access delete",
+)  # fmt: skip
+def zpopmax(ctx: Context, key: bytes, *words: bytes) -> list[Any] | Pairs:
+    """Remove and return members with the highest scores in a sorted set."""
+    return _pop(ctx, key, words, lowest=False)
+
+
+def parse_mpop(numkeys: bytes, words: tuple[bytes, ...]) -> tuple[tuple[bytes, ...], bool, int]:
+    """Return the keys, whether the lowest are wanted, and the count, of ZMPOP's and BZMPOP's words behind numkeys."""
+    error = "numkeys should be greater than 0"
+    number = parse_integer(numkeys, error)
+    if number < 1:
+        raise DefiniteError(error)
+    if number >= len(words) or words[number].upper() not in (b"MIN", b"MAX"):
+        raise SyntaxReplyError
+    count = 0
+    options = Options(words[number + 1 :])
+    while options.more():
+        if options.word() != b"COUNT" or count:
+            raise SyntaxReplyError
+        error = "count should be greater than 0"
+        count = parse_integer(options.argument(), error)
+        if count < 1:
+            raise DefiniteError(error)
+    return words[:number], words[number].upper() == b"MIN", count or 1
+
+
+def counted_keys(numkeys_at: int) -> Callable[[list[bytes]], list[bytes]]:
+    """Return a finder of the keys whose number stands at that place of a command line."""
+
+    def find(argv: list[bytes]) -> list[bytes]:
+        if len(argv) <= numkeys_at or not argv[numkeys_at].isdigit() or len(argv[numkeys_at]) > 9:
+            return []
+        first = numkeys_at + 1
+        return argv[first : first + int(argv[numkeys_at])]
+
+    return find
+
+
+COUNTED_KEYS: Final = KeySpec(finder=counted_keys(1))
+
+
+@command(
+    "ZMPOP", arity=-4, flags=Flag.WRITE | Flag.MOVABLEKEYS, keys=COUNTED_KEYS, group=GROUP, since="7.0.0",
+    complexity="O(K) + O(M*log(N)) where K is the number of provided keys, N the elements of the set and M the popped.",
+    syntax="numkeys key [key ...] where=<MIN | MAX> [COUNT count]",
+    key_parts=(KeyPart("RW access delete", index=1, number_index=0, first_key=1),),
+)  # fmt: skip
+def zmpop(ctx: Context, numkeys: bytes, *words: bytes) -> Any:
+    """Remove and return members with scores in a sorted set."""
+    keys, lowest, count = parse_mpop(numkeys, words)
+    for key in keys:
+        popped = pop_min_max(ctx.view, ctx.db, key, count, lowest, ctx.now_ms)
+        if popped:
+            return [key, popped]
+    return NULL_ARRAY
+
+
+# -- random members ----------------------------------------------------------------------------------------------------
+
+
+def _drawn(random: SeededRandom, size: int, count: int) -> list[int]:
+    """Return `count` distinct ranks below `size`, each set of them as likely as any other, in a random order.
+
+    Floyd's algorithm (Bentley, "Programming Pearls", CACM 1987), then shuffled (Fisher and Yates).
+    """
+    seen: set[int] = set()
+    ranks: list[int] = []
+    for top in range(size - count, size):
+        rank = random.below(top + 1)
+        if rank in seen:
+            rank = top
+        seen.add(rank)
+        ranks.append(rank)
+    for place in range(count - 1, 0, -1):
+        other = random.below(place + 1)
+        ranks[place], ranks[other] = ranks[other], ranks[place]
+    return ranks
+
+
+def _at_ranks(zset: Zset, ranks: list[int]) -> list[tuple[bytes, float]]:
+    found = []
+    for rank in ranks:
+        members, scores = next(zset.slices(rank, rank + 1))
+        found.append((members[0], scores[0]))
+    return found
+
+
+def _random_pieces(ctx: Context, zset: Zset, count: int) -> Any:
+    """Yield lists of random (member, score): distinct ones for a positive count, not above the size."""
+    size = zset.size
+    if count >= size:
+        for members, scores in zset.slices(0, size):
+            yield list(zip(members, scores, strict=True))
+        return
+    ranks = _drawn(ctx.random, size, count) if count > 0 else None
+    for start in range(0, abs(count), _BATCH):
+        stop = min(start + _BATCH, abs(count))
+        drawn = [ctx.random.below(size) for _ in range(start, stop)] if ranks is None else ranks[start:stop]
+        yield _at_ranks(zset, drawn)
+
+
+def _random_stream(ctx: Context, zset: Zset, count: int, with_scores: bool) -> Steps:
+    yield Stream(Pairs if with_scores else list, min(count, zset.size) if count > 0 else -count)
+    for piece in _random_pieces(ctx, zset, count):
+        yield piece if with_scores else [member for member, _ in piece]
+    return None
+
+
+@command(
+    "ZRANDMEMBER", arity=-2, flags=READ, keys=KEYS_FIRST, group=GROUP, since="6.2.0",
+    complexity="O(N*log(M)) where N is the number of elements returned, M that of the sorted set.",
+    syntax="key options=[count [WITHSCORES]]", tips=("nondeterministic_output",),
+)  # fmt: skip
+def zrandmember(ctx: Context, key: bytes, *words: bytes) -> bytes | list[bytes] | Pairs | Steps | None:
+    """Get one or multiple random elements from a sorted set."""
+    count = 0
+    if words:
+        count = parse_integer(words[0])
+        if count < -INTEGER_MAX:
+            raise DefiniteError(f"value is out of range, value must between {-INTEGER_MAX} and {INTEGER_MAX}")
+        if len(words) > 2 or (len(words) == 2 and words[1].upper() != b"WITHSCORES"):
+            raise SyntaxReplyError
+        if len(words) == 2 and abs(count) > INTEGER_MAX // 2:
+            raise DefiniteError("value is out of range")
+    zset = zset_of(ctx, key)
+    if not words:
+        return None if zset is None else _at_ranks(zset, [ctx.random.below(zset.size)])[0][0]
+    with_scores = len(words) == 2
+    if zset is None or not count:
+        return Pairs(()) if with_scores else []
+    if min(abs(count), zset.size if count > 0 else INTEGER_MAX) > SLICED_ELEMENTS:
+        return _random_stream(ctx, zset, count, with_scores)
+    pairs = [pair for piece in _random_pieces(ctx, zset, count) for pair in piece]
+    return Pairs(pairs) if with_scores else [member for member, _ in pairs]
+
+
+# -- ZSCAN -------------------------------------------------------------------------------------------------------------
+
+
+def _scanned_score(score: float, large: bool) -> bytes:
+    """Return a score as ZSCAN shows it: whole ones in full where Redis would hold the set as a listpack."""
+    if not large and abs(score) <= _INTEGER_TEXT_MAX and score == int(score):
+        return b"%d" % score
+    return format_double(score)
+
+
+@command(
+    "ZSCAN", arity=-3, flags=READ, keys=KEYS_FIRST, group=GROUP, since="2.8.0",
+    complexity="O(COUNT) for every call, at most some thousand members; O(N) for a complete iteration.",
+    syntax="key cursor [MATCH pattern] [COUNT count]", tips=("nondeterministic_output",),
+)  # fmt: skip
+def zscan(ctx: Context, key: bytes, cursor: bytes, *words: bytes) -> list[Any]:
+    """Incrementally iterate sorted sets elements and associated scores."""
+    position = parse_cursor(cursor)
+    record = record_of(ctx, key)
+    if record is None:
+        return [b"0", []]
+    match, count = None, _COUNT_DEFAULT
+    options = Options(words)
+    while options.more():
+        word = options.word()
+        if word == b"COUNT":
+            count = parse_integer(options.argument())
+            if count < 1:
+                raise SyntaxReplyError
+        elif word == b"MATCH":
+            pattern = options.argument()
+            match = None if pattern == b"*" else compile_glob(pattern)
+        else:
+            raise SyntaxReplyError
+    following, pairs = open_zset(ctx.view, record).scan(position, count)
+    large = bool(record[0] & LARGE)
+    found: list[bytes] = []
+    for member, score in pairs:
+        if match is None or match(member):
+            found += (member, _scanned_score(score, large))
+    return [b"%d" % following, found]
+
+
+__all__ = ["COUNTED_KEYS", "GROUP", "READ", "WRITE", "add_pairs", "parse_mpop", "record_of", "zset_of"]
