@@ -206,7 +206,7 @@ def _named(argument: Argument, name: str) -> Argument:
     """Return a group of one member under the name that was given to it."""
     if not name:
         return argument
-    if argument.type in ("block", "oneof"):
+    if argument.type in ("block", "oneof", "pure-token"):
         return replace(argument, name=name)
     return Argument(name, "block", argument.token, arguments=(replace(argument, token=""),))
 
