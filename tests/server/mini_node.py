@@ -15,6 +15,7 @@ from zattredis.raft import entry as kinds
 from zattredis.raft.entry import make_entry
 from zattredis.resp.parser import ProtocolLimits
 from zattredis.server.applier import Applier
+from zattredis.server.blocking import Blocking
 from zattredis.server.clients import ClientRegistry
 from zattredis.server.connection import ClientConnection
 from zattredis.server.dispatcher import Dispatcher
@@ -105,6 +106,12 @@ class MiniNode:
         )  # fmt: skip
         self.applier.attach(self.proposals)
         self.applier.on_batch_done = self.reads.finish_after
+        self.blocking = Blocking(
+            proposals=self.proposals, waiters=lambda: self.applier.registers.waiters, schedule=lambda: None,
+            call_later=lambda seconds, function: None,
+        )  # fmt: skip
+        self.applier.on_popped = self.blocking.on_popped
+        self.applier.on_waiters = self.blocking.on_waiters
         self.applier.on_sliced = self.reads.start_sliced
         self.dispatcher.attach(None, self.proposals, self.reads)  # type: ignore[arg-type]
         self.proposals.ask_session()
@@ -139,6 +146,7 @@ class MiniNode:
 
     def tick(self) -> None:
         """End of a tick: hand over, begin a round, write replies."""
+        self.blocking.flush()
         self.proposals.flush()
         self.reads.flush()
         self.settle()

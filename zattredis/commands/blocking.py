@@ -221,14 +221,14 @@ def resume_waiter(ctx: Context, order: bytes, *argv: bytes) -> None:
 @internal(PUT_BACK)
 def put_back_elements(ctx: Context, payload: bytes) -> None:
     """Put back what a client was given that is not there any more."""
-    token, wanted, taken = _decode(payload)
-    put_back(ctx.view, Wanted(*wanted), Taken(*taken), ctx.now_ms)
+    token, taken = _decode(payload)
+    put_back(ctx.view, Taken(*taken), ctx.now_ms)
     ctx.view.registers.waiters.note(ctx.view, Event(RETURNED, token, ctx.session))
 
 
-def encode_put_back(token: int, kind: int, first: bool, taken: Taken) -> list[bytes]:
-    """Return the command line that puts elements back; `token` comes back in the event."""
-    return [PUT_BACK, _encode((token, tuple(Wanted(kind, first)), tuple(taken)))]
+def encode_put_back(token: int, taken: Taken) -> list[bytes]:
+    """Return the command line that puts elements back; `token` is the order of the event that says so."""
+    return [PUT_BACK, _encode((token, tuple(taken)))]
 
 
 @internal(DROP)

@@ -108,10 +108,10 @@ def _withdraw(view: View, waiter: Waiter, now_ms: int, event: Event | None) -> N
     taken = waiters.taken_for(view, waiter) if waiter.reserved else None
     waiters.remove(view, waiter, event)
     if taken is not None:
-        put_back(view, waiter.wanted, taken, now_ms)
+        put_back(view, taken, now_ms)
 
 
-def put_back(view: View, wanted: Wanted, taken: Taken, now_ms: int) -> None:
+def put_back(view: View, taken: Taken, now_ms: int) -> None:
     """Put elements back where they were popped from, as if they had never left.
 
     That is the end of the list from which they came, in whichever database its namespace is now. A namespace that was
@@ -123,9 +123,9 @@ def put_back(view: View, wanted: Wanted, taken: Taken, now_ms: int) -> None:
         return
     db, key = namespaces.index(taken.namespace), taken.key
     before = view.record(db, key, now_ms)
-    if before is not None and before[0] & TYPE_MASK != wanted.kind:
+    if before is not None and before[0] & TYPE_MASK != taken.kind:
         return
-    push(view, db, key, taken.elements[::-1], wanted.first, now_ms)
+    push(view, db, key, taken.elements[::-1], taken.first, now_ms)
     if before is None and taken.expire_ms:
         record = view.record(db, key, now_ms)
         if record is not None:
@@ -134,7 +134,8 @@ def put_back(view: View, wanted: Wanted, taken: Taken, now_ms: int) -> None:
 
 def _take(view: View, db: int, key: bytes, record: bytes, wanted: Wanted, now_ms: int) -> Taken:
     namespace = view.registers.databases[db].namespace
-    return Taken(key, namespace, expire_of(record), pop(view, db, key, wanted.most or 1, wanted.first, now_ms))
+    elements = pop(view, db, key, wanted.most or 1, wanted.first, now_ms)
+    return Taken(wanted.kind, wanted.first, key, namespace, expire_of(record), elements)
 
 
 def _move(view: View, db: int, key: bytes, wanted: Wanted, now_ms: int) -> bytes:

@@ -59,11 +59,13 @@ class Wanted(NamedTuple):
 
 
 class Taken(NamedTuple):
-    """What was taken for a waiter, with all that is needed to put it back.
+    """What was taken for a waiter, with all that is needed to put it back; `kind` and `first` as in Wanted.
 
     `elements` are bytes of a list, [member, score] of a sorted set, in the order in which they were popped.
     """
 
+    kind: int
+    first: bool
     key: bytes
     namespace: int
     expire_ms: int

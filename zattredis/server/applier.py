@@ -228,9 +228,9 @@ class Applier:
         progress, self._progress = self._progress, []
         finished, self._finished = self._finished, []
         self._executor.settle()
+        self._report_pops()
         for unit, reply in finished:
             unit.finish(reply)
-        self._report_pops()
         if self._sliced:
             sliced, self._sliced = self._sliced, []
             for run in sliced:
@@ -247,7 +247,7 @@ class Applier:
             self._on_applied(self.applied_index)
 
     def _report_pops(self) -> None:
-        """Tell whoever keeps this node's blocked clients what came of their commands and what happened to them since."""
+        """Tell whoever keeps this node's blocked clients what came of their commands, and what happened to waiters."""
         if self._popped:
             popped, self._popped = self._popped, []
             for run, value in popped:

@@ -15,6 +15,7 @@ from zattredis.errors import DiskFull, OutOfMemoryError
 from zattredis.keyspace import maintenance
 from zattredis.peer.messages import StatusReport
 from zattredis.raft.entry import MAINTENANCE
+from zattredis.server.blocking import DROP_AFTER_S
 from zattredis.server.clock import monotonic
 from zattredis.server.node_facts import read_memory
 
@@ -47,8 +48,8 @@ class Housekeeping:
     """One per node."""
 
     __slots__ = (
-        "_checked_at", "_disk_full", "_handed_over_at", "_maintained_at", "_maintenance_under_way", "_node",
-        "_status_at", "members", "reported_commit", "waiters",
+        "_checked_at", "_disk_full", "_handed_over_at", "_leading_since", "_maintained_at", "_maintenance_under_way",
+        "_node", "_status_at", "members", "reported_commit", "waiters",
     )  # fmt: skip
 
     def __init__(self, node: Node) -> None:
@@ -59,6 +60,7 @@ class Housekeeping:
         self._checked_at = 0.0
         self._handed_over_at = 0.0
         self._disk_full = False
+        self._leading_since = 0.0
         self.members: dict[str, MemberStatus] = {}
         self.reported_commit = 0
 
@@ -76,6 +78,7 @@ class Housekeeping:
             self._node.rejoin.ask()
             self.report_status()
             self._compare_clocks(now)
+            self._drop_silent(now)
         if now - self._checked_at >= CHECK_S:
             self._checked_at = now
             self._node.compaction.check()
@@ -171,6 +174,22 @@ class Housekeeping:
                 core.transfer_leader(None)
             except Exception as error:
                 _log.info("no_hand_over", reason=str(error))
+
+    def _drop_silent(self, now: float) -> None:
+        """As the leader, drop the waiters of nodes that have been silent for a while (see `server.blocking`)."""
+        node = self._node
+        if not node.driver.is_leader or not node.driver.admission.ready:
+            self._leading_since = now
+            return
+        for session in list(node.applier.registers.waiters.by_session):
+            row = node.sessions.by_session.get(session)
+            if row is None or row.node_id == node.core.node_id:
+                continue
+            status = self.members.get(row.node_id)
+            heard_at = 0.0 if status is None else status.heard_at
+            if now - max(heard_at, self._leading_since) > DROP_AFTER_S:
+                _log.info("waiters_dropped", peer=row.node_id, session=session)
+                node.blocking.drop(session)
 
     # -- clients -----------------------------------------------------------------------------------------------------
 

@@ -24,6 +24,7 @@ from zattredis.raft.messages import Message
 from zattredis.raft.ready import CoreConfig
 from zattredis.resp.parser import ProtocolLimits
 from zattredis.server.applier import Applier
+from zattredis.server.blocking import Blocking
 from zattredis.server.clients import ClientRegistry
 from zattredis.server.clock import Clock, monotonic, random_64
 from zattredis.server.compaction import Compaction
@@ -203,6 +204,12 @@ class Node:
         )  # fmt: skip
         self.applier.attach(self.proposals)
         self.applier.on_batch_done = self.reads.finish_after
+        self.blocking = Blocking(
+            proposals=self.proposals, waiters=lambda: self.applier.registers.waiters, schedule=self.schedule,
+            call_later=self.call_later,
+        )  # fmt: skip
+        self.applier.on_popped = self.blocking.on_popped
+        self.applier.on_waiters = self.blocking.on_waiters
         self.applier.on_sliced = self.reads.start_sliced
         self.driver.attach(self.proposals, self.reads)
         self.dispatcher.attach(self.services, self.proposals, self.reads)
@@ -268,6 +275,7 @@ class Node:
         self._scheduled = False
         if self._ended:
             return
+        self.blocking.flush()
         self.proposals.flush()
         self.reads.flush()
         self.driver.pump()
@@ -400,8 +408,9 @@ class Node:
                 server.close()
             for client in self.clients:
                 client.connection.stop_reading()  # type: ignore[attr-defined]
+            self.blocking.stop()
             deadline = monotonic() + self.settings.shutdown_timeout_ms / 1000
-            await self._until(lambda: self.proposals.idle and self.reads.idle, deadline)
+            await self._until(lambda: self.proposals.idle and self.reads.idle and self.blocking.idle, deadline)
             await self._hand_over(deadline)
         await self._close()
         if self._stopped is not None and not self._stopped.done():

@@ -48,6 +48,7 @@ class Proposals:
         "_applied_at", "_batch_bytes_max", "_batch_commands_max", "_in_flight", "_next_sequence", "_node_id", "_nonce",
         "_on_read", "_open", "_open_asked_at", "_progress_at", "_queue", "_retry_s", "_sent", "_sessions", "_transport",
         "applied_sequence", "batched_commands", "batches", "bytes_held", "refused", "request_timeout_s", "session",
+        "sessions_had",
         "timed_out",
     )  # fmt: skip
 
@@ -73,6 +74,7 @@ class Proposals:
         self.request_timeout_s = request_timeout_s
         self._nonce = random_64()
         self.session = 0
+        self.sessions_had: set[int] = set()
         self._next_sequence = 1
         self.applied_sequence = 0
         self._sent = 0  # highest sequence handed to the present leader, all below it too
@@ -236,6 +238,7 @@ class Proposals:
         self._queue.extendleft(reversed(owed))
         self._in_flight.clear()
         self.session = session
+        self.sessions_had.add(session)
         self.applied_sequence = self._sent = last
         self._next_sequence = last + 1
 

@@ -212,6 +212,7 @@ class Receiver:
         node.core.snapshot_installed(manifest.index, manifest.term, membership, node.applier.last_stamp_ms)
         node.clock.floor(node.applier.last_stamp_ms)
         node.proposals.on_snapshot()
+        node.blocking.on_snapshot()
         self._snapshots.installed += 1
         _log.info(
             "snapshot_installed",
