@@ -311,6 +311,8 @@ def hrandfield(ctx: Context, key: bytes, *words: bytes) -> Any:
     if count == 0:
         return []
     if count is not None and count < 0:
+        if -count > _REPEATED_MAX:
+            raise DefiniteError("value is out of range")
         steps = _random_repeated(ctx, record, -count, values)
     else:
         steps = _random(ctx, record, count, values)
@@ -327,7 +329,7 @@ def _random_options(words: tuple[bytes, ...]) -> tuple[int | None, bool]:
         raise DefiniteError(f"value is out of range, value must between {-INTEGER_MAX} and {INTEGER_MAX}")
     if len(words) > 2 or (len(words) == 2 and words[1].upper() != b"WITHVALUES"):
         raise SyntaxReplyError
-    if (len(words) == 2 and not -(INTEGER_MAX // 2) <= count <= INTEGER_MAX // 2) or count < -_REPEATED_MAX:
+    if len(words) == 2 and not -(INTEGER_MAX // 2) <= count <= INTEGER_MAX // 2:
         raise DefiniteError("value is out of range")
     return count, len(words) == 2
 
