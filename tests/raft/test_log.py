@@ -18,7 +18,7 @@ steps = st.lists(
         st.tuples(st.just("append"), st.integers(1, 5), st.integers(0, 2)),
         st.tuples(st.just("truncate"), st.floats(0, 1), st.just(0)),
         st.tuples(st.just("write"), st.just(0), st.just(0)),
-        st.tuples(st.just("trim"), st.just(0), st.just(0)),
+        st.tuples(st.just("trim"), st.floats(0, 1), st.just(0)),
         st.tuples(st.just("compact"), st.floats(0, 1), st.just(0)),
     ),
     max_size=40,
@@ -53,7 +53,7 @@ def test_the_log_agrees_with_a_list(script: list[tuple[str, float, int]], tail_b
             disk.sync(writes)
             written = len(model)
             if kind == "trim":
-                log.trim(written)
+                log.trim(written, int(amount * written))
             elif kind == "compact" and model:
                 first = max(disk.first_index, 1 + int(amount * len(model)))
                 state = State(ABC)
@@ -114,3 +114,16 @@ def test_highest_at_most(terms: list[int], index: int, term: int, floor: int) ->
     floor = min(floor, len(terms))
     expected = max([i for i, t in enumerate(terms, 1) if i <= index and t <= term], default=0)
     assert log.highest_at_most(index, term, floor) == max(expected, floor)
+
+
+def test_a_large_entry_stays_in_memory_until_it_is_delivered() -> None:
+    log = RaftLog(Disk(ABC), 1000)
+    log.append([make_entry(1, 1, BATCH, 1, 0, b"x" * 5000), make_entry(2, 1, BATCH, 1, 0, b"y")])
+    log.trim(2, 0)
+    assert log.in_memory(1)
+    log.trim(2, 1)
+    assert not log.in_memory(1)
+    assert log.in_memory(2)
+    log.append([make_entry(3, 1, BATCH, 1, 0, b"x" * 20_000)])
+    log.trim(3, 0)
+    assert not log.in_memory(2), "what a state machine that lags may hold in memory is bounded"

@@ -31,6 +31,10 @@ class LogReader(Protocol):
         """Return [low, high): at least one, then bounded by bytes."""
 
 
+UNDELIVERED_FACTOR = 8
+"""How many times the tail's bound may be held while what is beyond it is not delivered to the state machine."""
+
+
 class RaftLog:
     """Invariant: the tail is contiguous, starts at `_offset` and ends at `last_index`; terms never fall."""
 
@@ -130,14 +134,20 @@ class RaftLog:
                 return part[:count]
         return part
 
-    def trim(self, durable_index: int) -> None:
-        """Keep the tail within its bound by dropping its oldest durable entries, a quarter of the bound at a time."""
+    def trim(self, durable_index: int, delivered_index: int) -> None:
+        """Keep the tail within its bound by dropping its oldest durable entries, a quarter of the bound at a time.
+
+        What is not delivered yet may fill the bound several times over: an entry of tens of MB would otherwise be read
+        back from the disk the moment it is committed.
+        """
         if self._tail_bytes <= self._tail_bytes_max:
             return
         goal = self._tail_bytes_max * 3 // 4
         size, count = self._tail_bytes, 0
         for entry in self._tail:
             if size <= goal or entry.index > durable_index:
+                break
+            if entry.index > delivered_index and size <= self._tail_bytes_max * UNDELIVERED_FACTOR:
                 break
             size -= len(entry.raw)
             count += 1

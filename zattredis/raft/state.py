@@ -322,7 +322,7 @@ class RaftState:
             if late:
                 self.outbox.extend([message for _, message in late])
                 self._held = deque([pair for pair in held if pair[0] > write_number])
-        self.log.trim(self.durable_index)
+        self.log.trim(self.durable_index, self.delivered_index)
 
     # --- the log ------------------------------------------------------------------------------------------------------
 
