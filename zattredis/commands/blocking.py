@@ -13,13 +13,15 @@ from typing import Any, Final, NamedTuple
 
 import msgspec
 
-from zattredis.commands.arguments import INTEGER_MAX, INTEGER_MIN, strict_integer
+from zattredis.commands.arguments import INTEGER_MAX, INTEGER_MIN
 from zattredis.commands.context import Context
 from zattredis.commands.keyspec import KeyPart, KeySpec
+from zattredis.commands.lists import read_counted_keys
+from zattredis.commands.sorted_sets import counted_keys, parse_mpop
 from zattredis.commands.table import KEYS_TWO, Flag, command, internal
 from zattredis.errors import DefiniteError, SyntaxReplyError
 from zattredis.keyspace.long_double import parse_long_double
-from zattredis.keyspace.metadata import LIST
+from zattredis.keyspace.metadata import LIST, ZSET
 from zattredis.keyspace.serving import attempt, drop_session, put_back, serve, settle, withdraw
 from zattredis.keyspace.waiters import RETURNED, Event, Taken, Waiter, Waiting, Wanted, distinct
 from zattredis.resp.replies import NULL_ARRAY
@@ -32,6 +34,7 @@ DROP: Final = b"\0drop"
 
 _FLAGS: Final = Flag.WRITE | Flag.NOSCRIPT | Flag.BLOCKING
 _KEYS_BUT_LAST: Final = KeySpec(1, -2, 1)
+_COUNTED_KEYS: Final = KeySpec(finder=counted_keys(2))
 _SIDES: Final = {b"LEFT": True, b"RIGHT": False}
 _POPS: Final = "RW access delete"
 _MOVES: Final = (KeyPart("RW access delete", index=1), KeyPart("RW insert", index=2))
@@ -67,32 +70,14 @@ def parse_timeout(text: bytes) -> int:
     return timeout_ms
 
 
-def _numbered(words: tuple[bytes, ...], sides: dict[bytes, bool], kind: int) -> Request:
-    """Read `timeout numkeys key … side [COUNT count]`, in Redis's order of checks."""
-    number = strict_integer(words[1])
-    if number is None or not 0 < number <= INTEGER_MAX:
-        raise DefiniteError("numkeys should be greater than 0")
-    if number + 2 >= len(words):
-        raise SyntaxReplyError
-    keys, side, rest = words[2 : number + 2], words[number + 2].upper(), words[number + 3 :]
-    if side not in sides:
-        raise SyntaxReplyError
-    most = 1
-    if rest:
-        if rest[0].upper() != b"COUNT" or len(rest) == 1:
-            raise SyntaxReplyError
-        count = strict_integer(rest[1])
-        if count is None or count <= 0:
-            raise DefiniteError("count should be greater than 0")
-        if len(rest) > 2:
-            raise SyntaxReplyError
-        most = count
-    return Request(keys, Wanted(kind, sides[side], most), parse_timeout(words[0]))
+def _parse_blmpop(timeout: bytes, *words: bytes) -> Request:
+    keys, left, count = read_counted_keys(words)
+    return Request(keys, Wanted(LIST, left, count), parse_timeout(timeout))
 
 
-def _numbered_keys(argv: list[bytes]) -> list[bytes]:
-    number = strict_integer(argv[2]) if len(argv) > 2 else None
-    return argv[3 : 3 + number] if number is not None and 0 < number <= len(argv) - 3 else []
+def _parse_bzmpop(timeout: bytes, numkeys: bytes, *words: bytes) -> Request:
+    keys, lowest, count = parse_mpop(numkeys, words)
+    return Request(keys, Wanted(ZSET, lowest, count), parse_timeout(timeout))
 
 
 def _plain(kind: int, first: bool) -> Callable[..., Request]:
@@ -118,7 +103,10 @@ _PARSERS: Final[dict[bytes, Callable[..., Request]]] = {
     b"BRPOP": _plain(LIST, False),
     b"BLMOVE": _parse_blmove,
     b"BRPOPLPUSH": _parse_brpoplpush,
-    b"BLMPOP": lambda *words: _numbered(words, _SIDES, LIST),
+    b"BLMPOP": _parse_blmpop,
+    b"BZPOPMIN": _plain(ZSET, True),
+    b"BZPOPMAX": _plain(ZSET, False),
+    b"BZMPOP": _parse_bzmpop,
 }
 
 
@@ -180,14 +168,45 @@ def brpoplpush(ctx: Context, *words: bytes) -> Any:
 
 
 @command(
-    "BLMPOP", arity=-5, flags=Flag.WRITE | Flag.BLOCKING | Flag.MOVABLEKEYS, keys=KeySpec(finder=_numbered_keys),
+    "BLMPOP", arity=-5, flags=Flag.WRITE | Flag.BLOCKING | Flag.MOVABLEKEYS, keys=_COUNTED_KEYS,
     key_parts=_COUNTED, group="list", since="7.0.0",
     complexity="O(N+M) where N is the number of provided keys and M is the number of elements returned.",
     syntax="timeout:double numkeys:integer key [key ...] where=<LEFT | RIGHT> [COUNT count:integer]",
 )  # fmt: skip
 def blmpop(ctx: Context, *words: bytes) -> Any:
     """Pop elements from a list, or block until one is available."""
-    return _pop_or_wait(ctx, _PARSERS[b"BLMPOP"](*words))
+    return _pop_or_wait(ctx, _parse_blmpop(*words))
+
+
+@command(
+    "BZPOPMIN", arity=-3, flags=_FLAGS | Flag.FAST, keys=_KEYS_BUT_LAST, key_flags=_POPS, group="sorted-set",
+    since="5.0.0", complexity="O(log(N)) with N being the number of elements in the sorted set.",
+    syntax="key [key ...] timeout:double", history=_DOUBLE_SINCE,
+)  # fmt: skip
+def bzpopmin(ctx: Context, *words: bytes) -> Any:
+    """Remove and return the member with the lowest score of the first sorted set that has one, or block for one."""
+    return _pop_or_wait(ctx, _PARSERS[b"BZPOPMIN"](*words))
+
+
+@command(
+    "BZPOPMAX", arity=-3, flags=_FLAGS | Flag.FAST, keys=_KEYS_BUT_LAST, key_flags=_POPS, group="sorted-set",
+    since="5.0.0", complexity="O(log(N)) with N being the number of elements in the sorted set.",
+    syntax="key [key ...] timeout:double", history=_DOUBLE_SINCE,
+)  # fmt: skip
+def bzpopmax(ctx: Context, *words: bytes) -> Any:
+    """Remove and return the member with the highest score of the first sorted set that has one, or block for one."""
+    return _pop_or_wait(ctx, _PARSERS[b"BZPOPMAX"](*words))
+
+
+@command(
+    "BZMPOP", arity=-5, flags=Flag.WRITE | Flag.BLOCKING | Flag.MOVABLEKEYS, keys=_COUNTED_KEYS, key_parts=_COUNTED,
+    group="sorted-set", since="7.0.0",
+    complexity="O(K) + O(M*log(N)) where K is the number of keys, N the elements of the set and M the popped.",
+    syntax="timeout:double numkeys:integer key [key ...] where=<MIN | MAX> [COUNT count:integer]",
+)  # fmt: skip
+def bzmpop(ctx: Context, *words: bytes) -> Any:
+    """Remove and return members with scores in a sorted set, or block until there are some."""
+    return _pop_or_wait(ctx, _parse_bzmpop(*words))
 
 
 # -- what a node does for its clients --------------------------------------------------------------------------------

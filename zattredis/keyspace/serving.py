@@ -17,7 +17,7 @@ from typing import Any
 
 from zattredis.errors import WrongType
 from zattredis.keyspace.lists import move, pop, push
-from zattredis.keyspace.metadata import LIST, TYPE_MASK, expire_of
+from zattredis.keyspace.metadata import LARGE, LIST, TYPE_MASK, expire_of
 from zattredis.keyspace.view import View
 from zattredis.keyspace.waiters import (
     CANCELLED,
@@ -30,6 +30,7 @@ from zattredis.keyspace.waiters import (
     Waiter,
     Wanted,
 )
+from zattredis.keyspace.zsets import SmallZset, Zset, is_large, open_zset, pop_min_max, store_zset
 
 
 def attempt(view: View, db: int, keys: Iterable[bytes], wanted: Wanted, now_ms: int) -> Any:
@@ -125,16 +126,34 @@ def put_back(view: View, taken: Taken, now_ms: int) -> None:
     before = view.record(db, key, now_ms)
     if before is not None and before[0] & TYPE_MASK != taken.kind:
         return
-    push(view, db, key, taken.elements[::-1], taken.first, now_ms)
+    if taken.kind == LIST:
+        push(view, db, key, taken.elements[::-1], taken.first, now_ms)
+    else:
+        _insert_absent(view, db, key, before, taken.elements, now_ms)
     if before is None and taken.expire_ms:
         record = view.record(db, key, now_ms)
         if record is not None:
             view.set_expire(db, key, record, taken.expire_ms, now_ms // 1000)
 
 
+def _insert_absent(
+    view: View, db: int, key: bytes, record: bytes | None, pairs: list[tuple[bytes, float]], now_ms: int
+) -> None:
+    """Add those members to the key's sorted set that it does not hold."""
+    zset: Zset = SmallZset([], []) if record is None else open_zset(view, record)
+    held = zset.scores([member for member, _ in pairs])
+    for (member, score), other in zip(pairs, held, strict=True):
+        if other is None:
+            zset.insert(score, member)
+    expire_ms, large = (0, False) if record is None else (expire_of(record), bool(record[0] & LARGE))
+    store_zset(view, db, key, zset, now_ms // 1000, expire_ms, large or is_large(view, zset))
+
+
 def _take(view: View, db: int, key: bytes, record: bytes, wanted: Wanted, now_ms: int) -> Taken:
     namespace = view.registers.databases[db].namespace
-    elements = pop(view, db, key, wanted.most or 1, wanted.first, now_ms)
+    elements: list[Any] = (pop if wanted.kind == LIST else pop_min_max)(
+        view, db, key, wanted.most or 1, wanted.first, now_ms
+    )
     return Taken(wanted.kind, wanted.first, key, namespace, expire_of(record), elements)
 
 
