@@ -81,4 +81,4 @@ def memory_usage(ctx: Context, key: bytes, *words: bytes) -> int | None:
     record = ctx.view.record(ctx.db, key, ctx.now_ms)
     if record is None:
         return None
-    return K_HEADER_BYTES + len(key) + len(record) + functions_of(record).size(record)
+    return K_HEADER_BYTES + len(key) + functions_of(record).size(record)

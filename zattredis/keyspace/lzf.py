@@ -69,6 +69,8 @@ def compress(data: bytes, size_max: int) -> bytes | None:
         distance = at - found - 1
         if found and distance < _DISTANCE_MAX and data[found : found + 3] == data[at : at + 3]:
             count, count_max = 3, min(end - at - 2, _REPETITION_MAX)
+            if count_max > 16:
+                count_max = max(count_max, 19)  # LibLZF looks at 16 bytes at once before it counts singly
             while count < count_max and data[found + count] == data[at + count]:
                 count += 1
             literals = at - literal_start
