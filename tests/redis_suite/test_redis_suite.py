@@ -22,6 +22,7 @@ UNITS = (
     "unit/type/string",
     "unit/type/incr",
     "unit/type/set",
+    "unit/type/zset",
     "unit/keyspace",
     "unit/expire",
     "unit/scan",

@@ -19,6 +19,7 @@ from collections.abc import Iterable
 from typing import Final
 
 from zattredis.keyspace.keys import k_prefix
+from zattredis.keyspace.pages import PageCache
 from zattredis.keyspace.registers import NamespaceCounts
 
 _ENTRY_BYTES: Final = 360
@@ -62,9 +63,10 @@ class Table:
 class RecordCache:
     """The tables of all namespaces in use. One owner, who gives it to every view that may share it."""
 
-    __slots__ = ("_bytes_max", "_tables", "_young_bytes")
+    __slots__ = ("_bytes_max", "_tables", "_young_bytes", "pages")
 
     def __init__(self, bytes_max: int) -> None:
+        self.pages = PageCache()
         self._bytes_max = bytes_max
         self._young_bytes = 0
         self._tables: dict[int, Table] = {}
@@ -88,6 +90,7 @@ class RecordCache:
     def trim(self) -> None:
         """Turn the generations when the younger one has grown to its half. For the owner, while no view is in use."""
         recalled_bytes = sum([table.recalled_bytes for table in self._tables.values()])
-        if self._young_bytes + recalled_bytes > self._bytes_max >> 1:
+        if self._young_bytes + recalled_bytes + self.pages.young_bytes > self._bytes_max >> 1:
             self._young_bytes = 0
+            self.pages.turn()
             self._tables = {namespace: table for namespace, table in self._tables.items() if table.turn()}

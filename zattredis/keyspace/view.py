@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, Final
 from zlib import crc32
 
+from zattredis.errors import StateDamaged
 from zattredis.keyspace.keys import META_DEAD, bucket_of, hash_slot, pack_k_header, removed_key, x_key, y_key
 from zattredis.keyspace.metadata import (
     FIELD_EXPIRY,
@@ -31,6 +32,7 @@ from zattredis.keyspace.metadata import (
     with_expire,
     with_version,
 )
+from zattredis.keyspace.pages import PAGE_EFFECT_BYTES, Page, encode_page
 from zattredis.keyspace.parameters import META_PARAMETERS, Parameters
 from zattredis.keyspace.reader import Reader
 from zattredis.keyspace.record_cache import RecordCache, Table
@@ -71,6 +73,7 @@ class View:
         "_mark_bytes",
         "_mark_counter",
         "_opened",
+        "_pages",
         "_subkeys",
         "_tables",
         "_undo",
@@ -94,6 +97,8 @@ class View:
         self._subkeys: list[bytes] | None = None
         """The effects' store keys of collections in order, but `_fresh`; None until somebody walks through some."""
         self._fresh: list[bytes] = []
+        self._pages: list[bytes] = []
+        """Store keys of pages among the effects; one may be here twice, or have been undone."""
         self._tables: list[Table | None] = [None] * DATABASES
         self._opened: list[Table] = []
         self._undo: list[tuple[Any, Any, Any]] = []
@@ -200,6 +205,22 @@ class View:
         """Return the value of a store key (subkeys, `m` keys), through this view's effects."""
         effect = self._effects.get(key, _NOT_WRITTEN)
         return self.reader.get(key) if effect is _NOT_WRITTEN else effect  # type: ignore[return-value]
+
+    def get_page(self, name: bytes, decode: Callable[[bytes], Page]) -> Page:
+        """Return a page that exists, through this view's effects. Raises StateDamaged if it does not."""
+        page: Any = self._effects.get(name)
+        if page is not None:
+            return page  # type: ignore[no-any-return]
+        cache = self._cache
+        page = None if cache is None else cache.pages.get(name)
+        if page is None:
+            raw = self.reader.get(name)
+            if raw is None:
+                raise StateDamaged(f"a page of a collection is missing: {name.hex()}")
+            page = decode(raw)
+            if cache is not None:
+                cache.pages.put(name, page)
+        return page  # type: ignore[no-any-return]
 
     def multi_get_raw(self, keys: list[bytes]) -> list[bytes | None]:
         """Return the values of store keys, through this view's effects."""
@@ -335,6 +356,15 @@ class View:
         if record is None or collection_id_of(old) != collection_id_of(record):
             self.bury_content(old)
 
+    def rewrite(self, db: int, key: bytes, record: bytes) -> None:
+        """Do `put`, for an existing key whose type, expiries and collection id stay as they are: at half the cost."""
+        table = self._tables[db] or self._open(db)
+        records = table.records
+        self._undo.append((table, key, records[key]))
+        records[key] = record
+        self._effects[table.k_keys[key]] = record
+        self.effect_bytes += len(key) + len(record) + EFFECT_OVERHEAD_BYTES
+
     def delete(self, db: int, key: bytes, now_ms: int) -> bool:
         """Delete a key; return whether it lived at `now_ms` (an expired record goes too)."""
         table = self._tables[db] or self._open(db)
@@ -366,6 +396,31 @@ class View:
         self._undo.append((_RAW, key, old))
         effects[key] = value
         self.effect_bytes += len(key) + (len(value) if value is not None else 0) + EFFECT_OVERHEAD_BYTES
+
+    def put_page(self, name: bytes, page: Page | None) -> None:
+        """Write a page (None deletes it), which nobody will change; it is encoded when the effects are taken."""
+        effects: dict[bytes, Any] = self._effects
+        old = effects.get(name, _NOT_WRITTEN)
+        if old is _NOT_WRITTEN:
+            if self._subkeys is not None:
+                self._fresh.append(name)
+            self._pages.append(name)
+            self.effect_bytes += PAGE_EFFECT_BYTES
+        self._undo.append((_RAW, name, old))
+        effects[name] = page
+
+    def _encode_pages(self) -> None:
+        effects: dict[bytes, Any] = self._effects
+        cache = None if self._cache is None else self._cache.pages
+        for name in self._pages:
+            page = effects.get(name, _NOT_WRITTEN)
+            if page.__class__ is tuple:
+                effects[name] = encode_page(page)
+                if cache is not None:
+                    cache.put(name, page)
+            elif page is None and cache is not None:
+                cache.drop(name)
+        self._pages.clear()
 
     def flush(self, db: int) -> None:
         """Empty a database at once: it takes a fresh namespace, the old one is queued for reclaim."""
@@ -585,6 +640,8 @@ class View:
         if self._unit is not None:
             raise RuntimeError("a unit's effects are taken whole")
         self._undo.clear()
+        if self._pages:
+            self._encode_pages()
         if self._cache is not None:
             self._cache.written(self.effect_bytes)
         effects = self._effects

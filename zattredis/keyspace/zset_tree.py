@@ -66,7 +66,6 @@ _SIGN: Final = 1 << 63
 _ALL: Final = (1 << 64) - 1
 
 pack_score: Final = _SCORE.pack
-_encode: Final = msgspec.msgpack.Encoder().encode
 _decode_leaf: Final = msgspec.msgpack.Decoder(tuple[list[float], list[bytes]]).decode
 _decode_inner: Final = msgspec.msgpack.Decoder(tuple[list[bytes], list[int], list[int]]).decode
 
@@ -155,22 +154,16 @@ class Tree:
     # -- pages -------------------------------------------------------------------------------------------------------
 
     def _leaf(self, number: int) -> Leaf:
-        raw = self.view.get_raw(self._pages + number.to_bytes(8, "big"))
-        if raw is None:
-            raise StateDamaged(f"page {number} of sorted set {self.collection_id} is missing")
-        return _decode_leaf(raw)
+        return self.view.get_page(self._pages + number.to_bytes(8, "big"), _decode_leaf)  # type: ignore[return-value]
 
     def _inner(self, number: int) -> Inner:
-        raw = self.view.get_raw(self._pages + number.to_bytes(8, "big"))
-        if raw is None:
-            raise StateDamaged(f"page {number} of sorted set {self.collection_id} is missing")
-        return _decode_inner(raw)
+        return self.view.get_page(self._pages + number.to_bytes(8, "big"), _decode_inner)  # type: ignore[return-value]
 
     def _put(self, number: int, page: Leaf | Inner) -> None:
-        self.view.put_raw(self._pages + number.to_bytes(8, "big"), _encode(page))
+        self.view.put_page(self._pages + number.to_bytes(8, "big"), page)
 
     def _drop(self, number: int) -> None:
-        self.view.put_raw(self._pages + number.to_bytes(8, "big"), None)
+        self.view.put_page(self._pages + number.to_bytes(8, "big"), None)
 
     def _new_page(self, page: Leaf | Inner) -> int:
         number = self.next_page
