@@ -27,6 +27,7 @@ from zattredis.keyspace.waiters import Event
 from zattredis.raft import entry as kinds
 from zattredis.raft.entry import HEADER_BYTES, Entry
 from zattredis.raft.membership import Membership
+from zattredis.resp.replies import encode
 from zattredis.server.admission import STATE_MACHINE_VERSION
 from zattredis.server.clock import perf_counter
 from zattredis.server.executor import COMMANDS_A_TURN, Executor, encode_run, resolve_logged
@@ -332,14 +333,27 @@ class Applier:
         assert self._view is not None and self._skip == 0
         self._view.prefetch_lists(first_keys(batch.units))
         executor = self._executor
-        ordinal = 0
+        ordinal = done = 0
         end = perf_counter() + SLICE_S
-        for unit in batch.units:
+        for at, unit in enumerate(batch.units):
             if isinstance(unit, Run) and unit.is_write:
-                values: list[Any] = []
+                if at < done:
+                    continue
                 start = perf_counter()
-                position, count = 0, len(unit.argvs)
+                alike = _alike(batch.units, at, COMMANDS_A_TURN - ordinal % COMMANDS_A_TURN)
+                values: list[Any] = []
                 ctx.db = unit.db
+                if alike is not None:
+                    done = at + len(alike)
+                    self._apply_alike(ctx, alike, ordinal, entry.index, start)
+                    ordinal += len(alike)
+                    if not ordinal % COMMANDS_A_TURN and (perf_counter() > end or self._full):
+                        self._ordinal = ordinal
+                        yield
+                        ctx.view = self._view
+                        end = perf_counter() + SLICE_S
+                    continue
+                position, count = 0, len(unit.argvs)
                 while position < count:
                     before = position
                     position = executor.write_some(ctx, unit.specs, unit.argvs, position, ordinal, values)
@@ -377,6 +391,16 @@ class Applier:
                     self._ordinal = ordinal
                     yield
                     ctx.view = self._view
+
+    def _apply_alike(self, ctx: Context, runs: list[Run], ordinal: int, index: int, start: float) -> None:
+        """Carry out the same command of several connections in one go, as a tick without pipelining brings it."""
+        values: list[Any] = []
+        executor = self._executor
+        executor.write_some(ctx, [run.specs[0] for run in runs], [run.argvs[0] for run in runs], 0, ordinal, values)
+        executor.measure_alike(runs, perf_counter() - start)
+        for run, value in zip(runs, values, strict=True):
+            run.connection.state.last_write_index = index
+            self._finished.append((run, encode(value, run.resp) if run.mutes is None else encode_run(run, [value])))
 
     def _ride(self, ctx: Context, batch: Batch, unit: Unit) -> None:
         """A read at its place among the writes: it sees those before it.
@@ -433,6 +457,24 @@ class Applier:
                     self._ordinal = ordinal
                     yield
                     ctx.view = self._view
+
+
+def _alike(units: list[Unit], at: int, most: int) -> list[Run] | None:
+    """Return the runs of one command each from `at` on that carry the same command, if there are several."""
+    first = units[at]
+    assert isinstance(first, Run)
+    spec, db = first.specs[0], first.db
+    if len(first.specs) > 1 or spec.blocking:
+        return None
+    found = [first]
+    for unit in units[at + 1 : at + most]:
+        if unit.__class__ is not Run or not unit.is_write:
+            break
+        assert isinstance(unit, Run)
+        if unit.db != db or len(unit.specs) > 1 or unit.specs[0] is not spec:
+            break
+        found.append(unit)
+    return found if len(found) > 1 else None
 
 
 def _specs(item: list[Any]) -> list[CommandSpec | None]:

@@ -288,21 +288,32 @@ class Executor:
         count = len(specs)
         share = seconds / count
         if count == 1 or specs.count(first) == count:
-            # Runs of the same command that follow each other, as without pipelining, are recorded together.
-            if first is self._tallied:
-                self._tally_count += count
-                self._tally_s += seconds
-            else:
-                self.settle()
-                self._tallied = first
-                self._tally_count = count
-                self._tally_s = seconds
+            self._tally(first, count, seconds)
         else:
             for spec in specs:
                 self._statistics.record(spec, 1, int(share * 1e6))
         if share >= self.slow_s:
             for argv in run.argvs:
                 self.note_slow(run, argv, share)
+
+    def measure_alike(self, runs: list[Run], seconds: float) -> None:
+        """Count finished runs of the same command, one each, for INFO and the slow log."""
+        self._tally(runs[0].specs[0], len(runs), seconds)
+        share = seconds / len(runs)
+        if share >= self.slow_s:
+            for run in runs:
+                self.note_slow(run, run.argvs[0], share)
+
+    def _tally(self, spec: CommandSpec, count: int, seconds: float) -> None:
+        """Runs of the same command that follow each other, as without pipelining, are recorded together."""
+        if spec is self._tallied:
+            self._tally_count += count
+            self._tally_s += seconds
+        else:
+            self.settle()
+            self._tallied = spec
+            self._tally_count = count
+            self._tally_s = seconds
 
     def settle(self) -> None:
         """Record what was tallied; called at the end of every slice of reads or writes."""
