@@ -156,13 +156,13 @@ def test_hscan_of_a_large_hash_returns_all(pair: Pair) -> None:
 
 def test_encodings(pair: Pair) -> None:
     long, short = "x" * 65, "x" * 64
-    many = [item for number in range(129) for item in (f"f{number}", "v")]
+    many = [item for number in range(513) for item in (f"f{number}", "v")]
     starts: list[Lines] = [
-        [("HSET", "h", *many[:256])], [("HSET", "h", *many)], [("HSET", "h", *many), "HDEL h f0 f1 f2"],
+        [("HSET", "h", *many[:1024])], [("HSET", "h", *many)], [("HSET", "h", *many), "HDEL h f0 f1 f2"],
         [("HSET", "h", "f", short)], [("HSET", "h", "f", long)], [("HSET", "h", long, "v")],
         [("HSET", "h", "f", long), "HSET h f v"], [("HSETNX", "h", "f", long)], [("HINCRBY", "h", long, 1)],
-        [("HINCRBYFLOAT", "h", long, 1)], [("HMSET", "h", *many[:256]), "HSETNX h more v"],
-        [("HSET", "h", *many[:256]), "HINCRBY h more 1"], [("HSET", "h", short, "v"), ("HSETNX", "h", short, long)],
+        [("HINCRBYFLOAT", "h", long, 1)], [("HMSET", "h", *many[:1024]), "HSETNX h more v"],
+        [("HSET", "h", *many[:1024]), "HINCRBY h more 1"], [("HSET", "h", short, "v"), ("HSETNX", "h", short, long)],
         [("HSET", "h", "f", long), "HDEL h f", "HSET h f v"], [("HSET", "h", "f", long), "RENAME h g", "RENAME g h"],
         [("HSET", "h", "f", long), "HSET h f v", "COPY h g", "RENAME g h"], [("HSET", "h", *["f", "v"] * 200)],
     ]  # fmt: skip
