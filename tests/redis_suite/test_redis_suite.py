@@ -21,7 +21,10 @@ from tests.support.resp_client import RespClient
 UNITS = (
     "unit/type/string",
     "unit/type/incr",
+    "unit/type/hash",
     "unit/type/set",
+    "unit/bitops",
+    "unit/bitfield",
     "unit/type/zset",
     "unit/keyspace",
     "unit/expire",
