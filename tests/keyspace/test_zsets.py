@@ -82,6 +82,7 @@ def check_tree(tree: Tree) -> None:
             assert all(low <= key and (high is None or key < high) for key in keys)
             found.extend(zip(members, scores, strict=True))
             return len(members)
+        pages.add(tree._counts_prefix + number.to_bytes(8, "big"))
         bounds, children, counts = tree._inner(number)
         assert len(bounds) == len(children) == len(counts) <= zset_tree.INNER_MAX
         assert children
@@ -276,7 +277,7 @@ def test_a_queue_keeps_only_pages_that_are_in_use() -> None:
         assert pop_min_max(view, 0, KEY, 1, True, NOW_MS) == [(b"%d" % (place - 30), float(place - 30))]
     check(view, {b"%d" % place: float(place) for place in range(300, 330)})
     store.write(view.take())
-    assert sum(name[9:10] == b"p" for name in store.data if name[:1] == b"s") < 40
+    assert sum(name[9:10] in b"pc" for name in store.data if name[:1] == b"s") < 40
 
 
 @given(st.floats(allow_nan=False), st.floats(allow_nan=False))

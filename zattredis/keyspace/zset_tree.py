@@ -3,17 +3,19 @@
 ```
 m | crc32(4) | member   -> score (8 bytes, IEEE double)
 p | page number(8)      -> a page of the tree
+c | page number(8)      -> the counts of an inner page
 ```
 
-(both under the collection's `s_prefix`). A leaf is (scores, members), both in order; an inner page is
-(bounds, pages, counts): child `n` holds `counts[n]` members, whose sort keys are at least `bounds[n]` and less than
+(all under the collection's `s_prefix`). A leaf is (scores, members), both in order; an inner page is (bounds, pages)
+and its counts: child `n` holds `counts[n]` members, whose sort keys are at least `bounds[n]` and less than
 `bounds[n + 1]`. The first bound is empty and never looked at. A sort key is the score in eight bytes that sort as the
 scores do, and then the member; bounds are the shortest that tell two neighbours apart. Where the tree begins (root,
 height) and the number of the next new page stand in the key's record.
 
 Why a tree of pages and not a store key for each member: what RANK, RANGE, POP and REM look at are a few point reads
 (3 µs each), where an iterator over the store costs 14 µs to make, and crawls over the tombstones of what was popped.
-Pages are small, since each change rewrites one on each level.
+Pages are small, since each change rewrites a leaf, and the counts of one page on each level; where children begin
+changes only when some are split or joined, so it stands apart.
 
 Lists of a page are never changed, a change makes new ones: whoever walks through the tree keeps what was there when
 the walk came by.
@@ -52,6 +54,8 @@ MERGE_BELOW: Final = 16
 MERGE_MAX: Final = 40
 
 Leaf = tuple[list[float], list[bytes]]
+Shape = tuple[list[bytes], list[int]]
+"""Bounds and children of an inner page."""
 Inner = tuple[list[bytes], list[int], list[int]]
 Pairs = tuple[Sequence[bytes], Sequence[float]]
 """Members and their scores."""
@@ -67,7 +71,8 @@ _ALL: Final = (1 << 64) - 1
 
 pack_score: Final = _SCORE.pack
 _decode_leaf: Final = msgspec.msgpack.Decoder(tuple[list[float], list[bytes]]).decode
-_decode_inner: Final = msgspec.msgpack.Decoder(tuple[list[bytes], list[int], list[int]]).decode
+_decode_shape: Final = msgspec.msgpack.Decoder(tuple[list[bytes], list[int]]).decode
+_decode_counts: Final = msgspec.msgpack.Decoder(tuple[list[int]]).decode
 
 
 def score_order(score: float) -> int:
@@ -104,7 +109,7 @@ def _overfull(words: list[bytes], entries_max: int) -> bool:
 class Tree:
     """The content of one large sorted set, as a view sees it; `size` members. The owner stores `body_tail` and size."""
 
-    __slots__ = ("_members", "_pages", "collection_id", "height", "next_page", "root", "size", "view")
+    __slots__ = ("_counts_prefix", "_members", "_pages", "collection_id", "height", "next_page", "root", "size", "view")
 
     def __init__(self, view: View, collection_id: int, size: int, root: int, next_page: int, height: int) -> None:
         self.view = view
@@ -116,6 +121,7 @@ class Tree:
         prefix = s_prefix(collection_id)
         self._members = prefix + b"m"
         self._pages = prefix + b"p"
+        self._counts_prefix = prefix + b"c"
 
     @classmethod
     def build(cls, view: View, collection_id: int, scores: Sequence[float], members: Sequence[bytes]) -> Tree:
@@ -128,14 +134,15 @@ class Tree:
         before: Leaf | None = None
         for start, stop in _portions(members):
             leaf = (list(scores[start:stop]), list(members[start:stop]))
-            splits.append((b"" if before is None else _bound(before, leaf), tree._new_page(leaf), stop - start))
+            tree._put_leaf(number := tree._new_number(), leaf)
+            splits.append((b"" if before is None else _bound(before, leaf), number, stop - start))
             before = leaf
         while len(splits) > 1:
             above: list[Split] = []
             for start, stop in _portions([bound for bound, _, _ in splits]):
                 bounds, pages, counts = zip(*splits[start:stop], strict=True)
-                inner = ([b"", *bounds[1:]], list(pages), list(counts))
-                above.append((bounds[0], tree._new_page(inner), sum(counts)))
+                tree._put_inner(number := tree._new_number(), ([b"", *bounds[1:]], list(pages), list(counts)))
+                above.append((bounds[0], number, sum(counts)))
             splits = above
             tree.height += 1
         tree.root = splits[0][1]
@@ -156,19 +163,34 @@ class Tree:
     def _leaf(self, number: int) -> Leaf:
         return self.view.get_page(self._pages + number.to_bytes(8, "big"), _decode_leaf)  # type: ignore[return-value]
 
+    def _shape(self, number: int) -> Shape:
+        return self.view.get_page(self._pages + number.to_bytes(8, "big"), _decode_shape)  # type: ignore[return-value]
+
+    def _counts(self, number: int) -> list[int]:
+        return self.view.get_page(self._counts_prefix + number.to_bytes(8, "big"), _decode_counts)[0]
+
     def _inner(self, number: int) -> Inner:
-        return self.view.get_page(self._pages + number.to_bytes(8, "big"), _decode_inner)  # type: ignore[return-value]
+        bounds, pages = self._shape(number)
+        return bounds, pages, self._counts(number)
 
-    def _put(self, number: int, page: Leaf | Inner) -> None:
-        self.view.put_page(self._pages + number.to_bytes(8, "big"), page)
+    def _put_leaf(self, number: int, leaf: Leaf) -> None:
+        self.view.put_page(self._pages + number.to_bytes(8, "big"), leaf)
 
-    def _drop(self, number: int) -> None:
+    def _put_counts(self, number: int, counts: list[int]) -> None:
+        self.view.put_page(self._counts_prefix + number.to_bytes(8, "big"), (counts,))
+
+    def _put_inner(self, number: int, page: Inner) -> None:
+        self.view.put_page(self._pages + number.to_bytes(8, "big"), page[:2])
+        self._put_counts(number, page[2])
+
+    def _drop(self, number: int, height: int) -> None:
         self.view.put_page(self._pages + number.to_bytes(8, "big"), None)
+        if height:
+            self.view.put_page(self._counts_prefix + number.to_bytes(8, "big"), None)
 
-    def _new_page(self, page: Leaf | Inner) -> int:
+    def _new_number(self) -> int:
         number = self.next_page
         self.next_page = number + 1
-        self._put(number, page)
         return number
 
     # -- reading -----------------------------------------------------------------------------------------------------
@@ -210,9 +232,9 @@ class Tree:
         """Return the leaf where a sort key belongs, and how many members come before that leaf."""
         number, below = self.root, 0
         for _ in range(self.height):
-            bounds, pages, counts = self._inner(number)
+            bounds, pages = self._shape(number)
             place = bisect_right(bounds, key, 1) - 1
-            below += sum(counts[:place])
+            below += sum(self._counts(number)[:place])
             number = pages[place]
         return self._leaf(number), below
 
@@ -279,16 +301,15 @@ class Tree:
         self.size -= 1
         self._remove(score, member)
 
-    def _path(self, key: bytes) -> tuple[list[tuple[int, Inner, int]], int]:
-        """Return the inner pages from the root to where a sort key belongs, each with its number and the child taken,
-        and the number of the leaf."""
+    def _path(self, key: bytes) -> tuple[list[tuple[int, int]], int]:
+        """Return the inner pages from the root to where a sort key belongs, each with the child taken, and the leaf."""
         path = []
         number = self.root
         for _ in range(self.height):
-            page = self._inner(number)
-            place = bisect_right(page[0], key, 1) - 1
-            path.append((number, page, place))
-            number = page[1][place]
+            bounds, pages = self._shape(number)
+            place = bisect_right(bounds, key, 1) - 1
+            path.append((number, place))
+            number = pages[place]
         return path, number
 
     def _insert(self, score: float, member: bytes) -> None:
@@ -303,36 +324,40 @@ class Tree:
             # At the end members probably come in order: then full pages stay behind.
             cut = len(members) - 1 if place == len(members) - 1 else len(members) // 2
             left, right = (scores[:cut], members[:cut]), (scores[cut:], members[cut:])
-            self._put(number, left)
-            split = (_bound(left, right), self._new_page(right), len(members) - cut)
+            self._put_leaf(number, left)
+            split = (_bound(left, right), self._new_number(), len(members) - cut)
+            self._put_leaf(split[1], right)
         else:
-            self._put(number, (scores, members))
-        for number, page, child in reversed(path):
-            split = self._count_in(number, page, child, split)
+            self._put_leaf(number, (scores, members))
+        for number, child in reversed(path):
+            counts = self._counts(number).copy()
+            counts[child] += 1
+            if split is None:
+                self._put_counts(number, counts)
+            else:
+                split = self._take_in(number, counts, child, split)
         if split is not None:
-            self.root = self._new_page(([b"", split[0]], [self.root, split[1]], [self.size - split[2], split[2]]))
+            root = self._new_number()
+            self._put_inner(root, ([b"", split[0]], [self.root, split[1]], [self.size - split[2], split[2]]))
+            self.root = root
             self.height += 1
 
-    def _count_in(self, number: int, page: Inner, child: int, split: Split | None) -> Split | None:
-        """Count a new member in an inner page, whose child may have been split; return its own split."""
-        bounds, pages, counts = page
-        counts = counts.copy()
-        counts[child] += 1
-        if split is None:
-            self._put(number, (bounds, pages, counts))
-            return None
+    def _take_in(self, number: int, counts: list[int], child: int, split: Split) -> Split | None:
+        """Store an inner page whose child was split; return its own split."""
         bound, new_page, members = split
+        bounds, pages = self._shape(number)
         bounds, pages = bounds.copy(), pages.copy()
         counts[child] -= members
         bounds.insert(child + 1, bound)
         pages.insert(child + 1, new_page)
         counts.insert(child + 1, members)
         if not (len(pages) > INNER_MAX or (len(bound) > LONG_BYTES and _overfull(bounds, INNER_MAX))):
-            self._put(number, (bounds, pages, counts))
+            self._put_inner(number, (bounds, pages, counts))
             return None
         cut = len(pages) - 2 if child == len(pages) - 2 else len(pages) // 2
-        self._put(number, (bounds[:cut], pages[:cut], counts[:cut]))
-        right = self._new_page(([b"", *bounds[cut + 1 :]], pages[cut:], counts[cut:]))
+        self._put_inner(number, (bounds[:cut], pages[:cut], counts[:cut]))
+        right = self._new_number()
+        self._put_inner(right, ([b"", *bounds[cut + 1 :]], pages[cut:], counts[cut:]))
         return bounds[cut], right, sum(counts[cut:])
 
     def _move_within_leaf(self, member: bytes, old: float, score: float) -> bool:
@@ -340,7 +365,7 @@ class Tree:
         key, new_key = sort_key(old, member), sort_key(score, member)
         number = self.root
         for _ in range(self.height):
-            bounds, pages, _counts = self._inner(number)
+            bounds, pages = self._shape(number)
             place = bisect_right(bounds, key, 1) - 1
             if bisect_right(bounds, new_key, 1) - 1 != place:
                 return False
@@ -352,7 +377,7 @@ class Tree:
         place = leaf_place(scores, members, score, member)
         scores.insert(place, score)
         members.insert(place, member)
-        self._put(number, (scores, members))
+        self._put_leaf(number, (scores, members))
         return True
 
     def _found(self, scores: list[float], members: list[bytes], score: float, member: bytes) -> int:
@@ -367,16 +392,18 @@ class Tree:
         scores, members = scores.copy(), members.copy()
         place = self._found(scores, members, score, member)
         del scores[place], members[place]
-        self._put(number, (scores, members))
+        self._put_leaf(number, (scores, members))
         entries = len(members)
-        for height, (number, (bounds, pages, counts), child) in enumerate(reversed(path)):
-            counts = counts.copy()
+        for height, (number, child) in enumerate(reversed(path)):
+            counts = self._counts(number).copy()
             counts[child] -= 1
-            page = (bounds, pages, counts)
             if entries < MERGE_BELOW:
-                page = self._tidied(page, child, height)
-            self._put(number, page)
-            entries = len(page[1])
+                page = self._tidied((*self._shape(number), counts), child, height)
+                self._put_inner(number, page)
+                entries = len(page[1])
+            else:
+                self._put_counts(number, counts)
+                entries = len(counts)
         self._lower_root()
 
     # -- removal of a range ------------------------------------------------------------------------------------------
@@ -399,76 +426,79 @@ class Tree:
         if not height:
             scores, members = self._leaf(number)
             leaf = (scores[:start] + scores[stop:], members[:start] + members[stop:])
-            self._put(number, leaf)
+            self._put_leaf(number, leaf)
             return len(leaf[1])
         bounds, pages, counts = self._inner(number)
-        kept: tuple[list[bytes], list[int], list[int]] = ([], [], [])
+        ends = list(accumulate(counts))
+        first, last = bisect_right(ends, start), bisect_left(ends, stop)
+        left: list[tuple[int, int]] = []  # (place, members) of the children that lose a part, and keep one
         small: list[int] = []
-        begin = 0
-        for bound, page, count in zip(bounds, pages, counts, strict=True):
-            low, high = max(start - begin, 0), min(stop - begin, count)
-            begin += count
-            if low >= high:
-                left = count
-            elif high - low == count:
-                self._drop_below(page, height - 1)
+        for child in range(first, last + 1):
+            begin = ends[child] - counts[child]
+            low, high = max(start - begin, 0), min(stop - begin, counts[child])
+            if high - low == counts[child]:
+                self._drop_below(pages[child], height - 1)
                 continue
-            else:
-                left = count - (high - low)
-                if self._cut(page, height - 1, low, high) < MERGE_BELOW:
-                    small.append(len(kept[1]))
-            kept[0].append(bound)
-            kept[1].append(page)
-            kept[2].append(left)
-        kept[0][0] = b""
+            if self._cut(pages[child], height - 1, low, high) < MERGE_BELOW:
+                small.append(first + len(left))
+            left.append((child, counts[child] - (high - low)))
+        page = (
+            bounds[:first] + [bounds[child] for child, _ in left] + bounds[last + 1 :],
+            pages[:first] + [pages[child] for child, _ in left] + pages[last + 1 :],
+            counts[:first] + [count for _, count in left] + counts[last + 1 :],
+        )
+        page[0][0] = b""
         for child in reversed(small):
-            if child < len(kept[1]):
-                kept = self._tidied(kept, child, height - 1)
-        self._put(number, kept)
-        return len(kept[1])
+            if child < len(page[1]):
+                page = self._tidied(page, child, height - 1)
+        self._put_inner(number, page)
+        return len(page[1])
 
     def _drop_below(self, number: int, height: int) -> None:
         """Delete a page and all below it."""
         if height:
-            for page in self._inner(number)[1]:
+            for page in self._shape(number)[1]:
                 self._drop_below(page, height - 1)
-        self._drop(number)
+        self._drop(number, height)
 
     def _tidied(self, page: Inner, child: int, height: int) -> Inner:
         """Return an inner page, not stored yet, whose small `child` (a page of `height`) went away if it can."""
         bounds, pages, counts = page[0].copy(), page[1].copy(), page[2].copy()
         if not counts[child]:
-            self._drop(pages[child])
+            self._drop(pages[child], height)
             del bounds[child], pages[child], counts[child]
         elif len(pages) > 1:
             left = child - 1 if child else 0
-            right = left + 1
-            joined = self._joined(pages[left], pages[right], bounds[right], height)
-            if joined is not None:
-                self._put(pages[left], joined)
-                self._drop(pages[right])
-                counts[left] += counts[right]
-                del bounds[right], pages[right], counts[right]
+            if self._joined(pages[left], pages[left + 1], bounds[left + 1], height):
+                counts[left] += counts[left + 1]
+                del bounds[left + 1], pages[left + 1], counts[left + 1]
         if bounds:
             bounds[0] = b""
         return bounds, pages, counts
 
-    def _joined(self, left: int, right: int, bound: bytes, height: int) -> Leaf | Inner | None:
-        """Return one page of two neighbours, None if it would be rather full."""
+    def _joined(self, left: int, right: int, bound: bytes, height: int) -> bool:
+        """Make one page of two neighbours, unless it would be rather full; return whether it was done."""
         if height:
             one, other = self._inner(left), self._inner(right)
             bounds = [*one[0], bound, *other[0][1:]]
-            return None if _overfull(bounds, MERGE_MAX) else (bounds, one[1] + other[1], one[2] + other[2])
-        leaf, next_leaf = self._leaf(left), self._leaf(right)
-        members = leaf[1] + next_leaf[1]
-        return None if _overfull(members, MERGE_MAX) else (leaf[0] + next_leaf[0], members)
+            if _overfull(bounds, MERGE_MAX):
+                return False
+            self._put_inner(left, (bounds, one[1] + other[1], one[2] + other[2]))
+        else:
+            leaf, next_leaf = self._leaf(left), self._leaf(right)
+            members = leaf[1] + next_leaf[1]
+            if _overfull(members, MERGE_MAX):
+                return False
+            self._put_leaf(left, (leaf[0] + next_leaf[0], members))
+        self._drop(right, height)
+        return True
 
     def _lower_root(self) -> None:
         while self.height:
-            pages = self._inner(self.root)[1]
+            pages = self._shape(self.root)[1]
             if len(pages) > 1:
                 return
-            self._drop(self.root)
+            self._drop(self.root, self.height)
             self.root = pages[0]
             self.height -= 1
 

@@ -260,6 +260,11 @@ def pop_min_max(
     count = min(count, zset.size)
     if count <= 0:
         return []
+    if count == 1 and zset.size > 1:
+        members, scores = next(zset.slices(0, 1) if lowest else zset.slices(zset.size - 1, zset.size))
+        zset.remove(members[0], scores[0])
+        store_zset(view, db, key, zset, now_ms // 1000, expire_of(record), bool(record[0] & LARGE))
+        return [(members[0], scores[0])]
     start = 0 if lowest else zset.size - count
     popped = [
         pair
