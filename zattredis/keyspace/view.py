@@ -425,7 +425,7 @@ class View:
     def flush(self, db: int) -> None:
         """Empty a database at once: it takes a fresh namespace, the old one is queued for reclaim."""
         counts = self.registers.databases[db]
-        if counts.keys == 0:
+        if counts.keys == 0 and not self.registers.waiters.by_order:  # for those, elements may be reserved
             return
         self._save_map()
         self.registers.databases[db] = fresh = self.registers.fresh_counts()
