@@ -176,13 +176,18 @@ def _docs(spec: CommandSpec) -> dict[bytes, Any]:
 
 
 class _Arguments:
-    """Turns parsed arguments into replies, numbering the key specification that each key belongs to."""
+    """Turns parsed arguments into replies, numbering the key specification that each key belongs to.
 
-    __slots__ = ("_key", "_parts")
+    Where keys cannot be found because patterns lead to them, the patterns share a specification.
+    """
+
+    __slots__ = ("_key", "_parts", "_patterns", "_patterns_lead")
 
     def __init__(self, spec: CommandSpec) -> None:
         self._parts = len(spec.key_parts)
         self._key = 0
+        self._patterns = 0
+        self._patterns_lead = any(part.unknown for part in spec.key_parts)
 
     def replies(self, arguments: tuple[Argument, ...]) -> list[dict[bytes, Any]]:
         """Return the replies of these arguments, in their order."""
@@ -191,8 +196,11 @@ class _Arguments:
     def _reply(self, argument: Argument) -> dict[bytes, Any]:
         docs: dict[bytes, Any] = {b"name": argument.name.encode(), b"type": argument.type.encode()}
         if argument.type == "key" and self._parts:
-            docs[b"key_spec_index"] = min(self._key, self._parts - 1)
+            docs[b"key_spec_index"] = min(self._key + self._patterns, self._parts - 1)
             self._key += 1
+        elif argument.type == "pattern" and self._patterns_lead:
+            self._patterns = 1
+            docs[b"key_spec_index"] = self._key
         if argument.token:
             docs[b"token"] = argument.token.encode()
         if argument.since:

@@ -122,7 +122,7 @@ def _set_agreed(ctx: Context, *words: bytes) -> str:
     tips=("request_policy:all_nodes", "response_policy:all_succeeded"),
     history=(("7.0.0", "Several parameters may be set by one call."),),
     logged=_set_agreed,
-    to_log=_to_log,
+    variant=_to_log,
 )
 def config_set(ctx: LocalContext, *words: bytes) -> str:
     """Set parameters of this node, or of the cluster: all of them, or none and an error."""

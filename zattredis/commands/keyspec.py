@@ -19,7 +19,8 @@ class KeyPart:
     Begin: at `index`, or behind the word `keyword` searched from argument `start_from` (negative: backwards from the
     end). Number: a range up to `last` (relative to the begin; negative: from the end) by `step`, with `limit` a
     divisor of what is left if `last` is -1; or, if `number_index` is given, the number that stands there (relative to
-    the begin), the first key being `first_key` further. `unknown`: the keys cannot be found this way at all.
+    the begin), the first key being `first_key` further. `unknown`: the keys cannot be found this way at all, but
+    `finder`, if given, finds their positions.
     `flags` are words: RO, RW, OW or RM, then access, update, insert, delete, not_key, incomplete, variable_flags.
     """
 
@@ -33,10 +34,13 @@ class KeyPart:
     number_index: int | None = None
     first_key: int = 0
     unknown: bool = False
+    finder: Callable[[list[bytes]], list[int]] | None = None
     notes: str = ""
 
     def find(self, argv: list[bytes]) -> list[int] | None:
         """Return the positions of the keys in a whole command line, or None if they cannot be found."""
+        if self.finder is not None:
+            return self.finder(argv)
         begin = self._begin(argv)
         if begin is None:
             return None

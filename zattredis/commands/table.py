@@ -150,7 +150,7 @@ class CommandSpec:
     heavy: bool = False
     sliced: CommandSpec | None = None
     logged: CommandSpec | None = None
-    to_log: Callable[[Any, list[bytes]], tuple[CommandSpec, list[bytes]] | None] | None = None
+    variant: Variant | None = None
     original: CommandSpec | None = None
     many: Callable[..., list[Any] | None] | None = None
     doc_flags: tuple[str, ...] = ()
@@ -195,6 +195,9 @@ class CommandSpec:
         """Return what follows the name in a whole command line: the handler's arguments."""
         return argv[self.words :]
 
+
+Variant = Callable[[Any, list[bytes]], "tuple[CommandSpec, list[bytes]] | None"]
+"""(LocalContext of the client, command line) → the spec and command line to be carried out instead, or None."""
 
 SLICED_ABOVE = 512
 """Words of a command line above which a command that has a `sliced` handler runs in slices."""
@@ -305,7 +308,8 @@ def command(
     many: Callable[..., list[Any] | None] | None = None,
     sliced: Callable[..., Any] | None = None,
     logged: Callable[..., Any] | None = None,
-    to_log: Callable[[Any, list[bytes]], tuple[CommandSpec, list[bytes]] | None] | None = None,
+    variant: Variant | None = None,
+    reads: Callable[[list[bytes]], bool] | None = None,
 ) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
     """Register the decorated handler. A space in `name` ("CLIENT ID") registers a subcommand of its container.
 
@@ -322,10 +326,11 @@ def command(
     `ctx.ordinal` is the first one's, from which the others' count on; each has a randomness of its own.
     `sliced` is the same handler as a generator, as HEAVY ones are, for command lines of more than SLICED_ABOVE words.
 
-    Some command lines of a LOCAL command may be writes of the whole cluster (CONFIG SET of a replicated parameter).
-    `to_log(local, argv)` finds them: it returns (the spec's `logged` or a variant of it, the command line for the log),
-    else None. `logged` is the WRITE handler that every node carries out for what the log holds under this name. Clients
-    cannot call it otherwise, and no command is shown for it.
+    Some command lines may be of another kind than the command. `variant(local, argv)` finds them: it returns the spec
+    and command line to be carried out in place of the client's, else None. `reads(argv)` does so for those of a WRITE
+    that only read (SORT without STORE), and need no log. A LOCAL command some of whose lines are writes of the whole
+    cluster (CONFIG SET of a replicated parameter) has `logged`, the WRITE handler that every node carries out for what
+    the log holds under its name; clients cannot call that otherwise, and no command is shown for it.
     """
 
     def register(handler: Callable[..., Any]) -> Callable[..., Any]:
@@ -341,10 +346,12 @@ def command(
             tips=tips, history=history, heavy=bool(flags & Flag.HEAVY),
             doc_flags=(*doc_flags, "deprecated") if deprecated_since else doc_flags,
             deprecated_since=deprecated_since, replaced_by=replaced_by, key_parts=parts, key_access=key_access,
-            many=many, to_log=to_log,
+            many=many, variant=variant,
         )  # fmt: skip
         if logged is not None:
-            spec.logged = replace(spec, kind=Kind.WRITE, handler=logged, to_log=None, original=spec)
+            spec.logged = replace(spec, kind=Kind.WRITE, handler=logged, variant=None, original=spec)
+        if reads is not None:
+            spec.variant = _reader_of(spec, reads)
         if sliced is not None:
             spec.sliced = replace(spec, handler=sliced, heavy=True, original=spec)
         add(spec)
@@ -364,6 +371,12 @@ def internal(name: bytes) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
         return handler
 
     return register
+
+
+def _reader_of(spec: CommandSpec, reads: Callable[[list[bytes]], bool]) -> Variant:
+    """Return the `variant` of a WRITE some of whose command lines only read."""
+    reader = replace(spec, kind=Kind.READ, original=spec)
+    return lambda _local, argv: (reader, argv) if reads(argv) else None
 
 
 def container(

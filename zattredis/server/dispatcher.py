@@ -237,7 +237,7 @@ class Dispatcher:
                 name = argv[0]
                 spec = COMMANDS.get(name) or COMMANDS.get(name.upper())
                 plain = spec is not None and spec.kind != Kind.LOCAL and not (
-                    spec.heavy or spec.subcommands or spec.blocking
+                    spec.heavy or spec.subcommands or spec.blocking or spec.variant
                 )
             if careful or not plain or spec is None or len(argv) > SLICED_ABOVE:
                 if run is not None:
@@ -292,6 +292,7 @@ class Dispatcher:
             or spec.heavy
             or spec.subcommands
             or spec.blocking
+            or spec.variant
             or argc > SLICED_ABOVE
             or (argc != spec.arity if spec.arity > 0 else argc < -spec.arity)
             or [*map(len, requests)].count(argc) != len(requests)
@@ -387,8 +388,8 @@ class Dispatcher:
                 raise NoAuth
             if state.in_multi and spec.flags & Flag.NO_MULTI:
                 raise DefiniteError("Command not allowed inside a transaction")
-            if spec.to_log is not None:
-                spec, argv = spec.to_log(connection.local, argv) or (spec, argv)
+            if spec.variant is not None:
+                spec, argv = spec.variant(connection.local, argv) or (spec, argv)
             if spec.kind == Kind.WRITE and self.write_refusal is not None:
                 raise self.write_refusal
             if self.memory_refusal is not None and (
