@@ -83,9 +83,13 @@ def test_whole_hashes(pair: Pair, size: str) -> None:
 
 
 def test_small_hashes_keep_the_order_of_insertion(pair: Pair) -> None:
-    fields = [item for number in range(127) for item in (f"f{number * 7919 % 1000}", number)]
-    lines: Lines = [("HSET", "h", *fields), "HGETALL h", "HSET h f0 longer-than-before", "HKEYS h", "HDEL h f7919 f919"]
-    compare(*pair, [*lines, "HVALS h", "HSET h f919 again", "HGETALL h", "HSCAN h 0", "HSCAN h 0 COUNT 1"])
+    fields = [item for number in range(500) for item in (f"f{number * 7919 % 1000}", number)]
+    after: Lines = [
+        "HGETALL h", "HSET h f0 longer-than-before", "HKEYS h", "HDEL h f7919 f919", "HVALS h", "HSET h f919 again",
+        "HGETALL h", "HSCAN h 0", "HSCAN h 0 COUNT 1", "HRANDFIELD h 1000 WITHVALUES",
+    ]  # fmt: skip
+    for some in (fields[:20], fields[:200], fields):
+        compare(*pair, [("HSET", "h", *some), *after])
 
 
 @pytest.mark.parametrize("size", SIZES)

@@ -147,6 +147,28 @@ def test_what_looks_like_a_field_within_a_value_is_none() -> None:
     assert inline.entry_at(zeros, inline.find(zeros, b"", 0), 0, 0) == (b"empty", 0)
 
 
+def test_what_redis_would_hold_as_a_listpack_keeps_the_order_of_insertion() -> None:
+    kept = Store()
+    fields = [b"%d" % (number * 7919 % 1009) for number in range(500)]
+    for some in (fields[:100], fields[100:], [b"0", b"7919"]):
+        edit = kept.edit(NOW_MS)
+        for field in some:
+            edit.set(field, b"v", NOW_MS + 9 if field == b"7919" else 0)
+        edit.finish()
+    edit = kept.edit(NOW_MS)
+    assert edit.remove(fields[3]) == b"v"
+    assert edit.set(fields[3], b"again")
+    edit.finish()
+    kept.write()
+    record = kept.view.record(0, b"h", NOW_MS)
+    assert record is not None
+    assert record[0] & SEPARATE
+    expected = [*fields[:3], *fields[4:], b"7919", fields[3]]
+    assert [field for field, _ in hash_items(kept.view, record, NOW_MS)] == expected
+    assert [field for field, _ in scan_fields(kept.view, record, 0, 10, NOW_MS)[1]] == expected
+    assert [field for field, _ in hash_items(kept.view, record, NOW_MS + 10)] == [*expected[:-2], fields[3]]
+
+
 def test_a_separate_hash_stays_one_and_each_change_touches_one_field() -> None:
     kept = Store()
     put_hash(kept.view, 0, b"h", [(b"f%d" % number, b"v") for number in range(5000)], 0)
@@ -362,7 +384,7 @@ def test_a_whole_scan_returns_every_field_once(count: int, window: int) -> None:
 
 def test_fields_that_share_a_crc_are_scanned_together() -> None:
     kept = Store()
-    fields = [*colliding(), *(b"f%d" % number for number in range(200))]
+    fields = [*colliding(), *(b"f%d" % number for number in range(600))]
     put_hash(kept.view, 0, b"h", [(field, b"v") for field in fields], 0)
     record = kept.view.record(0, b"h", NOW_MS)
     assert record is not None

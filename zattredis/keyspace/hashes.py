@@ -4,7 +4,7 @@ A small hash lies in its key's record (`hashes_inline`), in the order in which i
 beyond ENTRIES_MAX fields or BYTES_MAX bytes gets a collection id and store keys of its own (`hashes_edit`), for good,
 in the order of crc32(field): a position in that order is HSCAN's cursor, valid on every node, and a field can be drawn
 at random without an index (`hashes_random`). Whether Redis would call it a listpack or a hashtable is a flag of the
-record and says nothing about where it lies.
+record and says nothing about where it lies; but what Redis would call a listpack comes in Redis's order.
 
 Fields past their time are absent from everything here that is told a time. They are removed by maintenance, which finds
 hashes by the earliest expiry of their fields (`keys`, `y`). When all of them are past it, so is the key
@@ -28,6 +28,7 @@ from zattredis.keyspace.hashes_edit import (
     HashEdit,
     decode_raw,
     field_name,
+    order_of,
 )
 from zattredis.keyspace.keys import s_prefix, s_prefix_end
 from zattredis.keyspace.metadata import (
@@ -43,6 +44,7 @@ from zattredis.keyspace.metadata import (
     pack_header,
     size_of,
 )
+from zattredis.keyspace.sizes import SLICED_ELEMENTS
 from zattredis.keyspace.view import View
 
 __all__ = [
@@ -149,13 +151,21 @@ def hash_items(view: View, record: bytes, now_ms: int) -> Iterator[tuple[bytes, 
 def hash_entries(view: View, record: bytes) -> Iterator[inline.Entry]:
     """Yield (field, value, expiry) of all that is stored, also of fields that are past their time. Raises WrongType."""
     check_hash(record)
-    return _separate_entries(view, record, 0) if record[0] & SEPARATE else iter(_entries(record))
+    return _separate_entries(view, record) if record[0] & SEPARATE else iter(_entries(record))
 
 
-def _separate_entries(view: View, record: bytes, position: int) -> Iterator[inline.Entry]:
+def _separate_entries(view: View, record: bytes) -> Iterator[inline.Entry]:
     prefix = s_prefix(collection_id_of(record))
-    for name, raw in view.iterate(prefix + FIELDS + position.to_bytes(4, "big"), prefix + FIELDS_END):
+    stored = view.iterate(prefix + FIELDS, prefix + FIELDS_END)
+    if _is_ordered(record):
+        stored = iter(sorted(stored, key=lambda pair: order_of(pair[1])))
+    for name, raw in stored:
         yield name[NAME_BYTES:], *decode_raw(raw)
+
+
+def _is_ordered(record: bytes) -> bool:
+    """Return whether a separate hash is to come in the order in which its fields were first set."""
+    return not record[0] & LARGE and size_of(record) <= SLICED_ELEMENTS
 
 
 def hash_expiries(view: View, record: bytes) -> dict[bytes, int]:
@@ -224,11 +234,12 @@ def scan_fields(
 ) -> tuple[int, list[tuple[bytes, bytes]]]:
     """Return the next cursor (0: done) and the (field, value) pairs of one window. Raises WrongType.
 
-    A small hash comes whole, as in Redis. The cursor of another is the crc32 of the first field not yet returned;
-    fields that share it come together, so a field that is there during a whole scan is returned by it.
+    One that Redis would hold as a listpack comes whole, as in Redis. The cursor of another is the crc32 of the first
+    field not yet returned; fields that share it come together, so a field that is there during a whole scan is returned
+    by it.
     """
     check_hash(record)
-    if not record[0] & SEPARATE:
+    if not record[0] & SEPARATE or (_is_ordered(record) and position == 0):
         return 0, list(hash_items(view, record, now_ms))
     found: list[tuple[bytes, bytes]] = []
     if position >= POSITIONS:

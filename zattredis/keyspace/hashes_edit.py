@@ -3,9 +3,12 @@
 The content of a separate hash, under its collection id:
 
 ```
-m | crc32(field)(4) | field                  -> 0(1) | value, or 1(1) | expire_ms(8) | value
+m | crc32(field)(4) | field                  -> marks(1) | expire_ms(8) | order(8) | value
 t | expire_ms(8) | crc32(field)(4) | field   -> empty; fields in order of their expiry
 ```
+
+`expire_ms` is there with mark 1. `order`, with mark 2, is given to each new field as long as Redis would hold the hash
+as a listpack, so that replies have its order.
 
 The record's body is (collection id, size), with FIELD_EXPIRY also (expiring, latest_ms, next_ms, last_ms): how many
 fields expire, a time that is not before any of their expiries, and the two times of `metadata`. All of them count
@@ -53,6 +56,8 @@ TIMES_BYTES: Final = 16
 SEPARATE_BODY: Final = struct.Struct(">QQ")
 EXPIRING_BODY: Final = struct.Struct(">QQQQQQ")
 _TIMES: Final = struct.Struct(">QQ")
+EXPIRES: Final = 1
+ORDERED: Final = 2
 _EMPTY: Final = b"\0"
 _UNKNOWN: Final = b"?"
 
@@ -64,7 +69,16 @@ def field_name(prefix: bytes, field: bytes) -> bytes:
 
 def decode_raw(raw: bytes) -> tuple[bytes, int]:
     """Return value and expiry (0: none) of what is stored for a field."""
-    return (raw[9:], int.from_bytes(raw[1:9], "big")) if raw[0] else (raw[1:], 0)
+    marks = raw[0]
+    if not marks:
+        return raw[1:], 0
+    expire_ms = int.from_bytes(raw[1:9], "big") if marks & EXPIRES else 0
+    return raw[17 if marks == EXPIRES | ORDERED else 9 :], expire_ms
+
+
+def order_of(raw: bytes) -> bytes:
+    """Return what a field of a hash that Redis would hold as a listpack is sorted by."""
+    return raw[9:17] if raw[0] & EXPIRES else raw[1:9]
 
 
 class HashEdit:
@@ -76,8 +90,8 @@ class HashEdit:
     """
 
     __slots__ = (
-        "_body", "_collection_id", "_db", "_expiring", "_key", "_known", "_large", "_latest_ms", "_lead",
-        "_next_ms", "_now_ms", "_prefix", "_value_max", "_view", "expire_ms", "size",
+        "_body", "_collection_id", "_db", "_entries_max", "_expiring", "_key", "_known", "_large", "_latest_ms",
+        "_lead", "_next_ms", "_now_ms", "_prefix", "_value_max", "_view", "expire_ms", "size",
     )  # fmt: skip
 
     def __init__(self, view: View, db: int, key: bytes, record: bytes | None, now_ms: int) -> None:
@@ -85,7 +99,9 @@ class HashEdit:
         self._db = db
         self._key = key
         self._now_ms = now_ms
-        self._value_max = view.registers.parameters.hash_max_listpack_value
+        parameters = view.registers.parameters
+        self._entries_max = parameters.hash_max_listpack_entries
+        self._value_max = parameters.hash_max_listpack_value
         self._large = 0
         self.expire_ms = 0
         self._collection_id = 0
@@ -154,17 +170,19 @@ class HashEdit:
                 return new
             self._separate()
         old = self._raw(field)
-        new = True
         if old is None:
             self.size += 1
-        elif old[0]:
+            new = True
+        elif old[0] & EXPIRES:
             before_ms = int.from_bytes(old[1:9], "big")
             new = self._now_ms > before_ms
             self._view.put_raw(self._time_name(field, before_ms), None)
             self._expiring -= 1
         else:
             new = False
-        self._store(field, value, expire_ms)
+        if self.size > self._entries_max:
+            self._large = LARGE
+        self._store(field, value, expire_ms, None if new else old)
         return new
 
     def remove(self, field: bytes) -> bytes | None:
@@ -221,8 +239,6 @@ class HashEdit:
             return
         expire_ms = self.expire_ms
         kind = HASH | self._large | (VOLATILE if expire_ms else 0)
-        if size > view.registers.parameters.hash_max_listpack_entries:
-            kind |= LARGE
         if not self._collection_id:
             body = self._inline_body()
             if self._lead:
@@ -254,6 +270,8 @@ class HashEdit:
         if len(changed) > inline.BYTES_MAX:
             return None
         self._body, self._lead, self.size = changed, lead, changed[0]
+        if changed[0] > self._entries_max:
+            self._large = LARGE
         if ordinal >= 0:
             before_ms = inline.entry_at(body, ordinal, len(field), lead)[1] if lead else 0
             return before_ms > 0 and self._now_ms > before_ms
@@ -277,7 +295,7 @@ class HashEdit:
         self._prefix = s_prefix(self._collection_id) + FIELDS
         self._body, self._lead = b"", 0
         for entry in entries:
-            self._store(*entry)
+            self._store(*entry, None)
 
     # -- separate ----------------------------------------------------------------------------------------------------
 
@@ -287,17 +305,20 @@ class HashEdit:
             raw = self._known[field] = self._view.get_raw(field_name(self._prefix, field))
         return raw
 
-    def _store(self, field: bytes, value: bytes, expire_ms: int) -> None:
-        """Write a field whose former expiry, if it had one, is no longer counted."""
+    def _store(self, field: bytes, value: bytes, expire_ms: int, old: bytes | None) -> None:
+        """Write a field whose former expiry, if it had one, is no longer counted; it takes the place of `old`."""
         view = self._view
+        if not self._large:
+            order = view.next_id().to_bytes(8, "big") if old is None else order_of(old)
+            value = order + value
         if expire_ms:
-            raw = b"\1" + expire_ms.to_bytes(8, "big") + value
+            raw = (b"\1" if self._large else b"\3") + expire_ms.to_bytes(8, "big") + value
             view.put_raw(self._time_name(field, expire_ms), b"")
             self._expiring += 1
             self._latest_ms = max(self._latest_ms, expire_ms)
             self._next_ms = min(self._next_ms, expire_ms)
         else:
-            raw = b"\0" + value
+            raw = (b"\0" if self._large else b"\2") + value
         self._known[field] = raw
         view.put_raw(field_name(self._prefix, field), raw)
 

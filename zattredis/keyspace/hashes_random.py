@@ -51,9 +51,9 @@ def random_fields(
 def repeated_fields(
     view: View, record: bytes, count: int, now_ms: int, random: SeededRandom
 ) -> Generator[list[Pair] | None, None, None]:
-    """Yield `count` (field, value) pairs in pieces, each drawn from all fields, and None now and then. Raises WrongType.
+    """Yield `count` (field, value) pairs in pieces, each drawn from all fields, and None now and then.
 
-    The hash must have a field.
+    The hash must have a field. Raises WrongType.
     """
     if record[0] & SEPARATE and count * _DRAWN_MAX < hash_size(record):
         while count:
