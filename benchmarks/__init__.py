@@ -9,8 +9,9 @@
     python -m benchmarks.compare OTHER            this source tree against another one, round by round
 
 What it owns: starting and ending the servers it measures (`servers`), producing load (`load`, `generator`,
-`etcd`), the throughput matrix (`throughput`), the drills (`drills`: recovery, snapshot, failover, hand-over,
-memory), what is aimed at (`goals`), and what is printed (`report`, `plot`).
+`etcd`), the throughput matrix (`throughput`), the drills (`drills`: recovery, snapshot, failover, hand-over, memory;
+`type_drills`: redis-benchmark's own list of types, a large sorted set), what is aimed at (`goals`), and what is
+printed (`report`, `plot`).
 
 How it measures, and why:
 

@@ -19,7 +19,7 @@ from functools import partial
 from itertools import pairwise
 from pathlib import Path
 
-from benchmarks import machine
+from benchmarks import machine, type_drills
 from benchmarks.client import Client, ErrorReply, preload, wait_for
 from benchmarks.servers import Group, RedisServer, Zattredis, raise_open_files
 
@@ -44,9 +44,14 @@ class Size:
     handover_trials: int = 5
     connections: int = 10_000
     settle_s: float = 1.0
+    type_requests: int = 100_000
+    type_keys: int = 100_000
+    large_members: int = 5_000_000
+    large_trials: int = 1000
 
 
-QUICK = Size(2000, 2000, 1000, failover_trials=1, handover_trials=1, connections=100, settle_s=0.2)
+QUICK = Size(2000, 2000, 1000, failover_trials=1, handover_trials=1, connections=100, settle_s=0.2,
+             type_requests=500, type_keys=100, large_members=5000, large_trials=5)  # fmt: skip
 
 
 def recovery(directory: Path, size: Size, say: Say) -> Figures:
@@ -297,10 +302,22 @@ def _memory_with_connections(group: Group, count: int, settle_s: float) -> int:
             connection.close()
 
 
+def types(directory: Path, size: Size, say: Say) -> Figures:
+    """The list that redis-benchmark has of its own, on one node, of redis-server (see `type_drills`)."""
+    return type_drills.types(directory, size.type_requests, size.type_keys, say)
+
+
+def large(directory: Path, size: Size, say: Say) -> Figures:
+    """One very large sorted set (see `type_drills`)."""
+    return type_drills.large(directory, size.large_members, size.large_trials, say)
+
+
 DRILLS: dict[str, Callable[[Path, Size, Say], Figures]] = {
     "recovery": recovery,
     "snapshot": snapshot,
     "failover": failover,
     "handover": handover,
     "memory": memory,
+    "types": types,
+    "large": large,
 }

@@ -81,6 +81,7 @@ def _throughput_goals() -> list[Goal]:
     return goals
 
 
+TYPE_TESTS = ("SET", "INCR", "LPUSH", "RPUSH", "LPOP", "RPOP", "SADD", "HSET", "SPOP", "ZADD", "ZPOPMIN", "MSET")
 _ALONE = Cell("set", 1, 1, 64)
 
 GOALS: list[Goal] = [
@@ -92,6 +93,25 @@ GOALS: list[Goal] = [
     Goal("Planned hand-over on SIGTERM", 0.3, False, _drill("handover", "worst_s"), "s"),
     Goal("Memory of an idle node", 80.0, False, _drill("memory", "idle_mb"), "MB"),
     Goal("Memory with 10,000 idle connections", 200.0, False, _drill("memory", "connections_mb"), "MB"),
+    *[
+        Goal(f"{name}: one node of redis-server", bound, True, _drill("types", f"{name}_of_redis"), "×")
+        for name, bound in (
+            *((name, 0.5) for name in TYPE_TESTS),
+            ("LRANGE_100", 0.4),
+        )
+    ],
+    *[
+        Goal(f"{name}: processor time of SET's", 2.0, False, _drill("types", f"{name}_cpu_of_SET"), "×")
+        for name in ("HSET", "SADD", "LPUSH", "ZADD")
+    ],
+    *[
+        Goal(f"{name} in a sorted set of five million: p50", 1.0, False, _drill("large", f"{name}_p50_ms"), "ms")
+        for name in ("ZADD", "ZRANK", "ZRANGE_10", "ZREM")
+    ],
+    *[
+        Goal(f"{name} of a sorted set of five million", 1.0, False, _drill("large", f"{name}_ms"), "ms")
+        for name in ("RENAME", "DEL")
+    ],
 ]
 
 
