@@ -10,9 +10,9 @@ from zattredis.commands.context import Context, Steps, Stream, drain
 from zattredis.commands.table import KEYS_FIRST, KEYS_TWO, Flag, KeyPart, KeySpec, command
 from zattredis.errors import DefiniteError, SyntaxReplyError
 from zattredis.keyspace import lists
-from zattredis.keyspace.lists import QuickList, check_list, list_length
-from zattredis.keyspace.metadata import LIST, TYPE_MASK
-from zattredis.keyspace.packed import element_of, frame_of
+from zattredis.keyspace.list_content import QuickList
+from zattredis.keyspace.lists import list_length
+from zattredis.keyspace.packed import frame_of
 from zattredis.keyspace.sizes import SLICED_ELEMENTS
 from zattredis.resp.replies import NULL_ARRAY, Bulks
 
@@ -43,27 +43,12 @@ def _end(word: bytes) -> bool:
 
 
 def _push_many(ctx: Context, argvs: list[list[bytes]], left: bool) -> list[Any] | None:
-    """Carry out several pushes, as pipelines and ticks with many clients bring them: each list is written once."""
-    if sum([len(word) for argv in argvs for word in argv]) > _MANY_BYTES_MAX:
+    """Carry out several pushes, as pipelines and ticks with many clients bring them."""
+    if sum([sum(map(len, argv)) for argv in argvs]) > _MANY_BYTES_MAX:
         return None
-    view, db, now_ms = ctx.view, ctx.db, ctx.now_ms
-    contents: dict[bytes, QuickList] = {}
-    for argv in argvs:
-        key = argv[1]
-        if key not in contents:
-            record = view.record(db, key, now_ms)
-            if record is not None and record[0] & TYPE_MASK != LIST:
-                return None
-            contents[key] = QuickList(view, record)
+    view = ctx.view
     view.begin()
-    lengths: list[Any] = []
-    for argv in argvs:
-        content = contents[argv[1]]
-        content.begin()
-        content.push(argv[2:], left)
-        lengths.append(content.size)
-    for key, content in contents.items():
-        content.save(db, key, now_ms // 1000)
+    lengths = lists.push_many(view, ctx.db, argvs, left, ctx.now_ms)
     view.commit()
     return lengths
 
@@ -126,24 +111,15 @@ def _push_existing(ctx: Context, key: bytes, elements: tuple[bytes, ...], left: 
 
 
 def _pop(ctx: Context, key: bytes, count_text: tuple[bytes, ...], left: bool, name: str) -> Any:
-    view, db, now_ms = ctx.view, ctx.db, ctx.now_ms
     if not count_text:
-        record = view.record(db, key, now_ms)
-        if record is None:
-            return None
-        content = QuickList(view, record)
-        content.begin()
-        element = element_of(content.pop(1, left).frames)
-        content.save(db, key, now_ms // 1000)
-        return element
+        popped = lists.pop(ctx.view, ctx.db, key, 1, left, ctx.now_ms)
+        return popped[0] if popped else None
     if len(count_text) > 1:
         raise DefiniteError(f"wrong number of arguments for '{name}' command")
     count = _at_least_zero(count_text[0])
-    record = view.record(db, key, now_ms)
-    if record is None:
+    if ctx.view.record(ctx.db, key, ctx.now_ms) is None:
         return NULL_ARRAY
-    check_list(record)
-    return lists.pop(view, db, key, count, left, now_ms)
+    return lists.pop(ctx.view, ctx.db, key, count, left, ctx.now_ms)
 
 
 def _at_least_zero(text: bytes) -> int:
@@ -155,33 +131,12 @@ def _at_least_zero(text: bytes) -> int:
 
 
 def _pop_many(ctx: Context, argvs: list[list[bytes]], left: bool) -> list[Any] | None:
-    """Carry out several pops of one element each; each list is written once."""
+    """Carry out several pops of one element each, as `_push_many` does pushes."""
     if max(map(len, argvs)) > 2:
         return None
-    view, db, now_ms = ctx.view, ctx.db, ctx.now_ms
-    contents: dict[bytes, QuickList | None] = {}
-    for argv in argvs:
-        key = argv[1]
-        if key not in contents:
-            record = view.record(db, key, now_ms)
-            if record is not None and record[0] & TYPE_MASK != LIST:
-                return None
-            contents[key] = None if record is None else QuickList(view, record)
+    view = ctx.view
     view.begin()
-    elements: list[Any] = []
-    for argv in argvs:
-        content = contents[argv[1]]
-        if content is None:
-            elements.append(None)
-            continue
-        content.begin()
-        elements.append(element_of(content.pop(1, left).frames))
-        if not content.size:
-            content.save(db, argv[1], now_ms // 1000)
-            contents[argv[1]] = None
-    for key, content in contents.items():
-        if content is not None:
-            content.save(db, key, now_ms // 1000)
+    elements = lists.pop_many(view, ctx.db, argvs, left, ctx.now_ms)
     view.commit()
     return elements
 

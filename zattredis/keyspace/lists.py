@@ -1,52 +1,29 @@
-"""Lists: packed rows at both ends within the record, chunks under a counted tree between them.
+"""Lists: what commands do with them, on the bytes of the record where that suffices (`list_ends`).
 
-```
-inline:    form 0(1) | elements(2) | row
-separate:  id(8) size(8) | form 1(1) height(1) root bytes(2) next number(8) | elements and frame bytes of the head row
-           (2 + 2) and of the tail row (2 + 2) | root | head row | tail row
-```
-
-A push or pop changes the record alone, until the row at its end is full or empty: then half a row goes to the chunk
-beside it, or comes from there, so that this happens once in many pushes and pops, whatever their order. A large element
-is never part of a row at an end. How a list is laid out depends on the elements pushed and popped in their order, not
-on how many came with one command.
-
-A list is inline until a push does not fit into its one row, and separate from then on. The collection id is the number
-that is also the version of the change that made it.
+How a list is laid out is in `list_content`.
 """
 
 from __future__ import annotations
 
-import struct
 from collections.abc import Iterable, Iterator, Sequence
-from itertools import islice
+from itertools import accumulate, groupby, islice
+from operator import itemgetter
 from typing import Final
 
-from zattredis.errors import StateDamaged, WrongType
-from zattredis.keyspace.metadata import (
-    HEADER_BYTES,
-    LIST,
-    SEPARATE,
-    TYPE_MASK,
-    VOLATILE,
-    expire_of,
-    pack_header,
-    size_of,
-)
-from zattredis.keyspace.packed import EMPTY, Piece, element_of, frame_of, pack_frames
-from zattredis.keyspace.quicklist import Tree
+from zattredis.errors import WrongType
+from zattredis.keyspace.list_content import QuickList
+from zattredis.keyspace.list_ends import ELEMENT_BYTES, ROW_AT, SEPARATED, Changed, pop_one, push_fitting
+from zattredis.keyspace.metadata import HEADER_BYTES, LIST, SEPARATE, TYPE_MASK, size_of
+from zattredis.keyspace.packed import element_of
 from zattredis.keyspace.view import View
 
-ROW_BYTES: Final = 2048
-"""Most bytes of a row in the record."""
-ELEMENT_BYTES: Final = 1024
-"""Most bytes that an element may take up in such a row; larger ones go to the chunks at once."""
-_NO_ROOT: Final = b""
-_INLINE: Final = struct.Struct(">BH")
-_SEPARATE: Final = struct.Struct(">QQBBHQHHHH")
-_ROW_AT: Final = HEADER_BYTES + _INLINE.size
-_ROOT_AT: Final = HEADER_BYTES + _SEPARATE.size
+__all__ = [
+    "QuickList", "check_list", "copy_list", "list_bytes", "list_elements", "list_encoding", "list_length", "move",
+    "pop", "pop_many", "popped", "push", "push_many", "pushed", "put_list",
+]  # fmt: skip
+
 _BULK: Final = 512
+_KEY: Final = itemgetter(1)
 
 
 def check_list(record: bytes) -> None:
@@ -55,334 +32,12 @@ def check_list(record: bytes) -> None:
         raise WrongType
 
 
-class QuickList:
-    """One list while a command reads or changes it. `save` puts what it became; only one may be in use for a key."""
-
-    __slots__ = (
-        "_height", "_next_number", "_root", "_tree", "collection_id", "expire_ms", "head", "size", "tail", "version",
-        "view",
-    )  # fmt: skip
-
-    def __init__(self, view: View, record: bytes | None = None) -> None:
-        self.view = view
-        self.collection_id = 0
-        self.version = 0
-        """Of the change under way; see `begin`."""
-        self.head = self.tail = EMPTY
-        self.size = 0
-        self._tree: Tree | None = None
-        self._height = self._next_number = 0
-        self._root = _NO_ROOT
-        self.expire_ms = 0
-        if record is None:
-            return
-        kind = record[0]
-        if kind & TYPE_MASK != LIST:
-            raise WrongType
-        if kind & VOLATILE:
-            self.expire_ms = expire_of(record)
-        if not kind & SEPARATE:
-            _, self.size = _INLINE.unpack_from(record, HEADER_BYTES)
-            at = _ROW_AT + (self.size << 2)
-            self.tail = Piece(record[_ROW_AT:at], record[at:])
-            return
-        (
-            self.collection_id, self.size, _, self._height, root_bytes, self._next_number, head_count, head_bytes,
-            tail_count, tail_bytes,
-        ) = _SEPARATE.unpack_from(record, HEADER_BYTES)  # fmt: skip
-        at = _ROOT_AT + root_bytes
-        self._root = record[_ROOT_AT:at]
-        frames = at + (head_count << 2)
-        end = frames + head_bytes
-        self.head = Piece(record[at:frames], record[frames:end])
-        frames = end + (tail_count << 2)
-        self.tail = Piece(record[end:frames], record[frames:])
-        if len(record) != frames + tail_bytes:
-            raise StateDamaged("the record of a list is of another length than it says")
-
-    @property
-    def tree(self) -> Tree:
-        """The chunks between head and tail row; of a separate list only."""
-        tree = self._tree
-        if tree is None:
-            tree = Tree(self.view, self.collection_id, self._height, self._next_number, self._root)
-            self._tree = tree
-        return tree
-
-    @property
-    def between(self) -> int:
-        """How many elements are in the chunks."""
-        return self.size - self.head.count - self.tail.count
-
-    # -- reading -----------------------------------------------------------------------------------------------------
-
-    def rows(self, start: int, stop: int, reverse: bool = False) -> Iterator[tuple[int, Piece]]:
-        """Yield (index of its first element, row) of all elements start <= n < stop, row by row, from the end if told.
-
-        Within 0..size. Nothing may be changed meanwhile.
-        """
-        head, between = self.head.count, self.between
-        begin = head + between
-        parts: list[Iterator[tuple[int, Piece]]] = []
-        if start < head:
-            parts.append(iter(((0, self.head),)))
-        if between and start < begin and stop > head:
-            chunks = self.tree.chunks(max(start - head, 0), min(stop, begin) - head, reverse)
-            parts.append((first + head, piece) for first, piece in chunks)
-        if stop > begin:
-            parts.append(iter(((begin, self.tail),)))
-        for part in reversed(parts) if reverse else parts:
-            for first, piece in part:
-                low, high = max(start - first, 0), min(stop - first, piece.count)
-                yield first + low, piece.part(low, high)
-
-    def element(self, index: int) -> bytes:
-        """Return the element at `index`, within 0..size-1."""
-        return next(element_of(row.frames) for _, row in self.rows(index, index + 1))
-
-    # -- pushing and popping -----------------------------------------------------------------------------------------
-
-    def begin(self) -> None:
-        """Begin a change: it takes the next version."""
-        self.version = self.view.next_id()
-
-    def push(self, elements: Sequence[bytes], left: bool) -> None:
-        """Push one element after the other at an end."""
-        frames = [b"$%d\r\n%b\r\n" % (len(element), element) for element in elements]
-        at, end = 0, len(frames)
-        while at < end:
-            at = self._take_in(frames, at, left)
-            if at < end:
-                large = len(frames[at]) + 4 > ELEMENT_BYTES
-                self._make_room(left, large)
-                if large:
-                    self.tree.append(pack_frames(frames[at : at + 1]), left)
-                    self.size += 1
-                    at += 1
-
-    def _take_in(self, frames: list[bytes], at: int, left: bool) -> int:
-        """Put frames from `at` on into the row at an end, as far as they fit; return the position reached."""
-        on_head = left and self.collection_id != 0
-        row = self.head if on_head else self.tail
-        room = ROW_BYTES - len(row.lengths) - len(row.frames)
-        stop, end = at, len(frames)
-        while stop < end:
-            cost = len(frames[stop]) + 4
-            if cost > room or cost > ELEMENT_BYTES:
-                break
-            room -= cost
-            stop += 1
-        if stop == at:
-            return at
-        self.size += stop - at
-        taken = frames[at:stop]
-        if left:
-            taken.reverse()
-        piece = pack_frames(taken)
-        row = piece + row if left else row + piece
-        if on_head:
-            self.head = row
-        else:
-            self.tail = row
-        return stop
-
-    def _make_room(self, left: bool, all_of_it: bool) -> None:
-        """What comes does not fit into the row at an end: move its inner half, or all of it, into the chunks.
-
-        From now on the list is separate.
-        """
-        if not self.collection_id:
-            self.collection_id = self.version
-            if left:
-                self.head, self.tail = self.tail, EMPTY
-        row = self.head if left else self.tail
-        excess = row.cost if all_of_it else row.cost - (ROW_BYTES >> 1)
-        if excess <= 0:
-            return
-        sizes = row.sizes()
-        moved = 0
-        for size in reversed(sizes) if left else sizes:
-            if excess <= 0:
-                break
-            excess -= size + 4
-            moved += 1
-        outer, inner = row.cut(len(sizes) - moved) if left else row.cut(moved)[::-1]
-        self.tree.append(inner, left)
-        if left:
-            self.head = outer
-        else:
-            self.tail = outer
-
-    def pop(self, count: int, left: bool) -> Piece:
-        """Take up to `count` elements off an end; return them in list order (the last popped first for the right)."""
-        count = min(count, self.size)
-        row = self._row_to_pop(left)
-        if count <= row.count:
-            if left:
-                taken, rest = row.cut(count)
-            else:
-                rest, taken = row.cut(row.count - count)
-            if row is self.head:
-                self.head = rest
-            else:
-                self.tail = rest
-            self.size -= count
-            return taken
-        start = 0 if left else self.size - count
-        rows = [piece for _, piece in self.rows(start, start + count)]
-        taken = Piece(b"".join([piece.lengths for piece in rows]), b"".join([piece.frames for piece in rows]))
-        if count < self.size:
-            self.drop(count, left)
-        else:
-            self.size = 0  # the key goes, and all content with it
-        return taken
-
-    def _row_to_pop(self, left: bool) -> Piece:
-        """Return the row in the record that holds the elements at an end, filled from the chunks if it was empty."""
-        row, other = (self.head, self.tail) if left else (self.tail, self.head)
-        if row.lengths:
-            return row
-        if other.count == self.size:
-            return other
-        chunk = self.tree.edge(left)
-        sizes = chunk.sizes()
-        taken, room = 0, ROW_BYTES >> 1
-        for size in sizes if left else reversed(sizes):
-            room -= size + 4
-            if room < 0:
-                break
-            taken += 1
-        if taken:
-            row, rest = chunk.cut(taken) if left else chunk.cut(len(sizes) - taken)[::-1]
-            self.tree.set_edge(rest, left)
-            if left:
-                self.head = row
-            else:
-                self.tail = row
-        return row
-
-    def drop(self, count: int, left: bool) -> None:
-        """Remove `count` elements at an end, within 0..size; chunks in between are not read."""
-        row, other = (self.head, self.tail) if left else (self.tail, self.head)
-        have, between, kept = row.count, self.between, self.size - count
-        self.size = kept
-        if count < have:
-            row = row.part(count, have) if left else row.part(0, have - count)
-        else:
-            row = EMPTY
-            count -= have
-            if count < between:
-                if count:
-                    self.tree.drop(count, left)
-            else:
-                if between:
-                    self.tree.drop(between, left)
-                other = other.part(count - between, other.count) if left else other.part(0, kept)
-        self.head, self.tail = (row, other) if left else (other, row)
-
-    # -- changing anywhere -------------------------------------------------------------------------------------------
-
-    def set_element(self, index: int, element: bytes) -> None:
-        """Replace the element at `index`, within 0..size-1."""
-        self._edit(index, 1, frame_of(element))
-
-    def insert(self, index: int, element: bytes) -> None:
-        """Insert an element before the one at `index`; at 0 and at size it is pushed."""
-        if index in (0, self.size):
-            self.push([element], index == 0)
-        else:
-            self._edit(index, 0, frame_of(element))
-
-    def _edit(self, index: int, removed: int, frame: bytes) -> None:
-        piece = pack_frames([frame])
-        head = self.head.count
-        tail_at = self.size - self.tail.count
-        self.size += 1 - removed
-        if head <= index < tail_at:
-            self.tree.edit(index - head, removed, piece)
-            return
-        left = index < head
-        if left:
-            self.head = row = self.head.replaced(index, index + removed, piece)
-        else:
-            index -= tail_at
-            self.tail = row = self.tail.replaced(index, index + removed, piece)
-        large = len(frame) + 4 > ELEMENT_BYTES
-        if large or row.cost > ROW_BYTES:
-            self._make_room(left, large)
-
-    def remove(self, element: bytes, limit: int, reverse: bool) -> int:
-        """Remove up to `limit` elements equal to this one, from the head on, or from the tail; return how many."""
-        frame = frame_of(element)
-        removed = 0
-        between = self.between
-        for part in (2, 1, 0) if reverse else (0, 1, 2):
-            if removed == limit:
-                break
-            if part == 1:
-                if between:
-                    removed += self.tree.remove(frame, limit - removed, reverse)
-                continue
-            row = self.head if part == 0 else self.tail
-            found = row.find(frame)
-            if not found:
-                continue
-            room = limit - removed
-            found = found[-room:] if reverse else found[:room]
-            removed += len(found)
-            row = row.without(found)
-            if part == 0:
-                self.head = row
-            else:
-                self.tail = row
-        self.size -= removed
-        return removed
-
-    def copy_content(self) -> None:
-        """Give a list that was just read content of its own, in place of what it shares with its record."""
-        if self.collection_id:
-            if self.between:
-                self.tree.copy_to(self.version)
-                self._tree = None
-            self.collection_id = self.version
-
-    # -- the record --------------------------------------------------------------------------------------------------
-
-    def save(self, db: int, key: bytes, touched_s: int) -> None:
-        """Make the key this list, with the version begun last; delete the key if the list is empty."""
-        if not self.size:
-            self.view.put(db, key, None)
-            return
-        self.view.put(db, key, self.record(touched_s))
-
-    def record(self, touched_s: int) -> bytes:
-        """Return the record, the nodes of the tree written."""
-        kind = LIST | VOLATILE if self.expire_ms else LIST
-        head, tail = self.head, self.tail
-        if not self.collection_id:
-            header = pack_header(kind, self.expire_ms, self.version, touched_s)
-            return b"".join((header, _INLINE.pack(0, self.size), tail.lengths, tail.frames))
-        tree = self._tree
-        if tree is not None:
-            tree.save()
-            self._height, self._next_number, self._root = tree.height, tree.next_number, tree.root.encode()
-        header = pack_header(kind | SEPARATE, self.expire_ms, self.version, touched_s)
-        facts = _SEPARATE.pack(
-            self.collection_id, self.size, 1, self._height, len(self._root), self._next_number, head.count,
-            len(head.frames), tail.count, len(tail.frames),
-        )  # fmt: skip
-        return b"".join((header, facts, self._root, head.lengths, head.frames, tail.lengths, tail.frames))
-
-
-# -- what others need of lists -----------------------------------------------------------------------------------------
-
-
 def list_length(record: bytes) -> int:
     """Return the number of elements. Raises WrongType."""
     check_list(record)
     if record[0] & SEPARATE:
         return size_of(record)
-    return int.from_bytes(record[HEADER_BYTES + 1 : _ROW_AT], "big")
+    return int.from_bytes(record[HEADER_BYTES + 1 : ROW_AT], "big")
 
 
 def list_encoding(record: bytes) -> bytes:
@@ -396,7 +51,7 @@ def list_bytes(record: bytes) -> int:
     check_list(record)
     if not record[0] & SEPARATE:
         return len(record)
-    facts: tuple[int, ...] = _SEPARATE.unpack_from(record, HEADER_BYTES)
+    facts: tuple[int, ...] = SEPARATED.unpack_from(record, HEADER_BYTES)
     head_count, head_bytes, tail_count, tail_bytes = facts[-4:]
     known = head_count + tail_count
     mean = (head_bytes + tail_bytes) // known + 4 if known else ELEMENT_BYTES
@@ -437,11 +92,134 @@ def push(view: View, db: int, key: bytes, elements: Sequence[bytes], left: bool,
 
     Raises WrongType.
     """
-    content = QuickList(view, view.record(db, key, now_ms))
-    content.begin()
+    before = view.record(db, key, now_ms)
+    record, size = pushed(view, before, elements, left, now_ms // 1000)
+    _put(view, db, key, before, record)
+    return size
+
+
+def _put(view: View, db: int, key: bytes, before: bytes | None, record: bytes | None) -> None:
+    if before is not None and record is not None and before[0] == record[0]:
+        view.rewrite(db, key, record)  # the same form: a push or pop changes the collection id with it alone
+    else:
+        view.put(db, key, record)
+
+
+def pushed(view: View, record: bytes | None, elements: Sequence[bytes], left: bool, touched_s: int) -> Changed:
+    """Return the record after a push, which takes the next version and has changed the chunks. Raises WrongType."""
+    version = view.next_id()
+    simply = push_fitting(record, elements, left, version, touched_s)
+    if simply is not None:
+        return simply
+    content = QuickList(view, record)
+    content.version = version
     content.push(elements, left)
-    content.save(db, key, now_ms // 1000)
-    return content.size
+    return Changed(content.record(touched_s), content.size)
+
+
+def popped(view: View, record: bytes, left: bool, touched_s: int) -> tuple[bytes, bytes | None]:
+    """Return one element popped, and the record then (None: the list is empty). Raises WrongType; see `pushed`."""
+    version = view.next_id()
+    simply = pop_one(record, left, version, touched_s)
+    if simply is not None:
+        return simply
+    content = QuickList(view, record)
+    content.version = version
+    element = element_of(content.pop(1, left).frames)
+    return element, content.record(touched_s) if content.size else None
+
+
+def push_many(view: View, db: int, pushes: Sequence[Sequence[bytes]], left: bool, now_ms: int) -> list[int] | None:
+    """Carry out several pushes (command's name, key, element …) with the effects of one after the other.
+
+    What goes to one list in a row is packed together. Returns the lengths; None, with nothing done, if one of the keys
+    holds another type.
+    """
+    held = _held(view, db, pushes, now_ms)
+    if held is None:
+        return None
+    touched_s = now_ms // 1000
+    sizes: list[int] = []
+    if len(held) > len(pushes) >> 1:
+        for _, key, *elements in pushes:
+            before = view.record(db, key, now_ms)
+            after, size = pushed(view, before, elements, left, touched_s)
+            sizes.append(size)
+            _put(view, db, key, before, after)
+        return sizes
+    for key, group in groupby(pushes, _KEY):
+        lines = list(group)
+        before = held[key]
+        if before is None:
+            held[key] = before = pushed(view, None, lines[0][2:], left, touched_s).record
+            view.put(db, key, before)  # when a key was made is known by its first version
+            sizes.append(list_length(before))
+            lines = lines[1:]
+        if lines:
+            held[key] = _pushed_together(view, before, lines, left, touched_s, sizes)
+    for key, record in held.items():
+        before = view.record(db, key, now_ms)
+        if record is not before:
+            _put(view, db, key, before, record)
+    return sizes
+
+
+def _pushed_together(
+    view: View, record: bytes, lines: list[Sequence[bytes]], left: bool, touched_s: int, sizes: list[int]
+) -> bytes:
+    """Return the record after pushes to one list, each of which takes a version; append the lengths to `sizes`."""
+    elements = [element for line in lines for element in line[2:]]
+    version = view.registers.counter + len(lines)
+    counts = [len(line) - 2 for line in lines]
+    together = push_fitting(record, elements, left, version, touched_s)
+    if together is None and record[0] & SEPARATE:
+        content = QuickList(view, record)
+        content.version = version
+        content.push(elements, left)
+        together = Changed(content.record(touched_s), content.size)
+    if together is not None:
+        view.registers.counter = version
+        sizes += list(accumulate(counts, initial=together.size - len(elements)))[1:]
+        return together.record
+    for line in lines:  # the collection id will be the version of one of these
+        record, size = pushed(view, record, line[2:], left, touched_s)
+        sizes.append(size)
+    return record
+
+
+def pop_many(
+    view: View, db: int, pops: Sequence[Sequence[bytes]], left: bool, now_ms: int
+) -> list[bytes | None] | None:
+    """Carry out several pops of one element (command's name, key); see `push_many`."""
+    held = _held(view, db, pops, now_ms)
+    if held is None:
+        return None
+    touched_s = now_ms // 1000
+    elements: list[bytes | None] = []
+    for _, key in pops:
+        before = held[key]
+        if before is None:
+            elements.append(None)
+            continue
+        element, held[key] = popped(view, before, left, touched_s)
+        elements.append(element)
+        if held[key] is None:
+            if before is not view.record(db, key, now_ms):
+                view.put(db, key, before)  # when a key was removed is known by its last version
+            view.put(db, key, None)
+    for key, record in held.items():
+        before = view.record(db, key, now_ms)
+        if record is not before:
+            _put(view, db, key, before, record)
+    return elements
+
+
+def _held(view: View, db: int, lines: Sequence[Sequence[bytes]], now_ms: int) -> dict[bytes, bytes | None] | None:
+    """Return the records of the keys, None if one is no list's."""
+    held = {line[1]: view.record(db, line[1], now_ms) for line in lines}
+    if any(record is not None and record[0] & TYPE_MASK != LIST for record in held.values()):
+        return None
+    return held
 
 
 def pop(view: View, db: int, key: bytes, count: int, left: bool, now_ms: int) -> list[bytes]:
@@ -452,12 +230,21 @@ def pop(view: View, db: int, key: bytes, count: int, left: bool, now_ms: int) ->
     record = view.record(db, key, now_ms)
     if record is None:
         return []
-    content = QuickList(view, record)
+    check_list(record)
     if count <= 0:
         return []
-    content.begin()
-    taken = content.pop(count, left)
-    content.save(db, key, now_ms // 1000)
+    if count == 1:
+        element, rest = popped(view, record, left, now_ms // 1000)
+        _put(view, db, key, record, rest)
+        return [element]
+    content = QuickList(view, record)
+    if count < content.size:
+        content.begin()
+        taken = content.pop(count, left)
+        content.save(db, key, now_ms // 1000)
+    else:
+        taken = content.together(0, content.size)
+        view.put(db, key, None)
     elements = taken.elements()
     if not left:
         elements.reverse()
@@ -474,13 +261,19 @@ def move(
     record = view.record(db, source, now_ms)
     if record is None:
         return None
-    content = QuickList(view, record)
-    other = content if source == destination else QuickList(view, view.record(db, destination, now_ms))
-    content.begin()
-    element = element_of(content.pop(1, from_left).frames)
-    if other is not content:
-        content.save(db, source, now_ms // 1000)
-        other.begin()
-    other.push([element], to_left)
-    other.save(db, destination, now_ms // 1000)
+    check_list(record)
+    touched_s = now_ms // 1000
+    if source == destination:
+        content = QuickList(view, record)
+        content.begin()
+        element = element_of(content.pop(1, from_left).frames)
+        content.push([element], to_left)
+        content.save(db, source, touched_s)
+        return element
+    target = view.record(db, destination, now_ms)
+    if target is not None:
+        check_list(target)
+    element, rest = popped(view, record, from_left, touched_s)
+    _put(view, db, source, record, rest)
+    _put(view, db, destination, target, pushed(view, target, (element,), to_left, touched_s).record)
     return element

@@ -57,9 +57,13 @@ class Piece:
         lengths = self.lengths
         if start == 0 and stop << 2 == len(lengths):
             return self
-        sizes = self.sizes()
-        begin = sum(sizes[:start])
-        end = begin + sum(sizes[start:stop])
+        if stop << 2 == len(lengths):
+            end = len(self.frames)
+            begin = end - sum(_format(stop - start).unpack_from(lengths, start << 2))
+        else:
+            sizes = _format(stop).unpack_from(lengths)
+            end = sum(sizes)
+            begin = sum(sizes[:start]) if start else 0
         return Piece(lengths[start << 2 : stop << 2], self.frames[begin:end])
 
     def cut(self, at: int) -> tuple[Piece, Piece]:
@@ -67,6 +71,12 @@ class Piece:
         lengths, frames = self.lengths, self.frames
         end = sum(_format(at).unpack_from(lengths))
         return Piece(lengths[: at << 2], frames[:end]), Piece(lengths[at << 2 :], frames[end:])
+
+    def element(self, place: int) -> bytes:
+        """Return the element at `place`, 0 <= place < count."""
+        sizes = _format(place + 1).unpack_from(self.lengths)
+        end = sum(sizes)
+        return element_of(self.frames[end - sizes[place] : end])
 
     def elements(self) -> list[bytes]:
         """Return the elements."""

@@ -39,6 +39,7 @@ _READ_MAX: Final = 32
 _JOINED_MAX: Final = CHUNK_BYTES * 3 // 4
 """Neighbouring chunks that LREM made small become one of at most this."""
 
+_NUMBERS: Final = [struct.Struct(f">{count}Q") for count in range(NODE_MAX + 1)]
 _CHUNK: Final = b"c"
 _NODE: Final = b"d"
 _DEATH: Final = struct.Struct(">cQBQ")
@@ -65,6 +66,29 @@ def decode_node(stored: bytes) -> Node:
         raise StateDamaged("a node of a list is of another form")
     values = struct.unpack(f">{size * 2}Q", stored)
     return Node(list(values[:size]), list(values[size:]))
+
+
+def find_element(view: View, collection_id: int, height: int, root: bytes, index: int) -> bytes:
+    """Return the element at `index` of the tree below a root's stored form; as little is decoded as can be."""
+    prefix = s_prefix(collection_id)
+    node: bytes | None = root
+    for section in (*[_NODE] * height, _CHUNK):
+        if node is None:
+            raise StateDamaged(f"a node of list {collection_id} is missing")
+        size = len(node) >> 4
+        counts = _numbers(size).unpack_from(node, size << 3)
+        ends = list(accumulate(counts))
+        place = bisect_right(ends, index)
+        count = counts[place]
+        index -= ends[place] - count
+        node = view.get_raw(prefix + section + node[place << 3 : (place << 3) + 8])
+    if node is None:
+        raise StateDamaged(f"a chunk of list {collection_id} is missing")
+    return packed.unpack(node, count).element(index)
+
+
+def _numbers(count: int) -> struct.Struct:
+    return _NUMBERS[count] if count <= NODE_MAX else struct.Struct(f">{count}Q")
 
 
 _Path = list[tuple[Node, int]]
@@ -178,7 +202,8 @@ class Tree:
         parts = self._chunk(node, place).replaced(index, index + removed, piece).split(CHUNK_BYTES)
         number = node.numbers[place]
         self._put_chunk(number, parts[0])
-        self._replace(path, [(number, parts[0].count), *map(self._new_chunk, parts[1:])])
+        if len(parts) > 1 or not removed:
+            self._replace(path, [(number, parts[0].count), *map(self._new_chunk, parts[1:])])
 
     def drop(self, count: int, left: bool) -> None:
         """Remove `count` elements at one end: whole chunks are not read, whole nodes left to maintenance."""
