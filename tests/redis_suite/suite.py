@@ -181,7 +181,7 @@ class UnitRun:
         return sum(outcome.status == status for outcome in self.outcomes)
 
 
-def run_unit(unit: str, host: str, port: int, *, without: Iterable[str] = (), hang_s: float = 60.0) -> UnitRun:
+def run_unit(unit: str, host: str, port: int, *, without: Iterable[str] = (), hang_s: float = 150.0) -> UnitRun:
     """Run one unit, but for the tests named in `without`, against the server at host:port.
 
     A test in which nothing happens for `hang_s` is reported as `hang` and the unit is run again without it, up to three
@@ -191,7 +191,7 @@ def run_unit(unit: str, host: str, port: int, *, without: Iterable[str] = (), ha
     entry = write_entry(suite)
     tags = " ".join(f"-{tag}" for tag in DENIED_TAGS)
     command = ["tclsh", str(entry.relative_to(suite)), "--host", host, "--port", str(port), "--single", unit]
-    command += ["--ignore-encoding", "--ignore-digest", "--no-latency", "--tags", tags]
+    command += ["--ignore-digest", "--no-latency", "--tags", tags]
     for name in without:
         command += ["--skiptest", name]
     hung: list[str] = []

@@ -2,7 +2,7 @@
 
 Not run: tests tagged `needs:debug` (DEBUG internals of Redis), `needs:repl`, `needs:save` and `needs:other-server` (its
 replication and files, which Raft stands in for), and, by the suite itself, those that cannot run on an external server.
-Encodings are not compared: how a value is laid out in memory is Redis's own affair.
+Encodings are compared: OBJECT ENCODING says what redis-server would say, whatever lies in the store.
 """
 
 from __future__ import annotations
@@ -25,7 +25,10 @@ UNITS = (
     "unit/type/set",
     "unit/bitops",
     "unit/bitfield",
+    "unit/hyperloglog",
     "unit/type/zset",
+    "unit/sort",
+    "unit/dump",
     "unit/keyspace",
     "unit/expire",
     "unit/scan",

@@ -245,6 +245,7 @@ def _stats(facts: NodeFacts) -> Fields:
     yield "pubsub_patterns", 0
     yield "latest_fork_usec", 0
     yield "total_forks", 0
+    yield "migrate_cached_sockets", 0
     yield "tracking_total_keys", 0
     yield "total_error_replies", sum(counted.errors.values())
     yield "total_reads_processed", counted.reads_processed
