@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import time
 from collections.abc import Sequence
 
 import pytest
@@ -80,6 +81,27 @@ def test_whole_hashes(pair: Pair, size: str) -> None:
     for line in ("HGETALL h", "HKEYS h", "HVALS h", "HRANDFIELD h 100000", "HRANDFIELD h 100000 WITHVALUES"):
         lines: Lines = [*prepared(size), line, "HDEL h n", line, "HSET h n 7 a 8", line]
         compare(*pair, lines, bytes.__eq__ if size == "small" else unordered)
+
+
+def test_huge_hashes_come_whole_in_slices(pair: Pair) -> None:
+    """More elements than a reply may have that is made at once, expired ones among them on our side."""
+    fields = [item for number in range(3000) for item in (f"f{number}", f"value {number}")]
+    begin: Lines = [("HSET", "h", *fields)]
+    for line in ("HGETALL h", "HKEYS h", "HVALS h", "HRANDFIELD h 3000", "HRANDFIELD h 9999 WITHVALUES"):
+        compare(*pair, [*begin, line], unordered)
+    compare(*pair, [*begin, "HLEN h", ("HMGET", "h", *fields), "HSET h f1 1", "HDEL h f2", "HLEN h"])
+    ours, real = pair
+    for line in ("HRANDFIELD h 2000", "HRANDFIELD h -5000", "HRANDFIELD h -5000 WITHVALUES", "HRANDFIELD h 10"):
+        got, expected = (backend.execute(line.encode().split()) for backend in (ours, real))
+        assert got.count(b"\r\n") == expected.count(b"\r\n")
+    ours.execute([b"HPEXPIREAT", b"h", b"1", b"FIELDS", b"1", b"f0"])
+    ours.execute([b"HPEXPIRE", b"h", b"1", b"FIELDS", b"1000", *(b"f%d" % number for number in range(1000, 2000))])
+    real.execute([b"HDEL", b"h", b"f0", *(b"f%d" % number for number in range(1000, 2000))])
+    until = time.monotonic() + 10
+    while ours.execute([b"HLEN", b"h"]) != real.execute([b"HLEN", b"h"]) and time.monotonic() < until:
+        pass
+    for line in ("HGETALL h", "HKEYS h", "HLEN h", "HRANDFIELD h 9999"):
+        assert unordered(ours.execute(line.encode().split()), real.execute(line.encode().split()))
 
 
 def test_small_hashes_keep_the_order_of_insertion(pair: Pair) -> None:

@@ -68,7 +68,7 @@ class Store:
         return more
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(st.sampled_from([0, inline.ENTRIES_MAX - 2, 200]), st.booleans(), st.data())
 def test_a_hash_equals_a_dict(filled: int, expiring: bool, data: st.DataObject) -> None:
     kept = Store()

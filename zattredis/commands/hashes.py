@@ -22,17 +22,20 @@ from zattredis.keyspace.hashes import (
     hash_size,
     hash_value,
     hash_values,
+    is_plain_hash,
     scan_fields,
 )
 from zattredis.keyspace.hashes_random import is_quick, random_fields, repeated_fields
 from zattredis.keyspace.long_double import add, format_human, parse_long_double
-from zattredis.keyspace.sizes import SLICED_ELEMENTS
+from zattredis.keyspace.sizes import INLINE_BYTES_MAX, SLICED_ELEMENTS
 from zattredis.resp.replies import Pairs
 
 READ: Final = Flag.READONLY
 READ_FAST: Final = Flag.READONLY | Flag.FAST
 WRITE_FAST: Final = Flag.WRITE | Flag.DENYOOM | Flag.FAST
 
+_SHARED_MIN: Final = 4
+"""Carrying out HSETs together pays for so many of each key."""
 _PIECE_ELEMENTS: Final = 512
 _PIECE_BYTES: Final = 256 * 1024
 _COUNT_DEFAULT: Final = 10
@@ -58,10 +61,46 @@ def _set_pairs(ctx: Context, key: bytes, pairs: tuple[bytes, ...]) -> int:
     return added
 
 
+def _hset_many(ctx: Context, argvs: list[list[bytes]]) -> list[Any] | None:
+    """Carry out several HSETs of one field each, as pipelines and ticks with many clients bring them."""
+    if max(map(len, argvs)) > 4 or max([len(argv[3]) for argv in argvs]) > INLINE_BYTES_MAX:
+        return None
+    if len({argv[1] for argv in argvs}) * _SHARED_MIN > len(argvs):
+        return None
+    view, db, now_ms = ctx.view, ctx.db, ctx.now_ms
+    fields: dict[bytes, list[bytes]] = {}
+    for _, key, field, _ in argvs:
+        fields.setdefault(key, []).append(field)
+    records = {key: view.record(db, key, now_ms) for key in fields}
+    if not all(record is None or is_plain_hash(record) for record in records.values()):
+        return None
+    edits: dict[bytes, HashEdit] = {}
+    for key, record in records.items():
+        edits[key] = edit = HashEdit(view, db, key, record, now_ms)
+        edit.prefetch(fields[key])
+    next_id = view.next_id
+    replies: list[Any] = []
+    for _, key, field, value in argvs:
+        edit = edits[key]
+        replies.append(int(edit.set(field, value)))
+        if records[key] is None:  # the version of a key's first record is remembered, so it has to be written
+            edit.finish()
+            record = records[key] = view.record(db, key, now_ms)
+            edits[key] = HashEdit(view, db, key, record, now_ms)
+        else:
+            edit.version = next_id()
+    for edit in edits.values():
+        if edit.version:
+            edit.finish()
+    view.commit()
+    return replies
+
+
 @command(
     "HSET", arity=-4, flags=WRITE_FAST, keys=KEYS_FIRST, group="hash", since="2.0.0",
     complexity="O(N) where N is the number of field/value pairs.", syntax="key <field value [field value ...]>",
     key_flags="RW update", history=(("4.0.0", "Accepts multiple `field` and `value` arguments."),),
+    many=_hset_many,
 )  # fmt: skip
 def hset(ctx: Context, key: bytes, *pairs: bytes) -> int:
     """Set the string value of a hash field."""

@@ -49,7 +49,8 @@ from zattredis.keyspace.view import View
 
 __all__ = [
     "HashEdit", "check_hash", "copy_hash", "expired_fields", "fields_expire", "hash_bytes", "hash_encoding",
-    "hash_expiries", "hash_items", "hash_length", "hash_size", "hash_value", "hash_values", "put_hash", "scan_fields",
+    "hash_expiries", "hash_items", "hash_length", "hash_size", "hash_value", "hash_values", "is_plain_hash", "put_hash",
+    "scan_fields",
 ]  # fmt: skip
 
 POSITIONS: Final = 1 << 32
@@ -63,6 +64,11 @@ def check_hash(record: bytes) -> None:
     """Raise WrongType unless the record is a hash's."""
     if record[0] & TYPE_MASK != HASH:
         raise WrongType
+
+
+def is_plain_hash(record: bytes) -> bool:
+    """Return whether the record is that of a hash none of whose fields expires."""
+    return record[0] & (TYPE_MASK | FIELD_EXPIRY) == HASH
 
 
 def hash_size(record: bytes) -> int:
@@ -143,9 +149,10 @@ def find_fields(view: View, record: bytes, fields: Iterable[bytes], now_ms: int)
 
 def hash_items(view: View, record: bytes, now_ms: int) -> Iterator[tuple[bytes, bytes]]:
     """Yield every field and its value. Raises WrongType."""
-    for field, value, expire_ms in hash_entries(view, record):
-        if not expire_ms or now_ms <= expire_ms:
-            yield field, value
+    if record[0] & (TYPE_MASK | SEPARATE | FIELD_EXPIRY) == HASH:
+        return iter(inline.pairs_of(record[HEADER_BYTES:]))
+    entries = hash_entries(view, record)
+    return ((field, value) for field, value, expire_ms in entries if not expire_ms or now_ms <= expire_ms)
 
 
 def hash_entries(view: View, record: bytes) -> Iterator[inline.Entry]:

@@ -91,7 +91,7 @@ class HashEdit:
 
     __slots__ = (
         "_body", "_collection_id", "_db", "_entries_max", "_expiring", "_key", "_known", "_large", "_latest_ms",
-        "_lead", "_next_ms", "_now_ms", "_prefix", "_value_max", "_view", "expire_ms", "size",
+        "_lead", "_next_ms", "_now_ms", "_plain_id", "_prefix", "_value_max", "_view", "expire_ms", "size", "version",
     )  # fmt: skip
 
     def __init__(self, view: View, db: int, key: bytes, record: bytes | None, now_ms: int) -> None:
@@ -113,6 +113,9 @@ class HashEdit:
         self._expiring = 0
         self._latest_ms = 0
         self._next_ms = NEVER
+        self._plain_id = -1
+        """The record's collection id if it is one without expiry of fields, else -1."""
+        self.version = 0
         if record is not None:
             self._open(record)
 
@@ -129,6 +132,7 @@ class HashEdit:
                 self._collection_id, self.size, self._expiring, self._latest_ms, self._next_ms, _ = numbers
             else:
                 self._collection_id, self.size = SEPARATE_BODY.unpack_from(record, HEADER_BYTES)
+                self._plain_id = self._collection_id
             self._prefix = s_prefix(self._collection_id) + FIELDS
             return
         if kind & FIELD_EXPIRY:
@@ -136,6 +140,7 @@ class HashEdit:
             self._body = record[HEADER_BYTES:-TIMES_BYTES]
         else:
             self._body = record[HEADER_BYTES:]
+            self._plain_id = 0
         self.size = self._body[0]
 
     def prefetch(self, fields: Iterable[bytes]) -> None:
@@ -229,7 +234,7 @@ class HashEdit:
         return len(due), finished
 
     def finish(self, touched_s: int | None = None) -> None:
-        """Write the record, with a fresh version; a hash without fields goes.
+        """Write the record, with `version`, a fresh one if that is 0; a hash without fields goes.
 
         `touched_s` is the second of now unless told.
         """
@@ -251,7 +256,11 @@ class HashEdit:
             kind |= SEPARATE
             body = SEPARATE_BODY.pack(self._collection_id, size)
         touched_s = self._now_ms // 1000 if touched_s is None else touched_s
-        view.put(self._db, self._key, pack_header(kind, expire_ms, view.next_id(), touched_s) + body)
+        record = pack_header(kind, expire_ms, self.version or view.next_id(), touched_s) + body
+        if self._plain_id == self._collection_id and not kind & FIELD_EXPIRY:
+            view.rewrite(self._db, self._key, record)
+        else:
+            view.put(self._db, self._key, record)
 
     # -- inline ------------------------------------------------------------------------------------------------------
 

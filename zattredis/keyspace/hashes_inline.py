@@ -135,6 +135,20 @@ def unpack(body: bytes, lead: int) -> list[Entry]:
     return found
 
 
+def pairs_of(body: bytes) -> list[tuple[bytes, bytes]]:
+    """Return field and value of all entries of a body with lead 0, in order."""
+    count = body[0]
+    base = 3 + 2 * count
+    behind = base - 2
+    starts = _STARTS[count].unpack_from(body, 1)
+    found = []
+    for start, end in zip(starts, (*starts[1:], len(body) - behind), strict=True):
+        at = base + start
+        middle = at + (body[at - 2] << 8 | body[at - 1])
+        found.append((body[at:middle], body[middle : behind + end]))
+    return found
+
+
 def pack(entries: Iterable[Entry], lead: int) -> bytes:
     """Return the body of these entries, at least one and at most ENTRIES_MAX."""
     parts: list[bytes] = []
