@@ -12,6 +12,8 @@ import time
 from collections.abc import Callable, Generator, Sequence
 from typing import Any, Protocol
 
+import hiredis
+
 import zattredis.commands
 from tests.support.memory_store import MemoryStore
 from tests.support.resp_client import Argument, encode_command
@@ -21,7 +23,7 @@ from zattredis.errors import DefiniteError, ReplyError
 from zattredis.keyspace.maintenance import apply_maintenance, encode_request
 from zattredis.keyspace.registers import DATABASES, Registers
 from zattredis.keyspace.view import View
-from zattredis.resp.replies import encode
+from zattredis.resp.replies import Bulks, encode
 
 assert zattredis.commands
 
@@ -115,6 +117,10 @@ class InProcess:
         value = self.value([item if isinstance(item, bytes) else str(item).encode() for item in arguments])
         if isinstance(value, ReplyError):
             raise value
+        if isinstance(value, Bulks):
+            reader = hiredis.Reader()
+            reader.feed(encode(value, 2))
+            return reader.gets()
         return value
 
     def value(self, argv: Sequence[bytes]) -> Any:

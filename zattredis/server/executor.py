@@ -16,7 +16,7 @@ from zattredis.commands.context import Context, LocalContext, drain
 from zattredis.commands.table import CommandSpec, Kind, lookup_logged
 from zattredis.errors import FatalError, ReplyError, WriteStalled
 from zattredis.keyspace.serving import drop_session, serve
-from zattredis.resp.replies import NULL_ARRAY, append_reply, encode_many
+from zattredis.resp.replies import NULL_ARRAY, Bulks, append_reply, encode_many
 from zattredis.server.clock import perf_counter
 from zattredis.server.statistics import Statistics
 from zattredis.server.units import Run, Transaction, Unit, Watch, WatchUnit
@@ -84,6 +84,8 @@ def encode_run(run: Run, values: list[Any]) -> bytes:
 
 
 def _size(value: Any) -> int:
+    if value.__class__ is Bulks:
+        return len(value.data)
     return len(value) if value.__class__ is bytes else 8
 
 
@@ -146,8 +148,9 @@ class Executor:
                     rest = run.split(len(values))
                     break
                 values.append(value)
-                if bytes_max and (value.__class__ is list or (value.__class__ is bytes and len(value) > SMALL_BYTES)):
-                    large += sum(map(_size, value)) if value.__class__ is list else len(value)
+                kind = value.__class__
+                if bytes_max and (kind is list or kind is Bulks or (kind is bytes and len(value) > SMALL_BYTES)):
+                    large += sum(map(_size, value)) if kind is list else _size(value)
                     if large > bytes_max and len(values) < len(run.argvs):
                         rest = run.split(len(values))
                         break
