@@ -26,12 +26,15 @@ from zattredis.config import Settings, make_settings
 from zattredis.errors import ProposalRefused, StorageFailed
 from zattredis.raft import ready as events
 from zattredis.raft.core import Core
-from zattredis.raft.entry import Entry
+from zattredis.raft.entry import BATCH, HEADER_BYTES, Entry
 from zattredis.raft.membership import simple_membership
 from zattredis.raft.messages import Message
 from zattredis.server.node import Node
+from zattredis.server.sessions import BATCH_HEADER, Sessions
 
 CALM_S = 10.0
+EVENTS_PER_S_MAX = 50_000
+"""More than this for each simulated second is an endless loop: ten times what the busiest seed needs."""
 
 
 @dataclass(frozen=True)
@@ -41,7 +44,9 @@ class NodePlan:
     voters: int
     storm_s: float
     weather: Weather
+    busy_nodes: int  # the others have no clients: their clocks do not hear of the leader's by reads
     clients_per_node: int
+    only_reads: float  # share of the clients
     client_pause_s: float
     client_reconnect: float
     client_impatient: float
@@ -93,7 +98,9 @@ def make_plan(rng: random.Random, storm_s: float) -> NodePlan:
         voters=rng.choice([1, 2, 3, 3, 3, 3, 3, 5]),
         storm_s=storm_s,
         weather=weather,
+        busy_nodes=rng.choice([1, 2, 5, 5, 5]),
         clients_per_node=rng.choice([1, 2, 3]),
+        only_reads=rng.choice([0.3, 0.3, 0.3, 1.0]),
         client_pause_s=rng.choice([0.02, 0.1, 0.3]),
         client_reconnect=sometimes(0.05),
         client_impatient=sometimes(0.01),
@@ -142,6 +149,19 @@ def make_plan(rng: random.Random, storm_s: float) -> NodePlan:
             "inflight_bytes_max": rng.choice([200, 2000, 1 << 30, 1 << 30]),
         },
     )
+
+
+class WatchedSessions(Sessions):
+    """The sessions' rows as they ship, watched: every execution goes to the checks."""
+
+    def __init__(self, process: Process) -> None:
+        super().__init__()
+        self._process = process
+
+    def advance(self, session: int, sequence: int) -> bool:
+        process = self._process
+        process.world.checks.executed(process.node_id, session, sequence, process.node.applier.applied_index + 1)
+        return super().advance(session, sequence)
 
 
 class SimNode(Node):
@@ -286,6 +306,9 @@ class NodeChecks(Checks):
         self._world = world
         self._states: dict[tuple[int, int, int], tuple[int, str]] = {}
         self._known_in: dict[int, int] = {}  # index → a term in which the entry was known to be committed
+        self._executed: dict[tuple[int, int], int] = {}  # (session, sequence) → index
+        self._admitted: dict[tuple[int, int], int] = {}  # (term, session) → the last sequence its leader took
+        self._stamps: dict[int, int] = {}
         self.lost_disks = False
 
     def sent(self, message: Message) -> None:
@@ -307,6 +330,11 @@ class NodeChecks(Checks):
         """Nothing applied before a majority holds it durably, and everywhere the same."""
         self._world.applied += 1
         self._known_in.setdefault(entry.index, term)
+        earlier = self._stamps.get(entry.index - 1, 0)
+        require(
+            entry.stamp_ms >= earlier, f"{entry}'s stamp {entry.stamp_ms} lies before {earlier}, that of the one before"
+        )
+        self._stamps[entry.index] = entry.stamp_ms
         if self.lost_disks and entry.index > self.committed_index:
             # A holder's disk may be gone since; what is left is that all agree.
             require(entry.index == self.committed_index + 1, f"{node_id} applied {entry} after {self.committed_index}")
@@ -314,6 +342,26 @@ class NodeChecks(Checks):
             self._committed[entry.index] = entry.term
             self._digests[entry.index] = 0
         super().applied(node_id, entry, _NO_DIGEST)  # type: ignore[arg-type]
+
+    def written(self, node_id: str, entries: list[Entry]) -> None:
+        """Log matching; a term's leader takes the batches of a session in order and once; stamps never fall."""
+        for entry in entries:
+            known = (entry.index, entry.term) in self._contents
+            if not known and entry.kind == BATCH:
+                session, sequence, _ = BATCH_HEADER.unpack_from(entry.raw, HEADER_BYTES)
+                last = self._admitted.get((entry.term, session), sequence - 1)
+                require(sequence == last + 1, f"{node_id} logged batch {sequence} of session {session} after {last}")
+                self._admitted[entry.term, session] = sequence
+        super().written(node_id, entries)
+
+    def executed(self, node_id: str, session: int, sequence: int, index: int) -> None:
+        """Exactly once: a batch is executed by one entry, the same on every node, and none before it is missing."""
+        known = self._executed.setdefault((session, sequence), index)
+        require(known == index, f"{node_id} executes batch {sequence} of session {session} at {index}, and at {known}")
+        complete = sequence == 1 or self._executed.get((session, sequence - 1), index) < index
+        require(
+            complete, f"{node_id} executes batch {sequence} of session {session} at {index}, but not the one before"
+        )
 
     def state_written(self, node_id: str, state: SimState) -> None:
         """Equal state at equal applied record."""
@@ -424,6 +472,10 @@ class NodeWorld:
         process = self.processes.get(node_id)
         return process if process is not None and process.node is not None and process.node.is_open else None
 
+    def make_sessions(self, process: Process) -> Sessions:
+        """Return the rows of a node that starts."""
+        return WatchedSessions(process)
+
     def end(self, process: Process, power: bool) -> None:
         """The process is gone, now."""
         process.ended = True
@@ -490,10 +542,13 @@ class NodeWorld:
 
     def _run_until(self, end: float, stop: Callable[[], bool] | None = None) -> bool:
         timeline = self.timeline
+        events_max = EVENTS_PER_S_MAX * int(end + 1)
         while timeline.next_at <= end:
             timeline.step()
             if self._violation is not None:
                 raise self._violation
+            if timeline.events > events_max:
+                raise Violation(f"an endless loop: {timeline.events} events by {timeline.now:.3f} s")
             if stop is not None and stop():
                 return True
         timeline.now = end

@@ -47,6 +47,7 @@ def installed(world: NodeWorld) -> Iterator[None]:
     changes: list[tuple[Any, str, Any]] = [
         (node, "Clock", lambda: clock.Clock(process().wall, monotonic)),
         (node, "open_data_directory", lambda path, **rest: process().open_disk(**rest)),
+        (node, "Sessions", lambda: world.make_sessions(process())),
         (node, "SyncThread", lambda log, **rest: process().make_sync(log, **rest)),
         (node, "PeerNetwork", lambda **rest: process().make_peers(**rest)),
         (snapshots, "create_snapshot", sim_disk.create_snapshot),

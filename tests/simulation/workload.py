@@ -1,7 +1,8 @@
 """Clients of a simulated cluster: pipelined, on every node, each operation recorded with its times and outcome.
 
 Every family of keys has a rule by which all its replies are judged: registers, counters and expiring keys by the search
-for a linearization, journals by their one writer, pairs by their sum, echoes by their place among the replies.
+for a linearization, journals by their one writer, pairs by their sum, echoes by their place among the replies, the
+cluster's time by what is left of one key's life.
 """
 
 from __future__ import annotations
@@ -36,6 +37,8 @@ if TYPE_CHECKING:
 
 DEFINITE = ("CLUSTERDOWN",)
 UNKNOWN = "TIMEOUT"
+CLOCK = b"clock"
+CLOCK_LIFE_MS = 1_000_000_000
 STEPS_MAX = 30_000
 
 
@@ -125,7 +128,7 @@ class SimClient:
         self._to_server_at = self._to_client_at = 0.0
         self._open = False
         self._numbers = itertools.count()
-        self.only_reads = self.rng.random() < 0.3  # no write of its own ever holds it up
+        self.only_reads = self.rng.random() < world.plan.only_reads  # no write of its own ever holds it up
         self.journal = b"journal:%d" % number
         self.journal_sent: dict[int, int] = {}
         self.journal_known: set[int] = set()
@@ -297,7 +300,9 @@ class SimClient:
         rng = self.rng
         if self.only_reads:
             key = rng.choice([b"reg:0", b"reg:1", b"reg:2", b"cnt:0", b"cnt:1", b"exp:0", b"exp:1", b"cas:0"])
-            return self.look_at_pair() if rng.random() < 0.2 else [self.simple(("GET", key), Operation(READ, key))]
+            if rng.random() < 0.3:
+                return self.look_at_pair() if rng.random() < 0.5 else self.time()
+            return [self.simple(("GET", key), Operation(READ, key))]
         if rng.random() < 0.12:
             return self._compare_and_set()
         depth = rng.choice([1, 1, 1, 2, 3, 8])
@@ -461,6 +466,14 @@ class SimClient:
         ending = [self._queued(("SELECT", 0)), exec_] if stays else [exec_, Request(("SELECT", 0))]
         return [Request(("MULTI",)), self._queued(("SELECT", 2)), self._queued(words), *ending]
 
+    def time(self) -> list[Request]:
+        """What is left of the life of a key that nobody changes shows the time at which the cluster reads."""
+        request = Request(("PTTL", CLOCK))
+        request.done = lambda reply, now: self.load.note_time(self.node_id, reply, request.invoked, now)
+        if self.load.time_seen:
+            return [request]
+        return [Request(("SET", CLOCK, b"1", "PX", CLOCK_LIFE_MS, "NX")), request]
+
     def heavy(self) -> list[Request]:
         request = Request(("KEYS", b"pair:*"))
         request.done = lambda reply, now: require(
@@ -507,7 +520,7 @@ class SimClient:
 _MIX: list[Callable[[SimClient], list[Request]]] = [
     SimClient.register, SimClient.register, SimClient.register, SimClient.counter, SimClient.counter,
     SimClient.expiring, SimClient.expiring, SimClient.journal_entry, SimClient.journal_entry, SimClient.echo,
-    SimClient.transfer, SimClient.look_at_pair, SimClient.heavy,
+    SimClient.transfer, SimClient.look_at_pair, SimClient.heavy, SimClient.time,
 ]  # fmt: skip
 
 
@@ -522,9 +535,32 @@ class Workload:
         self._values = itertools.count(1)
         numbers = itertools.count()
         self.clients = [
-            SimClient(world, next(numbers), node_id, self) for node_id in world.ids for _ in range(per_node)
+            SimClient(world, next(numbers), node_id, self)
+            for node_id in world.ids[: world.plan.busy_nodes]
+            for _ in range(per_node)
         ]
         self.undecided = 0
+        self.time_seen: list[tuple[float, float, int, str]] = []  # returned, invoked, what was left of CLOCK, node
+
+    def note_time(self, node_id: str, left_ms: int, invoked: float, returned: float) -> None:
+        """Keep what a read saw of CLOCK's life."""
+        require(left_ms != -1, "a key with an expiry is said to have none")
+        if left_ms >= 0:
+            self.time_seen.append((returned, invoked, left_ms, node_id))
+
+    def judge_time(self) -> None:
+        """The cluster's time never goes backwards: a read that began after another had ended is not before it."""
+        ended = deque(sorted(self.time_seen))
+        least, witness = CLOCK_LIFE_MS, ""
+        for returned, invoked, left_ms, node_id in sorted(self.time_seen, key=lambda seen: seen[1]):
+            while ended and ended[0][0] < invoked:
+                earlier = ended.popleft()
+                if earlier[2] < least:
+                    least, witness = earlier[2], f"{earlier[3]} at {earlier[0]:.4f}"
+            require(
+                left_ms <= least,
+                f"time went back by {left_ms - least} ms from {witness} to {node_id} at {invoked:.4f}..{returned:.4f}",
+            )
 
     def fresh(self) -> bytes:
         """Return a value that nobody has written before."""
@@ -547,7 +583,8 @@ class Workload:
         return requests
 
     def judge(self) -> None:
-        """Look for a linearization of every key."""
+        """Look for a linearization of every key, and at the time."""
+        self.judge_time()
         for key in sorted(self.history):
             operations = self.history[key]
             try:

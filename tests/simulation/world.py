@@ -20,6 +20,9 @@ from zattredis.raft.messages import Message
 from zattredis.raft.ready import CoreConfig
 from zattredis.raft.state import LEADER
 
+EVENTS_PER_TICK_MAX = 2_000
+"""More than this for each tick is an endless loop."""
+
 
 @dataclass(frozen=True)
 class Plan:
@@ -121,9 +124,12 @@ class World:
         return self._hash.hexdigest()
 
     def _run_until(self, end: float, stop: Callable[[], bool] | None = None) -> bool:
+        events_max = EVENTS_PER_TICK_MAX * int(end + 1)
         while self._queue and self._queue[0][0] <= end:
-            self.now, _, action = heapq.heappop(self._queue)
+            self.now, events, action = heapq.heappop(self._queue)
             action()
+            if events > events_max:
+                raise Violation(f"an endless loop: {events} events by tick {self.now:.3f}")
             if stop is not None and stop():
                 return True
         self.now = end
@@ -237,7 +243,9 @@ class World:
                 return
 
     def _client_reads(self) -> None:
-        self.rng.choice(list(self.nodes.values())).read(next(self._contexts))
+        """Read anywhere, and as often at a node that believes to lead: there may be two, of which one is to know."""
+        leader = self._leader() if self.rng.random() < 0.5 else None
+        (leader or self.rng.choice(list(self.nodes.values()))).read(next(self._contexts))
 
     def _crash_some(self) -> None:
         """Crash one node, or all at once; each comes back after a while."""
@@ -260,6 +268,10 @@ class World:
         ids = list(self.nodes)
         self.rng.shuffle(ids)
         size = self.rng.randrange(1, len(ids) + 1)
+        leader = self._leader()
+        if leader is not None and self.rng.random() < 0.5:  # the leader alone: the case that most depends on a quorum
+            ids.sort(key=lambda node_id: node_id != leader.node_id)
+            size = 1
         here, there = ids[:size], ids[size:]
         self.network.cut(here, there)
         if self.rng.random() < 0.7:
