@@ -227,6 +227,21 @@ def test_two_writes_of_one_entry_do_not_let_a_watch_pass(node: MiniNode) -> None
     assert watcher.received() == b"+OK\r\n+QUEUED\r\n*-1\r\n"
 
 
+def test_a_watch_that_rides_between_two_writes_of_one_entry_does_not_pass(node: MiniNode) -> None:
+    """A log index would be no version: both writes of the key have the same."""
+    watcher, other = node.connect(), node.connect()
+    other.send("SET a 1")
+    watcher.send("SET b 1", "WATCH a")
+    other.send("SET a 2")
+    node.tick()
+    assert len(node.log) == 1, "all stands in one entry"
+    node.apply()
+    watcher.send("MULTI", "INCR a", "EXEC")
+    node.tick()
+    node.apply()
+    assert watcher.received() == b"+OK\r\n+OK\r\n+OK\r\n+QUEUED\r\n*-1\r\n"
+
+
 def test_an_exec_of_reads_alone_takes_no_entry_and_sees_one_point_in_time(node: MiniNode) -> None:
     client = node.connect()
     client.send("MULTI", "GET a", "GET b", "EXEC")

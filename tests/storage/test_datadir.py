@@ -392,6 +392,44 @@ def test_a_crash_around_the_switch_leaves_the_old_or_the_new_state(
         again.close()
 
 
+class WatchedDatabase:
+    """The log's database, which calls `after` behind every write."""
+
+    def __init__(self, database: Any, after: Callable[[], None]) -> None:
+        self._database = database
+        self._after = after
+
+    def write(self, batch: Any) -> None:
+        self._database.write(batch)
+        self._after()
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._database, name)
+
+
+def test_a_process_killed_behind_any_write_of_the_switch_leaves_the_old_or_the_new_state(
+    path: Path, snapshot: SnapshotSource
+) -> None:
+    data = opened(path)
+    data.log.append(entries(1, 10), None)
+    data.state.write(changes(3))
+    target = receive(data, snapshot)
+    data.state.flush()
+    images: list[Path] = []
+
+    def after() -> None:
+        images.append(shutil.copytree(path, path.parent / f"image-{len(images)}"))
+
+    data.log._database = WatchedDatabase(data.log._database, after)  # type: ignore[assignment]
+    data.install(target, 50, 1, snapshot.manifest.membership)
+    data.close()
+    assert images
+    for image in images:
+        again = opened(image)
+        assert again.state.applied in (Applied(3, 1), Applied(50, 1))
+        again.close()
+
+
 def test_the_identity_is_plain_json(path: Path) -> None:
     opened(path).close()
     assert json.loads((path / "node.json").read_text()) == {"node_id": "n1", "cluster_id": "c1", "incarnation": "i1"}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -214,6 +215,36 @@ def test_an_entry_that_fails_its_checksum_when_read_is_damage(open_log: OpenLog)
     log._database.delete(entry_key(3))  # type: ignore[union-attr]
     with pytest.raises(LogDamaged):
         log.entries(1, 6, 1 << 20)
+
+
+class RefusingDatabase:
+    """A database whose syncs the operating system refuses once; afterwards all is said to be well again."""
+
+    def __init__(self, database: Any) -> None:
+        self._database = database
+        self.refused = 0
+
+    def flush_wal(self, sync: bool) -> None:
+        if not self.refused:
+            self.refused += 1
+            raise Exception("IO error: While fdatasync: Input/output error")
+        self._database.flush_wal(sync)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._database, name)
+
+
+def test_a_refused_sync_is_told_and_final(open_log: OpenLog) -> None:
+    """The kernel may have dropped the pages: that the next sync succeeds says nothing of what stood before it."""
+    log = open_log()
+    log.append(entries(1, 3), None)
+    log.sync()
+    log.append(entries(4, 5), None)
+    log._database = RefusingDatabase(log._database)  # type: ignore[assignment]
+    for action in (log.sync, log.sync, lambda: log.append(entries(6, 6), None)):
+        with pytest.raises(StorageFailed, match="Input/output error"):
+            action()
+    assert log.durable_index == 3
 
 
 def test_a_closed_log_says_so(open_log: OpenLog) -> None:
