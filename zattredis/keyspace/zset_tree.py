@@ -36,9 +36,9 @@ from zattredis.errors import StateDamaged
 from zattredis.keyspace.keys import s_prefix
 from zattredis.keyspace.view import View
 
-LEAF_MAX: Final = 64
+LEAF_MAX: Final = 32
 """Most members of a leaf."""
-INNER_MAX: Final = 64
+INNER_MAX: Final = 128
 """Most children of an inner page."""
 PAGE_BYTES_MAX: Final = 4096
 """A page with more bytes of members (or bounds) than this is split, if it has SPLIT_MIN entries."""
@@ -47,11 +47,6 @@ SCAN_MAX: Final = 4096
 """Most members one step of a scan looks at; more only where they share a position."""
 LONG_BYTES: Final = 48
 """Members no longer than this can never fill a page's bytes, and are not counted."""
-FILL: Final = 48
-"""Entries of a page that is written as one of many."""
-MERGE_BELOW: Final = 16
-"""A page with fewer entries joins a neighbour, where both fit one page with room to spare."""
-MERGE_MAX: Final = 40
 
 Leaf = tuple[list[float], list[bytes]]
 Shape = tuple[list[bytes], list[int]]
@@ -106,6 +101,16 @@ def _overfull(words: list[bytes], entries_max: int) -> bool:
     return count > entries_max or (count >= SPLIT_MIN and sum(map(len, words)) > PAGE_BYTES_MAX)
 
 
+def _fill(entries_max: int) -> int:
+    """Return how many entries a page has that is written as one of many, or that two were joined to, at most."""
+    return entries_max * 3 // 4
+
+
+def _few(entries: int, height: int) -> bool:
+    """Return whether a page has so few entries that it should join a neighbour, if both fit one with room to spare."""
+    return entries < (INNER_MAX if height else LEAF_MAX) // 3
+
+
 class Tree:
     """The content of one large sorted set, as a view sees it; `size` members. The owner stores `body_tail` and size."""
 
@@ -132,14 +137,14 @@ class Tree:
             put_raw(prefix + crc32(member).to_bytes(4, "big") + member, pack_score(score))
         splits: list[Split] = []
         before: Leaf | None = None
-        for start, stop in _portions(members):
+        for start, stop in _portions(members, _fill(LEAF_MAX)):
             leaf = (list(scores[start:stop]), list(members[start:stop]))
             tree._put_leaf(number := tree._new_number(), leaf)
             splits.append((b"" if before is None else _bound(before, leaf), number, stop - start))
             before = leaf
         while len(splits) > 1:
             above: list[Split] = []
-            for start, stop in _portions([bound for bound, _, _ in splits]):
+            for start, stop in _portions([bound for bound, _, _ in splits], _fill(INNER_MAX)):
                 bounds, pages, counts = zip(*splits[start:stop], strict=True)
                 tree._put_inner(number := tree._new_number(), ([b"", *bounds[1:]], list(pages), list(counts)))
                 above.append((bounds[0], number, sum(counts)))
@@ -397,7 +402,7 @@ class Tree:
         for height, (number, child) in enumerate(reversed(path)):
             counts = self._counts(number).copy()
             counts[child] -= 1
-            if entries < MERGE_BELOW:
+            if _few(entries, height):
                 page = self._tidied((*self._shape(number), counts), child, height)
                 self._put_inner(number, page)
                 entries = len(page[1])
@@ -439,7 +444,7 @@ class Tree:
             if high - low == counts[child]:
                 self._drop_below(pages[child], height - 1)
                 continue
-            if self._cut(pages[child], height - 1, low, high) < MERGE_BELOW:
+            if _few(self._cut(pages[child], height - 1, low, high), height - 1):
                 small.append(first + len(left))
             left.append((child, counts[child] - (high - low)))
         page = (
@@ -481,13 +486,13 @@ class Tree:
         if height:
             one, other = self._inner(left), self._inner(right)
             bounds = [*one[0], bound, *other[0][1:]]
-            if _overfull(bounds, MERGE_MAX):
+            if _overfull(bounds, _fill(INNER_MAX)):
                 return False
             self._put_inner(left, (bounds, one[1] + other[1], one[2] + other[2]))
         else:
             leaf, next_leaf = self._leaf(left), self._leaf(right)
             members = leaf[1] + next_leaf[1]
-            if _overfull(members, MERGE_MAX):
+            if _overfull(members, _fill(LEAF_MAX)):
                 return False
             self._put_leaf(left, (leaf[0] + next_leaf[0], members))
         self._drop(right, height)
@@ -503,11 +508,11 @@ class Tree:
             self.height -= 1
 
 
-def _portions(words: Sequence[bytes]) -> Iterator[tuple[int, int]]:
+def _portions(words: Sequence[bytes], fill: int) -> Iterator[tuple[int, int]]:
     """Yield (start, stop) of the pages that many entries come to."""
     start = weight = 0
     for place, word in enumerate(words):
-        if place - start >= FILL or (weight > PAGE_BYTES_MAX // 2 and place - start >= 2):
+        if place - start >= fill or (weight > PAGE_BYTES_MAX // 2 and place - start >= 2):
             yield start, place
             start, weight = place, 0
         weight += len(word)

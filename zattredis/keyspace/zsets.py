@@ -138,11 +138,18 @@ def open_zset(view: View, record: bytes) -> Zset:
 
 
 def store_zset(
-    view: View, db: int, key: bytes, zset: Zset, touched_s: int, expire_ms: int = 0, large: bool = False
+    view: View,
+    db: int,
+    key: bytes,
+    zset: Zset,
+    touched_s: int,
+    expire_ms: int = 0,
+    large: bool = False,
+    version: int = 0,
 ) -> None:
     """Make the key's record say what the set is now; without members the key is deleted.
 
-    `large` says that Redis would hold it as a skiplist.
+    `large` says that Redis would hold it as a skiplist. Of a set in pages `version` may be given, taken from the view.
     """
     if not zset.size:
         view.put(db, key, None)
@@ -156,7 +163,7 @@ def store_zset(
             return
         zset = Tree.build(view, view.next_id(), zset.values, members)
     kind = ZSET | SEPARATE | (VOLATILE if expire_ms else 0) | (LARGE if large else 0)
-    header = pack_header(kind, expire_ms, view.next_id(), touched_s)
+    header = pack_header(kind, expire_ms, version or view.next_id(), touched_s)
     view.put(db, key, header + separate_body(zset.collection_id, zset.size) + zset.body_tail())
 
 
