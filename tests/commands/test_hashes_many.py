@@ -72,6 +72,25 @@ def test_what_could_fail_or_pays_little_is_declined(argvs: list[list[bytes]]) ->
     assert backend.store.data == before
 
 
+@settings(max_examples=30, deadline=None)
+@given(st.sampled_from([(0, 0), (3, 1), (400, 1), (600, 70)]), LINES)
+def test_hgets_together(start: tuple[int, int], lines: list[tuple[bytes, bytes, bytes]]) -> None:
+    backend = prepared(*start)
+    backend.call("HSET", "i", "a", 1, "", "empty")
+    argvs = [[b"HGET", key, field] for key, field, _ in lines]
+    get = COMMANDS[b"HGET"]
+    assert get.many is not None
+
+    def replies() -> object:
+        return get.many(Context(View(backend.store, backend.registers), 0, NOW_MS), argvs) if get.many else None
+
+    assert replies() == [backend.value(argv) for argv in argvs]
+    for change in (["HSET", "h", "a", "v" * 100_000], ["HEXPIRE", "h", 9, "FIELDS", 1, "a"], ["SET", "h", "v"]):
+        backend.call(*change)
+        argvs.append([b"HGET", b"h", b"a"])
+        assert replies() is None
+
+
 def test_a_key_that_expired_is_created_anew() -> None:
     stores = [prepared(5, 1), prepared(5, 1)]
     argvs = [[b"HSET", b"h", b"f%d" % number, b"v"] for number in range(20)]

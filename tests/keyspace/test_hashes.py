@@ -238,6 +238,18 @@ def test_a_copy_keeps_expiries_and_has_content_of_its_own(count: int) -> None:
     assert hash_length(kept.view, copied, NOW_MS) == count - 3
 
 
+def test_a_hash_made_with_fields_long_past_has_none_of_them() -> None:
+    kept = shape(3, all_expire=True)
+    kept.maintain(NOW_MS + 50)
+    put_hash(kept.view, 0, b"i", [(b"a", b"1"), (b"b", b"2"), (b"c", b"3")], 0, 0, {b"a": 5, b"b": NOW_MS + 50})
+    put_hash(kept.view, 0, b"j", [(b"a", b"1")], 0, 0, {b"a": 5})
+    kept.write()
+    record = kept.view.record(0, b"i", 0)
+    assert record is not None
+    assert list(hash_items(kept.view, record, 0)) == [(b"b", b"2"), (b"c", b"3")]
+    assert kept.view.record(0, b"j", 0) is None
+
+
 def shape(count: int, all_expire: bool) -> Store:
     kept = Store()
     edit = kept.edit(NOW_MS)

@@ -17,6 +17,7 @@ from zattredis.keyspace.hashes import (
     check_hash,
     expired_fields,
     fields_expire,
+    fields_of_hashes,
     hash_entries,
     hash_items,
     hash_size,
@@ -36,6 +37,7 @@ WRITE_FAST: Final = Flag.WRITE | Flag.DENYOOM | Flag.FAST
 
 _SHARED_MIN: Final = 4
 """Carrying out HSETs together pays for so many of each key."""
+_READ_TOGETHER: Final = 32
 _PIECE_ELEMENTS: Final = 512
 _PIECE_BYTES: Final = 256 * 1024
 _COUNT_DEFAULT: Final = 10
@@ -134,9 +136,28 @@ def hsetnx(ctx: Context, key: bytes, field: bytes, value: bytes) -> int:
     return 1
 
 
+def _hget_many(ctx: Context, argvs: list[list[bytes]]) -> list[Any] | None:
+    """Answer several HGETs, as pipelines bring them; decline those that could fail, or bring long values."""
+    view, db, now_ms = ctx.view, ctx.db, ctx.now_ms
+    misses = view.misses
+    replies: list[Any] = []
+    for start in range(0, len(argvs), _READ_TOGETHER):
+        some = argvs[start : start + _READ_TOGETHER]
+        records = [view.record(db, key, now_ms) for _, key, _ in some]
+        if not all(record is None or is_plain_hash(record) for record in records):
+            break
+        replies += fields_of_hashes(view, [(record, argv[2]) for record, argv in zip(records, some, strict=True)])
+        if any(value is not None and len(value) > INLINE_BYTES_MAX for value in replies[start:]):
+            break
+    else:
+        return replies
+    view.misses = misses
+    return None
+
+
 @command(
     "HGET", arity=3, flags=READ_FAST, keys=KEYS_FIRST, group="hash", since="2.0.0", complexity="O(1)",
-    syntax="key field",
+    syntax="key field", many=_hget_many,
 )  # fmt: skip
 def hget(ctx: Context, key: bytes, field: bytes) -> bytes | None:
     """Get the value of a hash field."""

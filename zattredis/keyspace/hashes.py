@@ -48,9 +48,9 @@ from zattredis.keyspace.sizes import SLICED_ELEMENTS
 from zattredis.keyspace.view import View
 
 __all__ = [
-    "HashEdit", "check_hash", "copy_hash", "expired_fields", "fields_expire", "hash_bytes", "hash_encoding",
-    "hash_expiries", "hash_items", "hash_length", "hash_size", "hash_value", "hash_values", "is_plain_hash", "put_hash",
-    "scan_fields",
+    "HashEdit", "check_hash", "copy_hash", "expired_fields", "fields_expire", "fields_of_hashes", "hash_bytes",
+    "hash_encoding", "hash_expiries", "hash_items", "hash_length", "hash_size", "hash_value", "hash_values",
+    "is_plain_hash", "put_hash", "scan_fields",
 ]  # fmt: skip
 
 POSITIONS: Final = 1 << 32
@@ -147,6 +147,31 @@ def find_fields(view: View, record: bytes, fields: Iterable[bytes], now_ms: int)
     return found
 
 
+def fields_of_hashes(view: View, wanted: list[tuple[bytes | None, bytes]]) -> list[bytes | None]:
+    """Return the value of each (record, field), with one read; no record may be of another type or have expiries."""
+    values: list[bytes | None] = []
+    names: list[bytes] = []
+    places: list[int] = []
+    for place, (record, field) in enumerate(wanted):
+        value = None
+        if record is None:
+            pass
+        elif record[0] & SEPARATE:
+            names.append(field_name(b"s" + record[HEADER_BYTES : HEADER_BYTES + 8] + FIELDS, field))
+            places.append(place)
+        else:
+            body = record[HEADER_BYTES:]
+            ordinal = inline.find(body, field, 0)
+            if ordinal >= 0:
+                value = inline.entry_at(body, ordinal, len(field), 0)[0]
+        values.append(value)
+    if names:
+        for place, raw in zip(places, view.multi_get_raw(names), strict=True):
+            if raw is not None:
+                values[place] = decode_raw(raw)[0]
+    return values
+
+
 def hash_items(view: View, record: bytes, now_ms: int) -> Iterator[tuple[bytes, bytes]]:
     """Yield every field and its value. Raises WrongType."""
     if record[0] & (TYPE_MASK | SEPARATE | FIELD_EXPIRY) == HASH:
@@ -212,11 +237,19 @@ def put_hash(
 ) -> None:
     """Make the key a hash of these fields, whatever it was; without any, delete it.
 
-    `expire_ms` is the key's expiry, `expiries` those of fields that have one; none of them may be past.
+    `expire_ms` is the key's expiry, `expiries` those of fields that have one.
     """
     edit = HashEdit(view, db, key, None, touched_s * 1000)
-    for field, value in items:
-        edit.set(field, value, expiries.get(field, 0) if expiries else 0)
+    if expiries:
+        # Maintenance would not find what expires before the time up to which it has looked.
+        past_ms = view.registers.fields_expired_until_ms
+        for field, value in items:
+            field_ms = expiries.get(field, 0)
+            if not field_ms or field_ms >= past_ms:
+                edit.set(field, value, field_ms)
+    else:
+        for field, value in items:
+            edit.set(field, value)
     edit.expire_ms = expire_ms
     edit.finish()
 
