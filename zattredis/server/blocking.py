@@ -65,7 +65,7 @@ from zattredis.server.proposals import Proposals
 from zattredis.server.units import Errand, Run
 
 DROP_AFTER_S: Final = 2.0
-"""For how long a node must have been silent before the leader drops its waiters: four of its reports."""
+"""For how long the leader must have heard nothing of a node before it drops the node's waiters."""
 
 
 class Unblocked(ReplyError):

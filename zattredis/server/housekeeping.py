@@ -48,8 +48,8 @@ class Housekeeping:
     """One per node."""
 
     __slots__ = (
-        "_checked_at", "_disk_full", "_handed_over_at", "_leading_since", "_maintained_at", "_maintenance_under_way",
-        "_node", "_status_at", "members", "reported_commit", "waiters",
+        "_active_at", "_checked_at", "_disk_full", "_handed_over_at", "_maintained_at", "_maintenance_under_way",
+        "_node", "_status_at", "_watching_since", "members", "reported_commit", "waiters",
     )  # fmt: skip
 
     def __init__(self, node: Node) -> None:
@@ -60,7 +60,8 @@ class Housekeeping:
         self._checked_at = 0.0
         self._handed_over_at = 0.0
         self._disk_full = False
-        self._leading_since = 0.0
+        self._watching_since = 0.0
+        self._active_at: dict[str, float] = {}
         self.members: dict[str, MemberStatus] = {}
         self.reported_commit = 0
 
@@ -69,6 +70,7 @@ class Housekeeping:
     def tick(self) -> None:
         """Called once a tick."""
         now = monotonic()
+        self._note_active(now)
         if now - self._maintained_at >= MAINTENANCE_S:
             self._maintained_at = now
             self._maintain()
@@ -175,19 +177,28 @@ class Housekeeping:
             except Exception as error:
                 _log.info("no_hand_over", reason=str(error))
 
+    def _note_active(self, now: float) -> None:
+        """As the leader, while anybody waits, remember which nodes were heard of when."""
+        node = self._node
+        if not (node.driver.is_leader and node.applier.registers.waiters.by_session):
+            self._watching_since = now
+            self._active_at.clear()
+            return
+        for node_id, progress in node.core.progress.items():
+            if progress.recent_active:
+                self._active_at[node_id] = now
+
     def _drop_silent(self, now: float) -> None:
         """As the leader, drop the waiters of nodes that have been silent for a while (see `server.blocking`)."""
         node = self._node
         if not node.driver.is_leader or not node.driver.admission.ready:
-            self._leading_since = now
             return
         for session in list(node.applier.registers.waiters.by_session):
             row = node.sessions.by_session.get(session)
             if row is None or row.node_id == node.core.node_id:
                 continue
-            status = self.members.get(row.node_id)
-            heard_at = 0.0 if status is None else status.heard_at
-            if now - max(heard_at, self._leading_since) > DROP_AFTER_S:
+            heard_at = self._active_at.get(row.node_id, self._watching_since)
+            if now - heard_at > DROP_AFTER_S:
                 _log.info("waiters_dropped", peer=row.node_id, session=session)
                 node.blocking.drop(session)
 
