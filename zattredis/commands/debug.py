@@ -13,6 +13,8 @@ from zattredis.resp.replies import Verbatim
 from zattredis.version import __version__
 
 _SLEEP_SECONDS_MAX = 3600.0
+_SERIALIZED_BYTES_MAX = 1 << 20
+"""The serialized length of a larger value is an estimate: to know it, all of the value would have to be serialized."""
 
 
 async def _sleep(ctx: LocalContext, seconds: bytes) -> str:
@@ -25,12 +27,13 @@ async def _sleep(ctx: LocalContext, seconds: bytes) -> str:
 async def _object(ctx: LocalContext, key: bytes) -> str:
     """OBJECT: the encoding and the serialized length of a key's value."""
     encoding = await ctx.server.execute(ctx.client, [b"OBJECT", b"ENCODING", key])
-    dumped = await ctx.server.execute(ctx.client, [b"DUMP", key])
-    if not isinstance(encoding, bytes) or not isinstance(dumped, bytes):
+    length = await ctx.server.execute(ctx.client, [b"MEMORY", b"USAGE", key])
+    if isinstance(length, int) and length <= _SERIALIZED_BYTES_MAX:
+        dumped = await ctx.server.execute(ctx.client, [b"DUMP", key])
+        length = len(dumped) if isinstance(dumped, bytes) else None
+    if not isinstance(encoding, bytes) or not isinstance(length, int):
         raise DefiniteError("no such key")
-    return (
-        f"Value at:0x0 refcount:1 encoding:{encoding.decode()} serializedlength:{len(dumped)} lru:0 lru_seconds_idle:0"
-    )
+    return f"Value at:0x0 refcount:1 encoding:{encoding.decode()} serializedlength:{length} lru:0 lru_seconds_idle:0"
 
 
 async def _help(_ctx: LocalContext) -> list[str]:

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator
-
 from zattredis.commands.arguments import INTEGER_MAX, Options, parse_integer
-from zattredis.commands.context import Context
+from zattredis.commands.context import Context, Steps, drain
 from zattredis.commands.table import KEYS_FIRST, Flag, command
 from zattredis.errors import DefiniteError, SyntaxReplyError
+from zattredis.keyspace.metadata import STRING, TYPE_MASK
 from zattredis.keyspace.rdb import dump_steps, load
-from zattredis.keyspace.types import TYPES
+from zattredis.keyspace.rdb_read import living
+from zattredis.keyspace.sizes import SLICED_ELEMENTS
+from zattredis.keyspace.types import TYPES, functions_of
 
 
 class BusyKey(DefiniteError):
@@ -22,15 +23,19 @@ class BusyKey(DefiniteError):
 
 
 @command(
-    "DUMP", arity=2, flags=Flag.READONLY | Flag.HEAVY, keys=KEYS_FIRST, group="generic", since="2.6.0",
+    "DUMP", arity=2, flags=Flag.READONLY, keys=KEYS_FIRST, group="generic", since="2.6.0",
     complexity="O(N) where N is the size of the value.", syntax="key", tips=("nondeterministic_output",),
 )  # fmt: skip
-def dump(ctx: Context, key: bytes) -> Generator[None, None, bytes | None]:
+def dump(ctx: Context, key: bytes) -> Steps | bytes | None:
     """Return a serialized version of the value stored at the specified key."""
-    record = ctx.view.record(ctx.db, key, ctx.now_ms)
+    view, now_ms = ctx.view, ctx.now_ms
+    record = view.record(ctx.db, key, now_ms)
     if record is None:
         return None
-    return (yield from dump_steps(ctx.view, record, ctx.now_ms))
+    steps = dump_steps(view, record, now_ms)
+    functions = functions_of(record)
+    is_long = record[0] & TYPE_MASK != STRING and functions.length(view, record, now_ms) > SLICED_ELEMENTS
+    return steps if is_long else bytes(drain(steps))
 
 
 class _RestoreOptions:
@@ -78,7 +83,7 @@ def restore(ctx: Context, key: bytes, ttl: bytes, dumped: bytes, *words: bytes) 
     expire_ms = parse_integer(ttl)
     if expire_ms < 0:
         raise DefiniteError("Invalid TTL value, must be >= 0")
-    loaded = load(dumped)
+    loaded = living(load(dumped), ctx.now_ms)
     if expire_ms and not options.absolute:
         expire_ms += ctx.now_ms
     if expire_ms and not ctx.now_ms < expire_ms <= INTEGER_MAX:

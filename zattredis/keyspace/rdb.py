@@ -9,7 +9,7 @@ it: it is written as Redis 7.4 does, version 12. `rdb_read` reads every encoding
 from __future__ import annotations
 
 import struct
-from collections.abc import Generator, Iterable, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from itertools import islice
 from typing import Final
 
@@ -25,7 +25,7 @@ from zattredis.keyspace.rdb_packed import (
     listpack_of,
 )
 from zattredis.keyspace.rdb_read import Loaded, read_value
-from zattredis.keyspace.types import TYPES
+from zattredis.keyspace.types import TYPES, functions_of
 from zattredis.keyspace.view import View
 
 RDB_VERSION: Final = 10
@@ -37,6 +37,8 @@ _INTEGER_CHARS_MAX: Final = 11
 _LZF_BYTES_MIN: Final = 21
 _LZF_BYTES_MAX: Final = 16 * 1024
 """Longer strings are written as they are, which every Redis reads: packing takes half a second a megabyte."""
+_VALUE_BYTES_MAX: Final = 1 << 16
+"""Nor are the strings of a value that is reckoned to be larger."""
 _LZF_SIGN: Final = b"\xc3"
 _SLICE: Final = 256
 _DOUBLE: Final = struct.Struct("<d")
@@ -92,14 +94,25 @@ def _length(number: int) -> bytes:
 
 
 def _string(value: bytes) -> bytes:
+    """Return a string as Redis writes it: an integer if it is the text of one, packed if that makes it shorter."""
     size = len(value)
-    if size <= _INTEGER_CHARS_MAX and (encoded := _integer(value)):
-        return encoded
     if _LZF_BYTES_MIN <= size <= _LZF_BYTES_MAX:
         packed = compress(value, size - 4)
         if packed is not None:
             return _LZF_SIGN + _length(len(packed)) + _length(size) + packed
+    return _unpacked_string(value)
+
+
+def _unpacked_string(value: bytes) -> bytes:
+    size = len(value)
+    if size <= _INTEGER_CHARS_MAX and (encoded := _integer(value)):
+        return encoded
     return _length(size) + value
+
+
+def _writer_for(record: bytes) -> Callable[[bytes], bytes]:
+    """Return what writes the strings of a value."""
+    return _string if functions_of(record).size(record) <= _VALUE_BYTES_MAX else _unpacked_string
 
 
 def _integer(value: bytes) -> bytes:
@@ -136,6 +149,7 @@ def _write_string(view: View, record: bytes, now_ms: int) -> Parts:
 
 def _write_list(view: View, record: bytes, now_ms: int) -> Parts:
     """A quicklist: nodes of whole elements, filled from the left as far as list-max-listpack-size allows."""
+    string = _writer_for(record)
     fill = view.registers.parameters.list_max_listpack_size
     bytes_max = _NODE_BYTES[min(-fill, len(_NODE_BYTES)) - 1] if fill < 0 else 0
     nodes: list[bytes] = []
@@ -145,13 +159,13 @@ def _write_list(view: View, record: bytes, now_ms: int) -> Parts:
         for element in piece:
             estimate = size + len(element) + _NODE_ENTRY_ESTIMATE
             if entries and estimate > bytes_max and (estimate > _NODE_BYTES_SAFE or len(entries) >= fill):
-                nodes.append(_PACKED_NODE + _string(listpack(entries)))
+                nodes.append(_PACKED_NODE + string(listpack(entries)))
                 entries, size = [], LISTPACK_FRAME_BYTES
             entry = listpack_entry(element)
             entries.append(entry)
             size += len(entry)
         yield
-    nodes.append(_PACKED_NODE + _string(listpack(entries)))
+    nodes.append(_PACKED_NODE + string(listpack(entries)))
     return [bytes((_LIST_QUICKLIST_2,)), _length(len(nodes)), *nodes]
 
 
@@ -160,8 +174,9 @@ def _write_set(view: View, record: bytes, now_ms: int) -> Parts:
     if TYPES[SET].encoding(record) == b"intset":
         return [bytes((_SET_INTSET,)), _string(intset_of(members))]
     parts = [bytes((_SET,)), b""]
+    string = _writer_for(record)
     for piece in _slices(members):
-        parts += map(_string, piece)
+        parts += map(string, piece)
         yield
     parts[1] = _length(len(parts) - 2)
     return parts
@@ -172,25 +187,28 @@ def _write_hash(view: View, record: bytes, now_ms: int) -> Parts:
     expiries: Mapping[bytes, int] = TYPES[HASH].expiries(view, record) if record[0] & FIELD_EXPIRY else {}
     words = (word for pair in items for word in pair)
     if expiries:
-        return (yield from _write_expiring_hash(words, expiries))
+        return (yield from _write_expiring_hash(_writer_for(record), words, expiries))
     if TYPES[HASH].encoding(record) == b"listpack":
         return [bytes((_HASH_LISTPACK,)), _string(listpack_of(words))]
     parts = [bytes((_HASH,)), b""]
+    string = _writer_for(record)
     for piece in _slices(words):
-        parts += map(_string, piece)
+        parts += map(string, piece)
         yield
     parts[1] = _length((len(parts) - 2) // 2)
     return parts
 
 
-def _write_expiring_hash(words: Iterator[bytes], expiries: Mapping[bytes, int]) -> Parts:
+def _write_expiring_hash(
+    string: Callable[[bytes], bytes], words: Iterator[bytes], expiries: Mapping[bytes, int]
+) -> Parts:
     first_ms = min(expiries.values())
     parts = [bytes((_HASH_METADATA,)) + first_ms.to_bytes(8, "little"), b""]
     for piece in _slices(words):
         for field, value in zip(piece[::2], piece[1::2], strict=True):
             expire_ms = expiries.get(field)
             after_ms = 0 if expire_ms is None else expire_ms - first_ms + 1
-            parts.append(_length(after_ms) + _string(field) + _string(value))
+            parts.append(_length(after_ms) + string(field) + string(value))
         yield
     parts[1] = _length(len(parts) - 2)
     return parts
@@ -202,8 +220,9 @@ def _write_zset(view: View, record: bytes, now_ms: int) -> Parts:
         words = (word for member, score in items for word in (member, _score(score)))
         return [bytes((_ZSET_LISTPACK,)), _string(listpack_of(words))]
     parts: list[bytes] = []
+    string = _writer_for(record)
     for member, score in items:
-        parts.append(_string(member) + _DOUBLE.pack(score))
+        parts.append(string(member) + _DOUBLE.pack(score))
         if not len(parts) % _SLICE:
             yield
     parts.reverse()  # Redis writes, and builds again fastest, from the highest score down

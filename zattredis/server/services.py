@@ -5,12 +5,12 @@ from __future__ import annotations
 import asyncio
 import ctypes
 import gc
-from collections.abc import Iterable
+from collections.abc import Generator, Iterable
 from typing import TYPE_CHECKING, Any
 
 import structlog
 
-from zattredis.commands.context import ClientProtocol, Context
+from zattredis.commands.context import ClientProtocol, Context, drain
 from zattredis.commands.table import Flag, Kind, lookup, resolve
 from zattredis.errors import ClusterDown, DefiniteError
 from zattredis.observability.events import set_level
@@ -187,7 +187,8 @@ class Services:
 
         def read(ctx: Context) -> object:
             ctx.db = db
-            return spec.handler(ctx, *argv[spec.words :])
+            value = spec.handler(ctx, *argv[spec.words :])
+            return drain(value) if isinstance(value, Generator) else value
 
         def finished(call: Call) -> None:
             if not done.done():
