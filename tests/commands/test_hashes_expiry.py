@@ -80,9 +80,7 @@ def test_fields_past_their_time_are_gone(server: InProcess) -> None:
     assert run(server, "HMGET h a b c") == [None, None, b"3"]
     assert run(server, "HEXISTS h a") == run(server, "HSTRLEN h a") == 0
     assert run(server, "HLEN h") == len(run(server, "HKEYS h")) == length - 2
-    assert run(server, "HGETALL h") == dict(
-        zip(run(server, "HKEYS h"), run(server, "HVALS h"), strict=True)
-    )
+    assert run(server, "HGETALL h") == dict(zip(run(server, "HKEYS h"), run(server, "HVALS h"), strict=True))
     assert b"a" not in run(server, "HSCAN h 0 COUNT 10000")[1]
     assert b"a" not in run(server, "HRANDFIELD h 10000")
     assert ttl(server, "a", "b", "c") == [-2, -2, -1]

@@ -201,10 +201,11 @@ def test_a_dead_hash_costs_nothing_at_once() -> None:
     kept = Store()
     put_hash(kept.view, 0, b"h", [(b"f%d" % number, b"v") for number in range(5000)], 0)
     kept.write()
-    for change in (
+    changes: list[Callable[[], None]] = [
         lambda: kept.view.move(0, b"h", 3, b"other", 0),
         lambda: put_string(kept.view, 3, b"other", b"v", 0),
-    ):
+    ]
+    for change in changes:
         change()
         effects = kept.view.take()
         assert len(effects) <= 8
@@ -283,6 +284,24 @@ def test_fields_go_at_their_time_and_maintenance_removes_them_in_bounded_steps(c
         pass
     assert not has_volatile(kept.registers)
     assert not [name for name in kept.store.data if name[:1] == b"y"]
+
+
+@pytest.mark.parametrize("count", [5, 300])
+def test_maintenance_that_removes_nothing_leaves_the_version(count: int) -> None:
+    kept = Store()
+    put_hash(kept.view, 0, b"h", [(b"f%d" % number, b"v") for number in range(count)], 0)
+    for field, end in ((b"f1", NOW_MS + 5), (b"f2", NOW_MS + 50), (b"f1", 0)):
+        edit = kept.edit(NOW_MS)
+        edit.set(field, b"v", end)
+        edit.finish()
+    kept.write()
+    seen = kept.view.watch(0, b"h", NOW_MS)
+    kept.maintain(NOW_MS + 10)
+    assert kept.view.unchanged(0, b"h", seen, NOW_MS)
+    assert find_expired(kept.store, kept.registers, NOW_MS + 10, 5) == 0
+    kept.maintain(NOW_MS + 51)
+    assert not kept.view.unchanged(0, b"h", seen, NOW_MS)
+    assert not has_volatile(kept.registers)
 
 
 @pytest.mark.parametrize("count", [20, 1000])

@@ -361,9 +361,7 @@ def hsetex(ctx: Context, key: bytes, *words: bytes) -> int:
     fields = options.pairs[::2]
     edit = HashEdit(ctx.view, ctx.db, key, record, ctx.now_ms)
     edit.prefetch(fields)
-    if options.condition and any(
-        (edit.find(field)[0] is None) == (options.condition == b"FXX") for field in fields
-    ):
+    if options.condition and any((edit.find(field)[0] is None) == (options.condition == b"FXX") for field in fields):
         return 0
     before = edit.size
     past = options.expire_ms is not None and options.expire_ms <= ctx.now_ms

@@ -39,6 +39,7 @@ from zattredis.keyspace.metadata import (
     expire_of,
     pack_header,
     touched_of,
+    version_of,
 )
 from zattredis.keyspace.view import View
 
@@ -344,14 +345,14 @@ class HashEdit:
         return field_name(self._prefix[:-1] + TIMES + expire_ms.to_bytes(8, "big"), field)
 
 
-def remove_expired_fields(
-    view: View, db: int, key: bytes, record: bytes, now_ms: int, limit: int
-) -> tuple[int, bool]:
+def remove_expired_fields(view: View, db: int, key: bytes, record: bytes, now_ms: int, limit: int) -> tuple[int, bool]:
     """Remove up to `limit` fields (a few more of a small hash) that are past their time; the hash goes with the last.
 
     Returns how many were removed, and whether none is left. For maintenance.
     """
     edit = HashEdit(view, db, key, record, now_ms)
     removed, finished = edit.remove_expired(limit)
+    if not removed:
+        edit.version = version_of(record)  # only the time to look again has changed: WATCH must not see that
     edit.finish(touched_of(record))
     return removed, finished
