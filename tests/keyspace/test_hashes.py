@@ -27,7 +27,7 @@ from zattredis.keyspace.hashes import (
     put_hash,
     scan_fields,
 )
-from zattredis.keyspace.hashes_random import random_fields, repeated_fields
+from zattredis.keyspace.hashes_random import chosen_fields, drawn_fields, repeated_fields
 from zattredis.keyspace.maintenance import (
     apply_maintenance,
     encode_request,
@@ -437,6 +437,11 @@ def returned(steps: Any) -> Any:
         return end.value
 
 
+def chosen(view: View, record: bytes, count: int, length: int, random: SeededRandom) -> list[tuple[bytes, bytes]]:
+    pieces = chosen_fields(view, record, count, length, NOW_MS, random)
+    return [pair for piece in pieces for pair in piece or []]
+
+
 @pytest.mark.parametrize("count", [1, 7, 128, 300, 2000])
 def test_random_fields_are_equally_likely_and_different(count: int) -> None:
     kept = Store()
@@ -456,8 +461,15 @@ def test_random_fields_are_equally_likely_and_different(count: int) -> None:
     chi_square = sum((drawn[b"f%d" % number] - expected) ** 2 / expected for number in range(count))
     assert chi_square < count + 5 * (2 * count) ** 0.5 + 5
     for wanted in (1, count // 5, count // 2, count, 2 * count):
-        fields = [field for field, _ in returned(random_fields(kept.view, record, wanted, NOW_MS, random))]
+        drawn_pairs = returned(drawn_fields(kept.view, record, wanted, NOW_MS, random))
+        if drawn_pairs is None:
+            drawn_pairs = chosen(kept.view, record, min(wanted, count), count, random)
+        fields = [field for field, _ in drawn_pairs]
         assert len(set(fields)) == len(fields) == min(wanted, count)
+    chances: Counter[bytes] = Counter()
+    for _ in range(200):
+        chances.update([field for field, _ in chosen(kept.view, record, max(count // 3, 1), count, random)])
+    assert max(chances.values()) - min(chances[b"f%d" % number] for number in range(count)) < 70 or count == 1
 
 
 def test_drawing_among_many_expired_fields() -> None:
@@ -468,8 +480,10 @@ def test_drawing_among_many_expired_fields() -> None:
     edit.finish()
     record = kept.view.record(0, b"h", NOW_MS)
     assert record is not None
-    fields = {field for field, _ in returned(random_fields(kept.view, record, 5, NOW_MS + 1, SeededRandom(1, 2)))}
-    assert fields == {b"f0", b"f1000", b"f2000"}
+    assert returned(drawn_fields(kept.view, record, 5, NOW_MS + 1, SeededRandom(1, 2))) is None
+    length = hash_length(kept.view, record, NOW_MS + 1)
+    pieces = list(chosen_fields(kept.view, record, length, length, NOW_MS + 1, SeededRandom(1, 2)))
+    assert {field for piece in pieces for field, _ in piece or []} == {b"f0", b"f1000", b"f2000"}
     pieces = list(repeated_fields(kept.view, record, 40, NOW_MS + 1, SeededRandom(1, 2)))
     assert sum(map(len, filter(None, pieces))) == 40
 

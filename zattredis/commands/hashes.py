@@ -26,7 +26,7 @@ from zattredis.keyspace.hashes import (
     is_plain_hash,
     scan_fields,
 )
-from zattredis.keyspace.hashes_random import is_quick, random_fields, repeated_fields
+from zattredis.keyspace.hashes_random import chosen_fields, drawn_fields, is_quick, repeated_fields
 from zattredis.keyspace.long_double import add, format_human, parse_long_double
 from zattredis.keyspace.sizes import INLINE_BYTES_MAX, SLICED_ELEMENTS
 from zattredis.resp.replies import Pairs
@@ -396,7 +396,18 @@ def _random_options(words: tuple[bytes, ...]) -> tuple[int | None, bool]:
 
 def _random(ctx: Context, record: bytes, count: int | None, values: bool) -> Steps:
     """Return one random field, or `count` different ones."""
-    pairs = yield from random_fields(ctx.view, record, 1 if count is None else count, ctx.now_ms, ctx.random)
+    wanted = 1 if count is None else count
+    pairs = yield from drawn_fields(ctx.view, record, wanted, ctx.now_ms, ctx.random)
+    if pairs is None:
+        length = yield from _length_sliced(ctx, record)
+        wanted = min(wanted, length)
+        pieces = chosen_fields(ctx.view, record, wanted, length, ctx.now_ms, ctx.random) if wanted else iter(())
+        if count is not None:
+            yield Stream(Pairs if values else list, wanted)
+            for piece in pieces:
+                yield piece if piece is None or values else [field for field, _ in piece]
+            return None
+        pairs = [pair for piece in pieces for pair in piece or []]
     if count is None:
         return pairs[0][0] if pairs else None
     return Pairs(pairs) if values else [field for field, _ in pairs]

@@ -32,11 +32,6 @@ Entry = tuple[bytes, bytes, int]
 """Field, value, and when it expires in ms since 1970, 0 for never."""
 
 
-def count_of(body: bytes) -> int:
-    """Return how many fields there are, expired ones too."""
-    return body[0]
-
-
 def find(body: bytes, field: bytes, lead: int) -> int:
     """Return the ordinal of a field, -1 if it is not there."""
     base = 1 + 2 * body[0]

@@ -27,25 +27,49 @@ _DRAWN_MAX: Final = 4
 _IN_VAIN_MAX: Final = 400
 """So many draws in vain on end: most fields must be past their time, and a walk finds the others."""
 _WALK_STEP: Final = 512
+_PIECE_BYTES: Final = 256 * 1024
+_HELD_MAX: Final = 16384
+"""Fields of a hash that may be held at once to draw from."""
 _DRAW_STEP: Final = 16
 
 
-def random_fields(
+def drawn_fields(
     view: View, record: bytes, count: int, now_ms: int, random: SeededRandom
-) -> Generator[None, None, list[Pair]]:
-    """Return `count` different (field, value) pairs, all if there are fewer; yield now and then. Raises WrongType."""
+) -> Generator[None, None, list[Pair] | None]:
+    """Return `count` different (field, value) pairs, drawn one by one; yield now and then. Raises WrongType.
+
+    None where that costs more than a walk through all fields (`chosen_fields`).
+    """
     size = hash_size(record)
-    if record[0] & SEPARATE and count * _DRAWN_MAX < size:
-        found = yield from _draw(view, record, count, now_ms, random)
-        if found is not None:
-            return found
-    pairs = yield from _walk(hash_items(view, record, now_ms))
-    if count >= len(pairs):
-        return pairs
-    for place in range(count):  # the first steps of a shuffle (Fisher and Yates)
-        other = place + random.below(len(pairs) - place)
-        pairs[place], pairs[other] = pairs[other], pairs[place]
-    return pairs[:count]
+    if not record[0] & SEPARATE or count * _DRAWN_MAX >= size:
+        return None
+    found = yield from _draw(view, record, count, now_ms, random)
+    return found
+
+
+def chosen_fields(
+    view: View, record: bytes, count: int, length: int, now_ms: int, random: SeededRandom
+) -> Iterator[list[Pair] | None]:
+    """Yield `count` different (field, value) pairs of the `length` there are, in pieces, and None now and then.
+
+    Knuth, The Art of Computer Programming, volume 2, 3.4.2, algorithm S: nothing is held but a piece. Raises WrongType.
+    """
+    piece: list[Pair] = []
+    seen = size = 0
+    for pair in hash_items(view, record, now_ms):
+        if count >= length or random.below(length) < count:
+            count -= 1
+            piece.append(pair)
+            size += len(pair[0]) + len(pair[1])
+        length -= 1
+        seen += 1
+        if not count:
+            break
+        if seen >= _WALK_STEP or size >= _PIECE_BYTES:
+            yield piece or None
+            piece = []
+            seen = size = 0
+    yield piece
 
 
 def repeated_fields(
@@ -55,7 +79,7 @@ def repeated_fields(
 
     The hash must have a field. Raises WrongType.
     """
-    if record[0] & SEPARATE and count * _DRAWN_MAX < hash_size(record):
+    if record[0] & SEPARATE and (count * _DRAWN_MAX < hash_size(record) or hash_size(record) > _HELD_MAX):
         while count:
             found = yield from _draw(view, record, 1, now_ms, random)
             if found is None:
