@@ -114,3 +114,10 @@ class Options:
             raise SyntaxReplyError
         self._at += 1
         return self._words[self._at - 1]
+
+    def arguments(self, count: int) -> tuple[bytes, ...]:
+        """Return the `count` words behind an option. Raises SyntaxReplyError when there are fewer."""
+        if self._at + count > len(self._words):
+            raise SyntaxReplyError
+        self._at += count
+        return self._words[self._at - count : self._at]

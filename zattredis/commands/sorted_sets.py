@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import Any, Final
 
 from zattredis.commands.arguments import INTEGER_MAX, Options, parse_double, parse_integer
@@ -66,12 +66,19 @@ def zset_of(ctx: Context, key: bytes) -> Zset | None:
 # -- adding ------------------------------------------------------------------------------------------------------------
 
 
+def parse_add_options(words: tuple[bytes, ...], allowed: Collection[bytes] = _ADD_OPTIONS) -> tuple[int, int]:
+    """Return the options that a command line begins with, and where they end."""
+    options = at = 0
+    while at < len(words) and (word := words[at].upper()) in allowed:
+        options |= _ADD_OPTIONS[word]
+        at += 1
+    return options, at
+
+
 def _parse_add(words: tuple[bytes, ...], options: int) -> tuple[int, list[tuple[float, bytes]]]:
     """Return the options, and the pairs behind them. Raises what Redis would."""
-    at = 0
-    while at < len(words) and (option := _ADD_OPTIONS.get(words[at].upper())):
-        options |= option
-        at += 1
+    more, at = parse_add_options(words)
+    options |= more
     left = len(words) - at
     if left % 2 or not left:
         raise SyntaxReplyError
@@ -150,6 +157,13 @@ def add_pairs(ctx: Context, key: bytes, pairs: list[tuple[float, bytes]], option
     return adding
 
 
+def add_reply(adding: Adding, options: int) -> int | float | None:
+    """Return ZADD's reply under these options."""
+    if options & _INCR:
+        return adding.result
+    return adding.added + adding.updated if options & _CH else adding.added
+
+
 def _zadd_many(ctx: Context, argvs: list[list[bytes]]) -> list[Any] | None:
     """Carry out several plain ZADDs to one set in pages: its record is read and written once."""
     view, key = ctx.view, argvs[0][1]
@@ -200,10 +214,7 @@ def _zadd_many(ctx: Context, argvs: list[list[bytes]]) -> list[Any] | None:
 def zadd(ctx: Context, key: bytes, *words: bytes) -> int | float | None:
     """Add one or more members to a sorted set, or update the score of members that are there already."""
     options, pairs = _parse_add(words, 0)
-    adding = add_pairs(ctx, key, pairs, options)
-    if options & _INCR:
-        return adding.result
-    return adding.added + adding.updated if options & _CH else adding.added
+    return add_reply(add_pairs(ctx, key, pairs, options), options)
 
 
 @command(
@@ -522,5 +533,3 @@ def zscan(ctx: Context, key: bytes, cursor: bytes, *words: bytes) -> list[Any]:
             found += (member, _scanned_score(score, large))
     return [b"%d" % following, found]
 
-
-__all__ = ["COUNTED_KEYS", "GROUP", "READ", "WRITE", "add_pairs", "parse_mpop", "record_of", "zset_of"]

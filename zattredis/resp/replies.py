@@ -10,6 +10,7 @@ Handlers return plain values and never learn which protocol their client speaks:
 | None | null bulk string | null |
 | NULL_ARRAY | null array | null |
 | float | bulk string, `%.17g` | double, `%.17g` |
+| DoubleText | bulk string | double |
 | bool | integer 1 or 0 | boolean |
 | list, tuple | array | array |
 | Bulks | array of bulk strings | array of bulk strings |
@@ -171,6 +172,24 @@ class BigNumber:
         return f"BigNumber({self.value})"
 
 
+class DoubleText:
+    """A double written in a way of its own (coordinates: 17 digits behind the point, without trailing zeros)."""
+
+    __slots__ = ("text",)
+
+    def __init__(self, text: bytes) -> None:
+        self.text = text
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, DoubleText) and self.text == other.text
+
+    def __hash__(self) -> int:
+        return hash(self.text)
+
+    def __repr__(self) -> str:
+        return f"DoubleText({self.text!r})"
+
+
 class Attributed:
     """A value preceded, in RESP3, by attributes that a client may ignore."""
 
@@ -305,6 +324,11 @@ def _append_float(out: list[bytes], value: float, resp: int) -> None:
     out.append(b"$%d\r\n%b\r\n" % (len(text), text) if resp == 2 else b",%b\r\n" % text)
 
 
+def _append_double_text(out: list[bytes], value: DoubleText, resp: int) -> None:
+    text = value.text
+    out.append(b"$%d\r\n%b\r\n" % (len(text), text) if resp == 2 else b",%b\r\n" % text)
+
+
 def _append_array(out: list[bytes], value: list[Any] | tuple[Any, ...], resp: int) -> None:
     length = len(value)
     out.append(_ARRAYS[length] if length < _SMALL else b"*%d\r\n" % length)
@@ -370,6 +394,7 @@ _ENCODERS: Final[dict[type, Callable[[list[bytes], Any, int], None]]] = {
     _NullArray: _append_null_array,
     bool: _append_bool,
     float: _append_float,
+    DoubleText: _append_double_text,
     list: _append_array,
     tuple: _append_array,
     Bulks: _append_bulks,
