@@ -13,7 +13,7 @@ from tests.server.test_applier import RecordingNode, Replica
 from zattredis.keyspace.registers import Registers
 from zattredis.keyspace.waiters import META_WAITERS, Waiters
 from zattredis.raft import entry as kinds
-from zattredis.server import blocking
+from zattredis.server import applier, blocking, executor
 from zattredis.server.sessions import BATCH_HEADER, encode_open
 
 
@@ -305,6 +305,18 @@ def test_replies_that_nobody_wants_are_not_sent(node: MiniNode) -> None:
     run(pusher, "RPUSH k a")
     assert waiter.received() == b"+PONG\r\n"
     assert run(pusher, "LLEN k") == b":0\r\n"
+
+
+def test_a_waiter_is_known_here_however_its_entry_is_cut(node: MiniNode, monkeypatch: pytest.MonkeyPatch) -> None:
+    for module in (applier, executor):
+        monkeypatch.setattr(module, "COMMANDS_A_TURN", 1)
+    monkeypatch.setattr(applier, "EFFECT_BYTES_PER_WRITE", 1)
+    waiter, pusher = node.connect(), node.connect()
+    assert run(waiter, "BLPOP k 0") == b""
+    assert len(node.blocking) == 1
+    assert run(pusher, "RPUSH k a") == b":1\r\n"
+    assert waiter.received() == POPPED % b"a"
+    assert nobody_waits(node)
 
 
 # -- ends of waiting ---------------------------------------------------------------------------------------------------

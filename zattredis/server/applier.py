@@ -354,11 +354,12 @@ class Applier:
                         end = perf_counter() + SLICE_S
                     continue
                 position, count = 0, len(unit.argvs)
+                blocking = unit.specs[0].blocking  # it stands alone
                 while position < count:
                     before = position
                     position = executor.write_some(ctx, unit.specs, unit.argvs, position, ordinal, values)
                     ordinal += position - before
-                    if not ordinal % COMMANDS_A_TURN and (perf_counter() > end or self._full):
+                    if not ordinal % COMMANDS_A_TURN and (perf_counter() > end or self._full) and not blocking:
                         self._ordinal = ordinal
                         yield
                         ctx.view = self._view
@@ -366,7 +367,7 @@ class Applier:
                         end = perf_counter() + SLICE_S
                 executor.measure(unit, perf_counter() - start)
                 unit.connection.state.last_write_index = entry.index
-                if unit.specs[0].blocking:  # it stands alone
+                if blocking:  # in the slice that makes the waiter: nobody may hear of that before its keeper
                     self._popped.append((unit, values[0]))
                 else:
                     self._finished.append((unit, encode_run(unit, values)))
