@@ -40,6 +40,7 @@ def become_leader(s: RaftState) -> None:
     s.uncommitted_bytes = 0
     s.uncommitted_sizes.clear()
     s.transferring_to = None
+    s.departing = ()
     s.heartbeat_elapsed = s.quorum_elapsed = 0
     s.progress = {}
     _sync_progress(s)
@@ -303,6 +304,9 @@ def _after_membership_commit(s: RaftState) -> None:
     """Leave a committed joint configuration; step down after the commit of one without this node (§4.2.2)."""
     if s.membership_index > s.commit_index:
         return
+    for node_id in s.departing:
+        s.send(CommitAdvanced(s.node_id, node_id, s.term, s.commit_index))
+    s.departing = ()
     if s.membership.joint:
         if s.membership.auto_leave:
             _append_membership(s, s.membership.leave_joint())
@@ -316,6 +320,12 @@ def _after_membership_commit(s: RaftState) -> None:
 
 def _append_membership(s: RaftState, membership: Membership) -> int:
     index = _append(s, CONFIG, RAFT_VERSION, 0, membership.encode())
+    # Whoever is left out is sent the entry that says so, once, and its commitment: then it goes by itself.
+    s.departing = tuple(i for i in s.progress if i != s.node_id and not membership.is_member(i))
+    for node_id in s.departing:
+        p = s.progress[node_id]
+        if p.state == REPLICATE and not s.storage_hung:
+            _pipeline(s, node_id, p, index)
     _sync_progress(s)
     if s.transferring_to is not None and not membership.is_voter(s.transferring_to):
         _end_transfer(s)

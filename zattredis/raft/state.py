@@ -56,6 +56,7 @@ class RaftState:
         "config",
         "delivered_bytes",
         "delivered_index",
+        "departing",
         "durable_index",
         "election_deadline",
         "election_elapsed",
@@ -139,6 +140,7 @@ class RaftState:
         self.uncommitted_sizes: deque[tuple[int, int]] = deque()
         self.transferring_to: str | None = None
         self.transfer_elapsed = 0
+        self.departing: tuple[str, ...] = ()
         self.replicate_due = False
         self.ticks = 0
         self.election_elapsed = 0
@@ -435,9 +437,9 @@ class RaftState:
 
     def _membership_in_effect(self) -> None:
         index, membership = self._memberships[-1]
-        if membership == self.membership and membership.addresses == self.membership.addresses:
+        before, self.membership = self.membership, membership
+        if membership == before:
             return
-        self.membership = membership
         self.events.append(ready.MembershipChanged(index, membership))
         if self.role in (FOLLOWER, LEARNER):
             self.role = self.idle_role

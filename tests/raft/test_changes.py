@@ -1,0 +1,153 @@
+"""Changes as a person asks for them: what is planned, what is refused and why, which step is due when."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.raft.harness import Cluster
+from zattredis.errors import InvariantViolated, ProposalRefused
+from zattredis.raft.changes import MEMBERS_MAX, Change, begun, check_quorum, next_step, plan, reached
+from zattredis.raft.membership import Membership
+from zattredis.raft.messages import CommitAdvanced
+from zattredis.raft.ready import MembershipCommitted
+
+TRIO = Membership(voters=("a", "b", "c"), addresses={"a": "h:1@2", "b": "h:3@4", "c": "h:5@6"})
+
+
+def changed(now: Membership, change: Change) -> Membership:
+    return now.change_to(plan(now, change))
+
+
+def test_an_added_node_is_a_learner_until_it_has_caught_up() -> None:
+    change = Change(add=[("d", "h:7@8")])
+    first = changed(TRIO, change)
+    assert (first.voters, first.learners, first.joining, first.newcomers) == (("a", "b", "c"), ("d",), ("d",), ("d",))
+    assert begun(first, change)
+    assert not reached(first, change)
+    assert next_step(first, []) is None
+    step = next_step(first, ["d"])
+    assert step is not None
+    final = first.change_to(step)
+    assert final == Membership(voters=("a", "b", "c", "d"), addresses={**TRIO.addresses, "d": "h:7@8"})
+    assert final.newcomers == ()
+    assert reached(final, change)
+    assert plan(final, change) == final, "asking again changes nothing"
+
+
+def test_a_learner_that_is_to_stay_one_is_promoted_by_command_only() -> None:
+    first = changed(TRIO, Change(add=[("d", "h:7@8")], learner=True))
+    assert (first.learners, first.joining) == (("d",), ())
+    assert next_step(first, ["d"]) is None
+    second = changed(first, Change(promote=["d"]))
+    assert second.joining == ("d",)
+    step = next_step(second, ["d"])
+    assert step is not None and step.voters == ("a", "b", "c", "d")
+
+
+def test_removed_ids_are_remembered_and_never_used_again() -> None:
+    two = changed(TRIO, Change(remove=["c"]))
+    assert (two.voters, two.removed) == (("a", "b"), ("c",))
+    again = Membership.decode(two.encode())
+    assert again.removed == ("c",)
+    with pytest.raises(ProposalRefused, match="not used again"):
+        plan(again, Change(add=[("c", "h:9@10")]))
+    with pytest.raises(ProposalRefused, match="already"):
+        plan(again, Change(remove=["c"]))
+
+
+def test_several_at_once_go_by_a_joint_configuration_once_all_have_caught_up() -> None:
+    change = Change(add=[("d", "h:7@8"), ("e", "h:9@10")], remove=["b", "c"])
+    first = changed(TRIO, change)
+    assert (first.voters, first.joining, first.leaving) == (("a", "b", "c"), ("d", "e"), ("b", "c"))
+    assert next_step(first, ["d"]) is None
+    step = next_step(first, ["d", "e"])
+    assert step is not None
+    joint = first.change_to(step)
+    assert joint.joint and joint.voters == ("a", "d", "e")
+    final = joint.leave_joint()
+    assert (final.voters, final.removed, final.learners) == (("a", "d", "e"), ("b", "c"), ())
+    assert reached(final, change)
+    with pytest.raises(ProposalRefused, match=r"under way.*RAFT REMOVE d"):
+        plan(first, Change(demote=["a"]))
+    called_off = changed(first, Change(remove=["d"]))
+    assert (called_off.joining, called_off.leaving, called_off.learners) == (("e",), (), ("e",))
+
+
+def test_demoted_voters_stay_as_learners_and_are_no_newcomers() -> None:
+    two = changed(TRIO, Change(demote=["c"]))
+    assert (two.voters, two.learners, two.newcomers) == (("a", "b"), ("c",), ())
+    joint = changed(TRIO, Change(demote=["b", "c"]))
+    assert joint.learners_next == ("b", "c")
+    assert joint.leave_joint().learners == ("b", "c")
+    assert joint.leave_joint().newcomers == ()
+
+
+def test_another_address_is_a_change_of_its_own() -> None:
+    moved = changed(TRIO, Change(add=[("b", "other:3@4")]))
+    assert moved.voters == TRIO.voters
+    assert moved.addresses["b"] == "other:3@4"
+    assert moved.joining == ()
+    assert moved != TRIO
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        (Change(remove=["x"]), "x is no member of this cluster; its members are a, b, c"),
+        (Change(promote=["a"]), "a is a voter already"),
+        (Change(promote=["x"]), "no member"),
+        (Change(demote=["x"]), "no member"),
+        (Change(add=[("d", "h:3@4")]), "h:3@4 is the address of b"),
+        (Change(remove=["a"], demote=["a"]), "named twice"),
+        (Change(remove=["a", "b", "c"]), "without voters"),
+        (Change(add=[(f"x{i}", f"h:{i}@{i}") for i in range(100, 100 + MEMBERS_MAX)]), f"at most {MEMBERS_MAX}"),
+    ],
+)
+def test_refusals_name_the_reason(change: Change, reason: str) -> None:
+    with pytest.raises(ProposalRefused, match=reason):
+        plan(TRIO, change)
+
+
+def test_losing_the_quorum_is_refused() -> None:
+    five = Membership(voters=tuple("abcde"))
+    silent = {"d": 3.0, "e": 2.0}
+    with pytest.raises(ProposalRefused, match=r"quorum would be lost.* 3 would have to agree.*d \(for 3.0 s\).*FORCE"):
+        check_quorum(five, plan(five, Change(remove=["a"])), silent)
+    check_quorum(five, plan(five, Change(remove=["d"])), silent)
+    check_quorum(five, plan(five, Change(add=[("f", "h:1@2")])), silent)
+
+
+def test_contradictory_wishes_are_refused() -> None:
+    with pytest.raises(InvariantViolated):
+        Membership(voters=("a",), joining=("a",))
+    with pytest.raises(InvariantViolated):
+        Membership(voters=("a", "b"), leaving=("b",))
+
+
+def test_a_record_of_an_older_version_is_read() -> None:
+    assert Membership.decode(b"\x96\x91\xa1a\x90\x90\x90\xc2\x80") == Membership(voters=("a",))
+
+
+def test_a_removed_follower_is_told_by_the_log_itself() -> None:
+    cluster = Cluster("abc")
+    leader = cluster.elect("a")
+    index = leader.propose_membership(plan(leader.membership, Change(remove=["c"])))
+    cluster.run()
+    assert cluster["c"].commit_index == index
+    assert [e.index for e in cluster.peers["c"].saw(MembershipCommitted)] == [index]
+    assert cluster["c"].membership.removed == ("c",)
+    assert [m.dst for m in cluster.sent if isinstance(m, CommitAdvanced) and m.commit == index].count("c") == 1
+    cluster.tick_all(50)
+    assert leader.role == "leader"
+    assert cluster["c"].role == "learner"
+
+
+def test_those_replaced_together_are_told_as_well() -> None:
+    cluster = Cluster("abc", learners="de")
+    leader = cluster.elect("a")
+    leader.propose_membership(Membership(voters=tuple("ade")))
+    cluster.run()
+    for node_id in "bc":
+        assert cluster[node_id].membership == Membership(voters=tuple("ade"))
+        assert cluster[node_id].commit_index == leader.commit_index
+    assert leader.membership.removed == ("b", "c")

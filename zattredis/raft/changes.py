@@ -1,0 +1,155 @@
+"""Changes of the membership as a person asks for them, and the steps that lead there. Pure.
+
+A change that adds or promotes is recorded in the membership itself (`joining`, `leaving`, `demoting`): whoever leads
+takes the step that is due, so that a change outlives the leader and the node that asked for it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import replace
+from typing import Final
+
+import msgspec
+
+from zattredis.errors import ProposalRefused
+from zattredis.raft import quorum
+from zattredis.raft.membership import Membership
+
+MEMBERS_MAX: Final = 64
+"""Voters and learners of one cluster."""
+
+
+class Change(msgspec.Struct, array_like=True, frozen=True):
+    """What is to be changed, all of it in one go. Travels between nodes: new fields go to the end with a default.
+
+    `add` holds (id, address): a new member, or the new address of a member. With `learner` the added ones stay
+    learners; otherwise they, and those to `promote`, become voters once they have caught up, and only then are others
+    removed or demoted. `force` goes on where the quorum would be lost.
+    """
+
+    add: list[tuple[str, str]] = []
+    promote: list[str] = []
+    demote: list[str] = []
+    remove: list[str] = []
+    learner: bool = False
+    force: bool = False
+
+
+def plan(now: Membership, change: Change) -> Membership:
+    """Return the membership that `change` asks for first. Raises ProposalRefused with the reason.
+
+    `now` itself comes back when there is nothing left to do.
+    """
+    if now.joining and (now.leaving or now.demoting) and not {*change.remove} & {*now.joining}:
+        raise ProposalRefused(
+            f"another membership change is under way: {_names(now.joining)} is to replace "
+            f"{_names((*now.leaving, *now.demoting))} once it has caught up (RAFT REMOVE {now.joining[0]} calls it off)"
+        )
+    _check_ids(now, change)
+    addresses = {**now.addresses, **dict(change.add)}
+    fresh = [node_id for node_id, _ in change.add if not now.is_member(node_id)]
+    joining = {*now.joining, *change.promote} - {*change.demote}
+    if not change.learner:
+        joining |= {node_id for node_id, _ in change.add if not now.is_voter(node_id)}
+    voters = [i for i in now.voters if i not in change.remove and i not in change.demote]
+    learners = [i for i in (*now.learners, *fresh) if i not in change.remove]
+    joining &= {*learners}
+    leaving: Collection[str] = now.leaving
+    demoting: Collection[str] = now.demoting
+    if {*change.remove} & {*now.joining}:
+        leaving = demoting = ()  # whoever was to replace them does not come
+    waits = joining - {*now.joining}
+    if waits and (change.remove or change.demote):
+        voters, leaving, demoting = list(now.voters), [i for i in change.remove if now.is_voter(i)], change.demote
+    else:
+        learners += change.demote
+    if not voters:
+        raise ProposalRefused("a cluster cannot do without voters; to end this node, use SHUTDOWN")
+    members = len({*voters, *learners})
+    if members > MEMBERS_MAX and members > len(now.members):
+        raise ProposalRefused(f"a cluster has at most {MEMBERS_MAX} members")
+    return replace(
+        now, voters=tuple(voters), learners=tuple(learners), addresses=addresses, joining=tuple(joining),
+        leaving=tuple(leaving), demoting=tuple(demoting), newcomers=tuple(i for i in now.newcomers if i in learners),
+    )  # fmt: skip
+
+
+def _check_ids(now: Membership, change: Change) -> None:
+    named = [*(node_id for node_id, _ in change.add), *change.promote, *change.demote, *change.remove]
+    if len(set(named)) < len(named):
+        raise ProposalRefused("a node is named twice")
+    for node_id, address in change.add:
+        if node_id in now.removed:
+            raise ProposalRefused(f"{node_id} was removed from this cluster, and ids are not used again: choose another")
+        for other in now.members:
+            if other != node_id and now.addresses.get(other) == address:
+                raise ProposalRefused(f"{address} is the address of {other}")
+    for node_id in (*change.promote, *change.demote, *change.remove):
+        if node_id in now.removed:
+            raise ProposalRefused(f"{node_id} was removed from this cluster already")
+        if not now.is_member(node_id):
+            raise ProposalRefused(f"{node_id} is no member of this cluster; its members are {_names(now.members)}")
+    for node_id in change.promote:
+        if now.is_voter(node_id):
+            raise ProposalRefused(f"{node_id} is a voter already")
+    for node_id in change.demote:
+        if not now.is_voter(node_id):
+            raise ProposalRefused(f"{node_id} is a learner already")
+
+
+def reached(now: Membership, change: Change) -> bool:
+    """Return whether everything that `change` asks for is so in `now`."""
+    return (
+        not now.joint
+        and all(now.addresses.get(i) == address for i, address in change.add)
+        and all(change.learner or now.is_voter(i) for i, _ in change.add)
+        and all(now.is_voter(i) for i in change.promote)
+        and all(i in now.learners for i in change.demote)
+        and not any(now.is_member(i) for i in change.remove)
+    )
+
+
+def begun(now: Membership, change: Change) -> bool:
+    """Return whether `now` is on its way to what `change` asks for: only learners have yet to catch up, or nothing."""
+    wanted = {i for i, _ in change.add if not change.learner} | {*change.promote}
+    return all(now.addresses.get(i) == address for i, address in change.add) and all(
+        now.is_voter(i) or i in now.joining for i in wanted
+    )
+
+
+def next_step(now: Membership, ready: Collection[str]) -> Membership | None:
+    """Return the membership that is due, given which learners have caught up; None while there is none."""
+    if now.joint or not now.joining:
+        return None
+    due = [i for i in now.joining if i in ready]
+    if not due or ((now.leaving or now.demoting) and len(due) < len(now.joining)):
+        return None
+    voters = tuple(i for i in (*now.voters, *due) if i not in now.leaving and i not in now.demoting)
+    learners = (*(i for i in now.learners if i not in due), *now.demoting)
+    return replace(
+        now, voters=voters, learners=learners, joining=tuple(i for i in now.joining if i not in due), leaving=(),
+        demoting=(), newcomers=tuple(i for i in now.newcomers if i not in due),
+    )  # fmt: skip
+
+
+def check_quorum(now: Membership, target: Membership, silent_s: Mapping[str, float]) -> None:
+    """Raise ProposalRefused where `target` could commit nothing with the voters that are heard from.
+
+    `silent_s` holds the voters that are not, with the seconds since they were.
+    """
+    if target.voters == now.voters:
+        return
+    live = [i for i in target.voters if i not in silent_s]
+    if quorum.has_quorum(target, live):
+        return
+    count = len(target.voters)
+    silent = ", ".join(f"{i} (for {silent_s[i]:.1f} s)" for i in target.voters if i in silent_s)
+    raise ProposalRefused(
+        f"the quorum would be lost: of the voters {_names(target.voters)}, {count // 2 + 1} would have to agree, but "
+        f"nothing is heard from {silent}; start or remove those first, or say FORCE"
+    )
+
+
+def _names(ids: Sequence[str] | Collection[str]) -> str:
+    return ", ".join(ids)
