@@ -30,6 +30,7 @@ from zattredis.keyspace.lists import (
 )
 from zattredis.keyspace.maintenance import apply_maintenance, encode_request
 from zattredis.keyspace.metadata import SEPARATE, collection_id_of, expire_of
+from zattredis.keyspace.record_cache import RecordCache
 from zattredis.keyspace.registers import Registers
 from zattredis.keyspace.strings import put_string
 from zattredis.keyspace.view import View
@@ -49,7 +50,7 @@ def _small_bounds(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatc
         monkeypatch.setattr(module, "ELEMENT_BYTES", 30)
     monkeypatch.setattr(quicklist, "CHUNK_BYTES", 100)
     monkeypatch.setattr(quicklist, "_JOINED_MAX", 75)
-    monkeypatch.setattr(quicklist, "NODE_MAX", 4)
+    monkeypatch.setattr(quicklist, "NODE_MAX", 6)
     monkeypatch.setattr(quicklist, "ROOT_MAX", 3)
     monkeypatch.setattr(quicklist, "_READ_MAX", 3)
 
@@ -86,7 +87,7 @@ def check_list(store: MemoryStore, record: bytes) -> list[bytes]:
                 name = s_prefix(content.collection_id) + (b"d" if height else b"c") + number.to_bytes(8, "big")
                 names.add(name)
                 if height:
-                    child = quicklist.decode_node(store.data[name])
+                    child = quicklist.Node(*quicklist.decode_node(store.data[name]))
                     assert 1 <= len(child.numbers) <= quicklist.NODE_MAX
                     assert walk(child, height - 1) == count
                 else:
@@ -239,20 +240,27 @@ def settle(store: MemoryStore, registers: Registers) -> None:
         store.write(view.take())
 
 
+ALWAYS, NEVER = [True] * 30, [False] * 30
+
+
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.lists(COMMANDS, min_size=1, max_size=30), st.lists(st.booleans(), min_size=30, max_size=30))
 def test_the_same_bytes_however_the_commands_were_cut_into_writes(commands: list[Command], cuts: list[bool]) -> None:
     stores = []
-    for pattern in ([True] * 30, [False] * 30, cuts):
-        view, store, registers = fresh()
+    for pattern, cached in ((ALWAYS, False), (NEVER, False), (cuts, False), (cuts, True), (ALWAYS, True)):
+        _, store, registers = fresh()
+        kept = RecordCache(3000) if cached else None
+        view = View(store, registers, kept)
         for command, cut in zip(commands, pattern, strict=False):
             carry_out(view, command)
             if cut:
                 store.write(view.take())
-                view = View(store, registers)
+                if kept is not None:
+                    kept.trim()
+                view = View(store, registers, kept)
         store.write(view.take())
         stores.append(store.data)
-    assert stores[0] == stores[1] == stores[2]
+    assert all(data == stores[0] for data in stores)
 
 
 LINE = st.tuples(st.sampled_from([b"k", b"l"]), st.lists(ELEMENTS, min_size=1, max_size=3))

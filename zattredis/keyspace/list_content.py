@@ -19,7 +19,7 @@ from zattredis.errors import StateDamaged, WrongType
 from zattredis.keyspace.list_ends import ELEMENT_BYTES, INLINE, ROOT_AT, ROW_AT, ROW_BYTES, SEPARATED
 from zattredis.keyspace.metadata import HEADER_BYTES, LIST, SEPARATE, TYPE_MASK, VOLATILE, expire_of, pack_header
 from zattredis.keyspace.packed import EMPTY, Piece, frame_of, pack_frames
-from zattredis.keyspace.quicklist import Tree, find_element
+from zattredis.keyspace.quicklist import Tree, encode_root, find_element
 from zattredis.keyspace.view import View
 
 
@@ -339,7 +339,7 @@ class QuickList:
         tree = self._tree
         if tree is not None:
             tree.save()
-            self._height, self._next_number, self._root = tree.height, tree.next_number, tree.root.encode()
+            self._height, self._next_number, self._root = tree.height, tree.next_number, encode_root(tree.root)
         header = pack_header(kind | SEPARATE, self.expire_ms, self.version, touched_s)
         facts = SEPARATED.pack(
             self.collection_id, self.size, 1, self._height, len(self._root), self._next_number, head.count,

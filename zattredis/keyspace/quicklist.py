@@ -2,7 +2,7 @@
 
 ```
 s_prefix(id) + b"c" + number(8)  → a chunk: a packed row of elements (see `packed`)
-s_prefix(id) + b"d" + number(8)  → a node: the numbers(8 each) of its children, then their counts of elements(8 each)
+s_prefix(id) + b"d" + number(8)  → a node: a page (see `pages`), its children's numbers and counts of elements
 ```
 
 The root is a node, too, and lies in the list's record. `height` is how many levels of nodes lie between the root and
@@ -21,10 +21,13 @@ from collections.abc import Iterator
 from itertools import accumulate, islice
 from typing import Final
 
+import msgspec
+
 from zattredis.errors import StateDamaged
 from zattredis.keyspace import packed
 from zattredis.keyspace.keys import s_prefix
 from zattredis.keyspace.packed import Piece
+from zattredis.keyspace.pages import Page
 from zattredis.keyspace.view import DEAD_NODE, View
 
 CHUNK_BYTES: Final = 4096
@@ -39,10 +42,10 @@ _READ_MAX: Final = 32
 _JOINED_MAX: Final = CHUNK_BYTES * 3 // 4
 """Neighbouring chunks that LREM made small become one of at most this."""
 
-_NUMBERS: Final = [struct.Struct(f">{count}Q") for count in range(NODE_MAX + 1)]
 _CHUNK: Final = b"c"
 _NODE: Final = b"d"
 _DEATH: Final = struct.Struct(">cQBQ")
+_decode: Final = msgspec.msgpack.Decoder(tuple[list[int], list[int]]).decode
 
 
 class Node:
@@ -54,41 +57,49 @@ class Node:
         self.numbers = numbers
         self.counts = counts
 
-    def encode(self) -> bytes:
-        """Return the stored form."""
-        return struct.pack(f">{len(self.numbers) * 2}Q", *self.numbers, *self.counts)
+
+def encode_root(node: Node) -> bytes:
+    """Return the root as the record holds it: numbers(8 each), then counts(8 each)."""
+    return struct.pack(f">{len(node.numbers) * 2}Q", *node.numbers, *node.counts)
 
 
-def decode_node(stored: bytes) -> Node:
-    """Return the node of a stored form. Raises StateDamaged."""
+def decode_root(stored: bytes) -> Node:
+    """Return the root. Raises StateDamaged."""
     size, odd = divmod(len(stored), 16)
     if odd:
-        raise StateDamaged("a node of a list is of another form")
+        raise StateDamaged("the root of a list is of another form")
     values = struct.unpack(f">{size * 2}Q", stored)
     return Node(list(values[:size]), list(values[size:]))
 
 
+def decode_node(stored: bytes) -> Page:
+    """Return a stored node as (numbers, counts), which nobody changes. Raises StateDamaged."""
+    try:
+        page = _decode(stored)
+    except msgspec.MsgspecError as error:
+        raise StateDamaged(f"a node of a list cannot be read: {error}") from error
+    if len(page[0]) != len(page[1]):
+        raise StateDamaged("a node of a list has not as many counts as children")
+    return page
+
+
 def find_element(view: View, collection_id: int, height: int, root: bytes, index: int) -> bytes:
-    """Return the element at `index` of the tree below a root's stored form; as little is decoded as can be."""
+    """Return the element at `index` of the tree below a root's stored form."""
     prefix = s_prefix(collection_id)
-    node: bytes | None = root
-    for section in (*[_NODE] * height, _CHUNK):
-        if node is None:
-            raise StateDamaged(f"a node of list {collection_id} is missing")
-        size = len(node) >> 4
-        counts = _numbers(size).unpack_from(node, size << 3)
+    node = decode_root(root)
+    numbers, counts = node.numbers, node.counts
+    for level in range(height, -1, -1):
         ends = list(accumulate(counts))
         place = bisect_right(ends, index)
         count = counts[place]
         index -= ends[place] - count
-        node = view.get_raw(prefix + section + node[place << 3 : (place << 3) + 8])
-    if node is None:
+        name = prefix + (_NODE if level else _CHUNK) + numbers[place].to_bytes(8, "big")
+        if level:
+            numbers, counts = view.get_page(name, decode_node)
+    chunk = view.get_raw(name)
+    if chunk is None:
         raise StateDamaged(f"a chunk of list {collection_id} is missing")
-    return packed.unpack(node, count).element(index)
-
-
-def _numbers(count: int) -> struct.Struct:
-    return _NUMBERS[count] if count <= NODE_MAX else struct.Struct(f">{count}Q")
+    return packed.unpack(chunk, count).element(index)
 
 
 _Path = list[tuple[Node, int]]
@@ -108,13 +119,14 @@ class Tree:
         self.collection_id = collection_id
         self.height = height
         self.next_number = next_number
-        self.root = decode_node(root)
+        self.root = decode_root(root)
 
     def save(self) -> None:
         """Write the nodes that have changed; the root is the caller's."""
         for number in self._changed:
-            self._view.put_raw(self._name(_NODE, number), self._nodes[number].encode())
+            self._put_node(number)
         self._changed.clear()
+        self._nodes.clear()  # what is in pages is not changed any more
 
     # -- reading -----------------------------------------------------------------------------------------------------
 
@@ -123,8 +135,8 @@ class Tree:
 
         Nothing may be changed meanwhile. Some chunks are read ahead, ever more the further it goes.
         """
-        spans = self._spans(self.root, self.height, 0, start, stop, reverse)
-        ahead = 1
+        spans = self._spans(self.root.numbers, self.root.counts, self.height, 0, start, stop, reverse)
+        ahead = 4
         while batch := list(islice(spans, ahead)):
             found = self._view.multi_get_raw([self._name(_CHUNK, number) for _, number, _ in batch])
             for (first, number, count), stored in zip(batch, found, strict=True):
@@ -132,21 +144,23 @@ class Tree:
             ahead = min(ahead * 2, _READ_MAX)
 
     def _spans(
-        self, node: Node, height: int, first: int, start: int, stop: int, reverse: bool
+        self, numbers: list[int], counts: list[int], height: int, first: int, start: int, stop: int, reverse: bool
     ) -> Iterator[tuple[int, int, int]]:
-        """Yield (index of the first element, number, count) of chunks below `node`, whose own first index is given."""
-        firsts = list(accumulate(node.counts, initial=first))
+        """Yield (index of the first element, number, count) of chunks below a node, whose own first index is given."""
+        firsts = list(accumulate(counts, initial=first))
         low = bisect_right(firsts, start) - 1 if start > first else 0
-        places: range = range(low, len(node.numbers))
+        places: range = range(low, len(numbers))
         for place in reversed(places) if reverse else places:
-            first, count = firsts[place], node.counts[place]
+            first, count = firsts[place], counts[place]
             if first >= stop:
                 if reverse:
                     continue
                 return
-            number = node.numbers[place]
+            number = numbers[place]
             if height:
-                yield from self._spans(self._node(number), height - 1, first, start, stop, reverse)
+                below = self._nodes.get(number)
+                page = (below.numbers, below.counts) if below is not None else self._page(number)
+                yield from self._spans(page[0], page[1], height - 1, first, start, stop, reverse)
             else:
                 yield first, number, count
 
@@ -219,21 +233,21 @@ class Tree:
     def copy_to(self, collection_id: int) -> None:
         """Write all chunks and nodes, which are saved, under another collection id, too."""
         prefix = s_prefix(collection_id)
-        level = [self.root]
-        for height in range(self.height, -1, -1):
-            section = _NODE if height else _CHUNK
-            numbers = [number for node in level for number in node.numbers]
-            level = []
-            for start in range(0, len(numbers), _READ_MAX):
-                names = [section + number.to_bytes(8, "big") for number in numbers[start : start + _READ_MAX]]
-                for name, stored in zip(
-                    names, self._view.multi_get_raw([self._prefix + name for name in names]), strict=True
-                ):
-                    if stored is None:
-                        raise StateDamaged(f"a part {name!r} of list {self.collection_id} is missing")
-                    self._view.put_raw(prefix + name, stored)
-                    if height:
-                        level.append(decode_node(stored))
+        numbers = self.root.numbers
+        for _ in range(self.height):
+            below: list[int] = []
+            for number in numbers:
+                page = self._page(number)
+                self._view.put_page(prefix + _NODE + number.to_bytes(8, "big"), page)
+                below += page[0]
+            numbers = below
+        for start in range(0, len(numbers), _READ_MAX):
+            names = [_CHUNK + number.to_bytes(8, "big") for number in numbers[start : start + _READ_MAX]]
+            found = self._view.multi_get_raw([self._prefix + name for name in names])
+            for name, stored in zip(names, found, strict=True):
+                if stored is None:
+                    raise StateDamaged(f"a chunk of list {self.collection_id} is missing")
+                self._view.put_raw(prefix + name, stored)
 
     # -- within ------------------------------------------------------------------------------------------------------
 
@@ -243,11 +257,16 @@ class Tree:
     def _node(self, number: int) -> Node:
         node = self._nodes.get(number)
         if node is None:
-            stored = self._view.get_raw(self._name(_NODE, number))
-            if stored is None:
-                raise StateDamaged(f"node {number} of list {self.collection_id} is missing")
-            node = self._nodes[number] = decode_node(stored)
+            numbers, counts = self._page(number)
+            node = self._nodes[number] = Node(list(numbers), list(counts))
         return node
+
+    def _page(self, number: int) -> Page:
+        return self._view.get_page(self._name(_NODE, number), decode_node)
+
+    def _put_node(self, number: int) -> None:
+        node = self._nodes[number]
+        self._view.put_page(self._name(_NODE, number), (node.numbers, node.counts))
 
     def _chunk(self, node: Node, place: int) -> Piece:
         number = node.numbers[place]
@@ -279,7 +298,7 @@ class Tree:
     def _delete_node(self, number: int) -> None:
         del self._nodes[number]
         self._changed.pop(number, None)
-        self._view.put_raw(self._name(_NODE, number), None)
+        self._view.put_page(self._name(_NODE, number), None)
 
     def _edge_path(self, left: bool) -> _Path:
         path: _Path = []
@@ -371,7 +390,7 @@ class Tree:
             self._view.put_raw(self._name(_CHUNK, number), None)
             return
         if number in self._changed:
-            self._view.put_raw(self._name(_NODE, number), self._nodes[number].encode())
+            self._put_node(number)
             del self._changed[number]
         self._nodes.pop(number, None)
         self._view.bury(_DEATH.pack(DEAD_NODE, self.collection_id, height - 1, number))
@@ -482,14 +501,13 @@ def reclaim_node(view: View, death: bytes) -> int:
     _, collection_id, height, number = _DEATH.unpack(death)
     prefix = s_prefix(collection_id)
     name = prefix + _NODE + number.to_bytes(8, "big")
-    stored = view.get_raw(name)
-    if stored is None:  # the whole list was reclaimed meanwhile
+    if view.get_raw(name) is None:  # the whole list was reclaimed meanwhile
         return 1
-    numbers = decode_node(stored).numbers
+    numbers = view.get_page(name, decode_node)[0]
     for child in numbers:
         if height:
             view.bury(_DEATH.pack(DEAD_NODE, collection_id, height - 1, child))
         else:
             view.put_raw(prefix + _CHUNK + child.to_bytes(8, "big"), None)
-    view.put_raw(name, None)
+    view.put_page(name, None)
     return len(numbers) + 1
