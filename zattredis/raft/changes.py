@@ -81,7 +81,7 @@ def _check_ids(now: Membership, change: Change) -> None:
         raise ProposalRefused("a node is named twice")
     for node_id, address in change.add:
         if node_id in now.removed:
-            raise ProposalRefused(f"{node_id} was removed from this cluster, and ids are not used again: choose another")
+            raise ProposalRefused(f"{node_id} was removed from this cluster, and ids are not used again: take another")
         for other in now.members:
             if other != node_id and now.addresses.get(other) == address:
                 raise ProposalRefused(f"{address} is the address of {other}")
