@@ -217,7 +217,9 @@ class Search:
         assert self.place is not None
         assert self.size is not None
         width, height, unit = self.size
-        shape = Shape(*self.place, unit, width, height, LIBM if self.store is None else EXACT)
+        ordered = self.sort or (self.count > 0 and not self.any)
+        functions = LIBM if self.store is None else EXACT
+        shape = Shape(*self.place, unit, width, height, functions, self.store_distance or ordered)
         ranks = self._candidates(self.zset, shape)
         if reader_may_slice and sum(stop - start for start, stop in ranks) > SLICED_ELEMENTS:
             return self._sliced(self.zset, shape, ranks)
