@@ -600,10 +600,15 @@ class NodeWorld:
             return False
         states = {(p.data.state.applied, p.data.state.digest) for p in self.processes.values()}
         cores = [p.node.core for p in self.processes.values()]
+        nodes = [p.node for p in self.processes.values()]
+        if any(node.applier.registers.waiters.by_order or not node.blocking.idle for node in nodes):
+            return False  # nobody waits any more, nothing is to be put back
         return len(states) == 1 and all(core.applied_index == core.last_index for core in cores)
 
     def _differences(self) -> str:
-        return "states differ: " + str({i: str(p.data.state.applied) for i, p in self.processes.items()})
+        waiting = {i: len(p.node.applier.registers.waiters.by_order) for i, p in self.processes.items()}
+        applied = {i: str(p.data.state.applied) for i, p in self.processes.items()}
+        return f"states differ or somebody waits ({waiting}): {applied}"
 
     def _describe(self, process: Process) -> str:
         node = process.node

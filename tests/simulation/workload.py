@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 import hiredis
 
 from tests.simulation.checks import require
+from tests.simulation.queues import Queues
 from tests.support.linearizability import (
     APPEND,
     COMPARE_AND_SET,
@@ -44,10 +45,14 @@ STEPS_MAX = 30_000
 
 @dataclass
 class Request:
-    """One command line, and what its reply means. `done(reply)` records it; `effects` are what it may have done."""
+    """One command line, and what its reply means. `done(reply)` records it; `effects` are what it may have done.
+
+    `outcome` is told "refused", "unknown" or (its client has left) "left" where the command has no reply of its own.
+    """
 
     argv: tuple[Any, ...]
     done: Callable[[Any, float], None] = lambda reply, when: None
+    outcome: Callable[[str], None] = lambda what: None
     effects: list[Operation] = field(default_factory=list)
     definite_errors: tuple[str, ...] = ()
     group: Group | None = None
@@ -185,7 +190,7 @@ class SimClient:
 
     def _disconnect(self) -> None:
         """The client goes away; what is under way has an outcome that it never learns."""
-        self._gone()
+        self._gone("left")
         process, transport, protocol = self._process, self._transport, self.protocol
         if process is None or transport is None or transport.closing:
             return
@@ -198,13 +203,13 @@ class SimClient:
 
         process.later(self.rng.random() * 0.005, lost)
 
-    def _gone(self) -> None:
+    def _gone(self, outcome: str = "unknown") -> None:
         if self._open:
             self._open = False
             self.connections += 1
             self.follow_up = None
             while self.waiting:
-                self._unknown(self.waiting.popleft())
+                self._unknown(self.waiting.popleft(), outcome)
 
     def process_ended(self) -> None:
         """The node died: the connection is reset."""
@@ -249,6 +254,7 @@ class SimClient:
 
     def _received(self, number: int, data: bytes | None) -> None:
         if number != self.connections:
+            self.load.queues.lost_on_the_way(data or b"")
             return
         if data is None:
             self._gone()
@@ -274,6 +280,7 @@ class SimClient:
             text = str(reply)
             if text.startswith(DEFINITE):
                 world.refused += 1
+                request.outcome("refused")
                 if request.journal >= 0:
                     self.journal_refused.add(request.journal)
                 return
@@ -281,13 +288,15 @@ class SimClient:
                 self._unknown(request)
                 return
             if request.definite_errors and text.startswith(request.definite_errors):
+                request.outcome("refused")
                 return
             require(False, f"client {self.number} at {self.node_id}: {_line(request.argv)} was answered {text!r}")
         world.answered += 1
         request.done(reply, now)
 
-    def _unknown(self, request: Request) -> None:
+    def _unknown(self, request: Request, outcome: str = "unknown") -> None:
         self.world.unknown += 1
+        request.outcome(outcome)
         for effect in request.effects:
             self.load.note(replace(effect, invoked=request.invoked, returned=math.inf, known=False))
 
@@ -303,6 +312,8 @@ class SimClient:
             if rng.random() < 0.3:
                 return self.look_at_pair() if rng.random() < 0.5 else self.time()
             return [self.simple(("GET", key), Operation(READ, key))]
+        if rng.random() < self.load.queues.share:
+            return self.queue()
         if rng.random() < 0.12:
             return self._compare_and_set()
         depth = rng.choice([1, 1, 1, 2, 3, 8])
@@ -481,6 +492,18 @@ class SimClient:
         )
         return [request]
 
+    def queue(self) -> list[Request]:
+        """A push, or a pop that waits."""
+        process = self._process
+        assert process is not None
+
+        def lives_on() -> bool:
+            """Whether that process could put back what this client left behind."""
+            alive = self.world.processes.get(self.node_id) is process and process.node.is_open
+            return alive and not process.node.snapshots.installed
+
+        return self.load.queues.request(self.rng, Request, f"client {self.number}", lives_on)
+
     def _compare_and_set(self) -> list[Request]:
         """WATCH, GET, then MULTI, SET, EXEC with what was seen."""
         key = b"cas:%d" % self.rng.randrange(2)
@@ -521,6 +544,7 @@ _MIX: list[Callable[[SimClient], list[Request]]] = [
     SimClient.register, SimClient.register, SimClient.register, SimClient.counter, SimClient.counter,
     SimClient.expiring, SimClient.expiring, SimClient.journal_entry, SimClient.journal_entry, SimClient.echo,
     SimClient.transfer, SimClient.look_at_pair, SimClient.heavy, SimClient.time,
+    SimClient.queue, SimClient.queue, SimClient.queue,
 ]  # fmt: skip
 
 
@@ -539,6 +563,7 @@ class Workload:
             for node_id in world.ids[: world.plan.busy_nodes]
             for _ in range(per_node)
         ]
+        self.queues = Queues(self.fresh, world.rng.choice([0.0, 0.0, 0.7]))
         self.undecided = 0
         self.time_seen: list[tuple[float, float, int, str]] = []  # returned, invoked, what was left of CLOCK, node
 
@@ -580,7 +605,7 @@ class Workload:
                 reply, max(writer.journal_sent, default=0), writer.connections
             )
             requests.append(get)
-        return requests
+        return requests + self.queues.final_reads(Request)
 
     def judge(self) -> None:
         """Look for a linearization of every key, and at the time."""
