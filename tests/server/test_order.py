@@ -457,3 +457,12 @@ def test_a_pipeline_of_one_command_is_answered_like_single_ones(node: MiniNode) 
     node.tick()
     node.apply()
     assert client.received() == b"+OK\r\n$-1\r\n+OK\r\n+OK\r\n:2\r\n:3\r\n:4\r\n:6\r\n"
+
+
+def test_exec_counts_as_a_command(node: MiniNode) -> None:
+    client = node.connect()
+    client.send("MULTI", "SET a 1", "EXEC", "MULTI", "GET a", "EXEC")
+    node.tick()
+    node.apply()
+    calls = {spec.name: histogram.cumulative()[0] for spec, histogram in node.executor._statistics.histograms().items()}
+    assert (calls["EXEC"], calls["SET"], calls["GET"]) == (2, 1, 1)

@@ -13,7 +13,7 @@ from typing import Any, Final
 import structlog
 
 from zattredis.commands.context import Context, LocalContext, drain
-from zattredis.commands.table import CommandSpec, Kind, lookup_logged
+from zattredis.commands.table import COMMANDS, CommandSpec, Kind, lookup_logged
 from zattredis.errors import FatalError, ReplyError, WriteStalled
 from zattredis.keyspace.serving import drop_session, serve
 from zattredis.resp.replies import NULL_ARRAY, Bulks, append_reply, encode_many
@@ -330,6 +330,7 @@ class Executor:
         writes = sum(1 for _, spec, _ in unit.commands if spec.kind == Kind.WRITE)
         out: list[bytes] = []
         if not unwatched(ctx, unit.watches):
+            self._statistics.record(COMMANDS[b"EXEC"], 1, 0)
             append_reply(out, NULL_ARRAY, unit.resp)
             return b"".join(out), writes
         values: list[Any] = []
@@ -357,7 +358,9 @@ class Executor:
                 local.argv = argv
                 values.append(self.run_local(local, spec))
         ctx.session = session
-        usec = int((perf_counter() - start) * 1e6) // max(1, len(unit.commands))
+        total_usec = int((perf_counter() - start) * 1e6)
+        self._statistics.record(COMMANDS[b"EXEC"], 1, total_usec)
+        usec = total_usec // max(1, len(unit.commands))
         for _, spec, _ in unit.commands:
             self._statistics.record(spec, 1, usec)
         if failure is not None and broken is not None:
