@@ -188,3 +188,12 @@ def test_hashes() -> None:
     assert geohash.text(3479099956230698) == b"sqc8b49rny0"
     for bits in (0, (1 << 52) - 1, 0x5555555555555, 0xAAAAAAAAAAAAA, 123456789012345):
         assert geohash.encode(*geohash.decode(float(bits))) == bits
+
+
+def test_a_long_search(pair: Pair) -> None:
+    choice = random.Random(13)
+    lines: Lines = [random_places(choice, 2500)]
+    for options in ("", "DESC WITHDIST", "WITHCOORD WITHHASH", "COUNT 1500 ANY", "COUNT 1200"):
+        lines.append(f"GEOSEARCH g FROMLONLAT 20 50 BYRADIUS 9000 km {options}")
+    lines += ["GEOSEARCHSTORE d g FROMLONLAT 20 50 BYBOX 9000 9000 km", "ZRANGE d 0 -1 WITHSCORES"]
+    compare(*pair, lines)

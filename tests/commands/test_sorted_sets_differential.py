@@ -314,3 +314,30 @@ def test_expiry_is_kept(pair: Pair) -> None:
             "TTL z",
         ],
     )  # fmt: skip
+
+
+def test_long_replies(pair: Pair) -> None:
+    """Those that leave in slices and pieces."""
+    ours, real = pair
+    fill: list[Argument] = ["ZADD", "z"]
+    for place in range(3000):
+        fill += [str(place % 100 + place / 7), f"m{place}"]
+    asked = [f"m{place}" for place in range(2000, 4000)]
+    lines: Lines = [
+        fill, "ZRANGE z 0 -1", "ZRANGE z 0 -1 WITHSCORES", "ZREVRANGE z 5 2500 WITHSCORES", "ZRANGE z (3 inf BYSCORE",
+        "ZRANGEBYSCORE z 5 400 WITHSCORES LIMIT 100 1500", "ZREVRANGEBYSCORE z 400 5 LIMIT 100 1500",
+        ["ZMSCORE", "z", *asked], "ZADD y 1 m1 5 m2999", "ZUNION 2 z y WITHSCORES", "ZUNION 2 z y", "ZINTER 2 z y",
+        "ZDIFF 2 z y WITHSCORES", "ZINTERCARD 2 z z", "ZINTERCARD 2 z z LIMIT 1200", "ZUNIONSTORE d 2 z y",
+        "ZRANGE d 0 -1 WITHSCORES", "ZRANGESTORE d z 100 2600", "ZRANGE d 0 -1", "ZREMRANGEBYRANK z 500 2499",
+        "ZRANGE z 0 -1 WITHSCORES", "ZPOPMAX z 700", "ZCARD z", "ZPOPMIN z 1000", "EXISTS z", fill,
+        "MULTI", "ZRANGE z 0 -1 WITHSCORES", "EXEC",
+    ]  # fmt: skip
+    if not isinstance(ours, Connection):
+        lines = [line for line in lines if line not in ("MULTI", "EXEC")]
+    compare(ours, real, lines)
+    for argv in ("ZRANDMEMBER z -2000", "ZRANDMEMBER z 2000", "ZRANDMEMBER z 2000 WITHSCORES"):
+        got, expected = (backend.execute(argv.encode().split()) for backend in pair)
+        assert got.split(b"\r\n")[0] == expected.split(b"\r\n")[0]
+        members = [part for part in got.split(b"\r\n") if part.startswith(b"m")]
+        assert len(members) == 2000
+        assert "-" in argv or len(set(members)) == 2000

@@ -30,6 +30,7 @@ UNITS = (
     "unit/bitfield",
     "unit/hyperloglog",
     "unit/type/zset",
+    "unit/geo",
     "unit/sort",
     "unit/dump",
     "unit/keyspace",

@@ -18,7 +18,7 @@ from zattredis.keyspace.reader import FrozenReader
 from zattredis.keyspace.registers import Registers
 from zattredis.keyspace.view import View
 from zattredis.resp.replies import Pairs, append_pairs, append_replies, encode, stream_header
-from zattredis.server.clock import monotonic, perf_counter
+from zattredis.server.clock import monotonic, perf_counter, random_64
 from zattredis.server.executor import BROKEN, Executor
 from zattredis.server.proposals import refusal, write_behind
 from zattredis.server.units import SLICED, Run
@@ -64,7 +64,8 @@ class _Sliced:
 class SlicedReads:
     """One per node. A run given to `start` has one command, and is answered, in its connection's order, by this."""
 
-    __slots__ = ("_call_soon", "_executor", "_parked", "_resubmit", "_running", "_scheduled", "_source", "_waiting")
+    __slots__ = ("_call_soon", "_executor", "_parked", "_resubmit", "_running", "_scheduled", "_seed", "_source",
+                 "_waiting")  # fmt: skip
 
     def __init__(
         self,
@@ -82,6 +83,7 @@ class SlicedReads:
         self._parked: list[_Sliced] = []
         self._waiting: deque[tuple[Run, int]] = deque()
         self._scheduled = False
+        self._seed = random_64() >> 16  # ZRANDMEMBER and its like draw by it
 
     @property
     def idle(self) -> bool:
@@ -198,7 +200,8 @@ class SlicedReads:
         run = sliced.run
         view = View(sliced.reader, Registers.load(sliced.reader))
         spec, argv = run.specs[0], run.argvs[0]
-        value = spec.handler(Context(view, run.db, sliced.now_ms), *argv[spec.words :])
+        self._seed += 1
+        value = spec.handler(Context(view, run.db, sliced.now_ms, seed=self._seed), *argv[spec.words :])
         steps: Steps = value if value.__class__ is GeneratorType else _at_once(value)
         sliced.steps = steps
         return steps
