@@ -98,8 +98,8 @@ def test_merges(pair: Pair) -> None:
 def test_a_string_that_may_be_written_to_becomes_raw(pair: Pair) -> None:
     for line in ["PFADD k", "PFADD k a", "PFMERGE k h", "PFMERGE h k", "PFDEBUG DECODE k", "PFDEBUG TODENSE k",
                  "PFDEBUG ENCODING k", "PFCOUNT k h"]:  # fmt: skip
-        prepared = ["PFADD h x", (b"SET", b"k", HEADER + b"\x7f\xff"), "OBJECT ENCODING k"]
-        compare(*pair, [*prepared, line, "OBJECT ENCODING k"])
+        value = (b"SET", b"k", HEADER + b"\x7f\xff")
+        compare(*pair, ["PFADD h x", value, "OBJECT ENCODING k", line, "OBJECT ENCODING k"])
 
 
 def test_self_test(zattd: ZattCluster) -> None:

@@ -140,10 +140,11 @@ def remove(view: View, collection_id: int, size: int, wanted: Sequence[bytes]) -
     distinct = list(dict.fromkeys(wanted))
     for start in range(0, len(distinct), BATCH):
         batch = distinct[start : start + BATCH]
-        places = [place for place in places_of(view, collection_id, batch) if place is not None]
-        if places:
-            _take_out(view, collection_id, size, places)
-            size -= len(places)
+        found = zip(batch, places_of(view, collection_id, batch), strict=True)
+        gone = {place: member for member, place in found if place is not None}
+        if gone:
+            _take_out(view, collection_id, size, gone)
+            size -= len(gone)
     return size
 
 
@@ -160,34 +161,35 @@ def pop(view: View, collection_id: int, size: int, draws: Sequence[int]) -> list
         last -= 1
         drawn.append(moved.get(place, place))
         moved[place] = moved.pop(last, last)
-    return _move(view, collection_id, size, drawn, {place: at for place, at in moved.items() if place < last})
+    moves = {place: at for place, at in moved.items() if place < last}
+    found = members_at(view, collection_id, [*drawn, *moves.values()])
+    taken = found[: len(drawn)]
+    _move(view, collection_id, size, taken, dict(zip(moves, found[len(drawn) :], strict=True)))
+    return taken
 
 
-def _take_out(view: View, collection_id: int, size: int, places: list[int]) -> None:
-    """Remove the members at these places; those left behind the new end fill the gaps."""
-    rest = size - len(places)
-    gone = set(places)
-    gaps = [place for place in places if place < rest]
+def _take_out(view: View, collection_id: int, size: int, gone: dict[int, bytes]) -> None:
+    """Remove the members of place → member; those left behind the new end fill the gaps."""
+    rest = size - len(gone)
+    gaps = [place for place in gone if place < rest]
     stay = [place for place in range(rest, size) if place not in gone]
-    _move(view, collection_id, size, places, dict(zip(gaps, stay, strict=True)))
+    movers = members_at(view, collection_id, stay) if stay else []
+    _move(view, collection_id, size, list(gone.values()), dict(zip(gaps, movers, strict=True)))
 
 
-def _move(view: View, collection_id: int, size: int, drawn: list[int], moved: dict[int, int]) -> list[bytes]:
-    """Remove and return the members at the places `drawn`; let place ← place be the moves that keep all others."""
+def _move(view: View, collection_id: int, size: int, taken: list[bytes], moves: dict[int, bytes]) -> None:
+    """Remove the members `taken`, and the last places; put the members of place → member to their places."""
     prefix = s_prefix(collection_id)
     names, places = prefix + b"m", prefix + b"i"
     put_raw = view.put_raw
-    found = members_at(view, collection_id, [*drawn, *moved.values()])
-    taken = found[: len(drawn)]
     for member in taken:
         put_raw(names + crc32(member).to_bytes(4, "big") + member, None)
-    for place in range(size - len(drawn), size):
+    for place in range(size - len(taken), size):
         put_raw(places + place.to_bytes(_PLACE_BYTES, "big"), None)
-    for at, member in zip(moved, found[len(drawn) :], strict=True):
+    for at, member in moves.items():
         place_name = at.to_bytes(_PLACE_BYTES, "big")
         put_raw(places + place_name, member)
         put_raw(names + crc32(member).to_bytes(4, "big") + member, place_name)
-    return taken
 
 
 def draw_places(size: int, count: int, random: SeededRandom) -> list[int]:
