@@ -26,8 +26,6 @@ _DOUBT_LEAST: Final = 1e-24
 """How near to the edge of a circle a place is looked at exactly."""
 _ALPHABET: Final = b"0123456789bcdefghjkmnpqrstuvwxyz"
 _ALL: Final = (1 << 64) - 1
-_SPREADS: Final = ((16, 0x0000FFFF0000FFFF), (8, 0x00FF00FF00FF00FF), (4, 0x0F0F0F0F0F0F0F0F),
-                   (2, 0x3333333333333333), (1, 0x5555555555555555))  # fmt: skip
 _NEIGHBOURS: Final = ((0, 0), (1, 0), (-1, 0), (0, 1), (0, -1), (1, 1), (1, -1), (-1, 1), (-1, -1))
 """Steps in (latitude, longitude), in the order in which Redis looks: the cell, N, S, E, W, NE, NW, SE, SW."""
 
@@ -48,17 +46,21 @@ EXACT: Final = Functions(exact_math.sine, exact_math.cosine, exact_math.arc_sine
 
 def _spread(bits: int) -> int:
     """Return 32 bits with a zero before each."""
-    for shift, mask in _SPREADS:
-        bits = (bits | bits << shift) & mask
-    return bits
+    bits = (bits | bits << 16) & 0x0000FFFF0000FFFF
+    bits = (bits | bits << 8) & 0x00FF00FF00FF00FF
+    bits = (bits | bits << 4) & 0x0F0F0F0F0F0F0F0F
+    bits = (bits | bits << 2) & 0x3333333333333333
+    return (bits | bits << 1) & 0x5555555555555555
 
 
 def _gather(bits: int) -> int:
     """Return every second bit of 64, from the lowest on."""
     bits &= 0x5555555555555555
-    for (shift, _), (_, mask) in zip(reversed(_SPREADS), [*_SPREADS[3::-1], (0, 0xFFFFFFFF)], strict=True):
-        bits = (bits | bits >> shift) & mask
-    return bits
+    bits = (bits | bits >> 1) & 0x3333333333333333
+    bits = (bits | bits >> 2) & 0x0F0F0F0F0F0F0F0F
+    bits = (bits | bits >> 4) & 0x00FF00FF00FF00FF
+    bits = (bits | bits >> 8) & 0x0000FFFF0000FFFF
+    return (bits | bits >> 16) & 0x00000000FFFFFFFF
 
 
 def interleave(latitude: int, longitude: int) -> int:
