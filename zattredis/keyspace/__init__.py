@@ -2,13 +2,15 @@
 
 **What it owns.** The layout of the state database (`keys`), the record of a key (`metadata`), the encoding of each data
 type (`strings`, …), the registers of the state machine (`registers`), and the `View` through which commands read and
-write all of it (`view`). `maintenance` removes what is expired or dead, `scan` walks through the keys, `rdb` is Redis's
+write all of it (`view`). `waiters` are the clients that wait in blocking pops, `serving` gives them what they wait for.
+`maintenance` removes what is expired or dead, `scan` walks through the keys, `rdb` is Redis's
 dump format with its checksum in `crc64`, `lcs` the common subsequence of two strings; `long_double` and `random` do
 what libm and `random` would do, alike on every node.
 
 **Invariants.**
 - A record changes in one place (`View.put` and what it calls, or `View.set_plain` for the common case), and with it, in
   the same batch, the counts of its namespace, the expiry index and the fate of content it no longer names.
+- No key that holds something has anybody waiting for it once a command, EXEC or script is done.
 - The counter never gives a number twice: a version identifies one change of one key, a collection id one content.
 - A view's effects are complete: written in one batch they lead from one consistent state to the next. A command that
   fails leaves none.

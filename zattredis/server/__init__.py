@@ -15,6 +15,7 @@ The way of a command:
     executor      runs handlers; the one place where an exception becomes an error reply
     sessions      the state machine's rows that make a batch execute once
     transactions  MULTI, EXEC and WATCH on the origin
+    blocking      clients that wait in a blocking pop, and what the node puts into the log for them
 
 Around it: `clock` (the only reader of time and randomness), `rejoin` (who may vote), `compaction` and `snapshots`,
 `housekeeping` (timers), `clients`, `statistics`, `slowlog`, `latency`, `runtime_settings` and `access` (what LOCAL

@@ -2,7 +2,7 @@
 
 A `Run` holds consecutive commands of one connection and database, all writes or all reads. A `Transaction` is one EXEC.
 Both stand in their connection's `units` in the order of arrival; replies leave in that order. Writes also stand in a
-`Batch`, which is one log entry; reads may ride in one (DESIGN §2.2).
+`Batch`, which is one log entry; reads may ride in one (DESIGN §2.2). So may `Errand`s, the node's own commands.
 """
 
 from __future__ import annotations
