@@ -132,6 +132,7 @@ class AnyKeys(RuleBasedStateMachine):
         super().__init__()
         self.history: list[str] = []
         self.watching = False
+        self.sorted = False
 
     @initialize()
     def begin(self) -> None:
@@ -181,6 +182,9 @@ class AnyKeys(RuleBasedStateMachine):
         self.history.append(f"{client}: {' '.join(word[:20] or repr('') for word in argv)}")
         line = [word.encode() for word in argv]
         got, expected = ours.execute(line), real.execute(line)
+        self.sorted |= argv[0] in ("SORT", "SORT_RO")
+        if self.sorted:  # Redis turns a sorted set into a skiplist when it sorts it, though that only reads
+            got, expected = (reply.replace(b"\r\nskiplist", b"\r\nlistpack") for reply in (got, expected))
         if argv[0] in ANY_ORDER:
             alike = sorted(got.split(b"\r\n")) == sorted(expected.split(b"\r\n"))
         else:
@@ -226,5 +230,5 @@ def test_whatever_clients_do_is_answered_as_by_redis(servers: Servers) -> None:
         settings=settings(
             max_examples=40, stateful_step_count=50, deadline=None, suppress_health_check=list(HealthCheck),
             phases=[Phase.generate],  # shrinking takes minutes; the history shows what led there
-        ),  # fmt: skip
-    )
+        ),
+    )  # fmt: skip

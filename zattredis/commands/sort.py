@@ -2,6 +2,7 @@
 
 Source: Redis's sort.c and the manual's page of SORT. Collation is that of the C locale: bytes, up to a zero byte where
 nothing is stored, as strcoll sees them. A SORT without STORE only reads: it needs no log, and runs in slices if long.
+It leaves no trace, whereas Redis turns a sorted set that it sorts into a skiplist for good.
 """
 
 from __future__ import annotations
