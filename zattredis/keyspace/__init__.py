@@ -3,9 +3,10 @@
 **What it owns.** The layout of the state database (`keys`), the record of a key (`metadata`), the encoding of each data
 type (`strings`, …), the registers of the state machine (`registers`), and the `View` through which commands read and
 write all of it (`view`). `waiters` are the clients that wait in blocking pops, `serving` gives them what they wait for.
-`maintenance` removes what is expired or dead, `scan` walks through the keys, `rdb` is Redis's
-dump format with its checksum in `crc64`, `lcs` the common subsequence of two strings; `long_double` and `random` do
-what libm and `random` would do, alike on every node.
+`maintenance` removes what is expired or dead, `scan` walks through the keys, `lcs` finds the common subsequence of two
+strings; `long_double` and `random` do what libm and `random` would do, alike on every node. `types` is the table of the
+types for what works on keys of any. `rdb` is Redis's dump format: `rdb_read` reads every encoding of it, `rdb_packed`
+has the packed ones, `lzf` the compression, `crc64` the checksum. `parameters` is what the cluster agrees on for all.
 
 **Invariants.**
 - A record changes in one place (`View.put` and what it calls, or `View.set_plain` for the common case), and with it, in
