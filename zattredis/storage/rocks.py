@@ -20,6 +20,7 @@ from typing import Final
 
 from rocksdict import (
     AccessType,
+    BlockBasedIndexType,
     BlockBasedOptions,
     Cache,
     DBCompressionType,
@@ -84,7 +85,7 @@ def exists(path: Path) -> bool:
     return (path / "CURRENT").is_file()
 
 
-def _common(options: StoreOptions, cache: Cache) -> Options:
+def _common(options: StoreOptions, cache: Cache, *, partitioned: bool = False) -> Options:
     o = Options(raw_mode=True)
     o.create_if_missing(False)
     o.set_paranoid_checks(True)
@@ -106,6 +107,13 @@ def _common(options: StoreOptions, cache: Cache) -> Options:
     table.set_pin_l0_filter_and_index_blocks_in_cache(True)
     table.set_block_size(8 * KIB)
     table.set_bloom_filter(10, False)
+    if partitioned:
+        # The filter of a file with a million keys weighs more than a shard of the cache holds (a 64th), so it would be
+        # read whole for every get: measured with 3 million keys, 230 to 310 µs a get against 5 to 15 in partitions.
+        table.set_index_type(BlockBasedIndexType.two_level_index_search())
+        table.set_partition_filters(True)
+        table.set_metadata_block_size(4 * KIB)
+        table.set_pin_top_level_index_and_filter(True)
     o.set_block_based_table_factory(table)
     return o
 
@@ -134,7 +142,7 @@ def log_options(options: StoreOptions, cache: Cache, recovery: DBRecoveryMode) -
 
 def state_options(options: StoreOptions, cache: Cache) -> Options:
     """Options of a state database: no WAL (the Raft log is its log), lz4, one column family."""
-    o = _common(options, cache)
+    o = _common(options, cache, partitioned=True)
     o.set_write_buffer_size(options.state_memtable_bytes)
     o.set_max_write_buffer_number(4)
     o.set_level_zero_file_num_compaction_trigger(4)
