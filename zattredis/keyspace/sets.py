@@ -181,7 +181,7 @@ def add_to_many(
             version = view.next_id()
     if version:
         body = separate_body(collection_id, size + sum(replies))
-        view.put(db, key, pack_header(kind, expire_of(record), version, touched_s) + body)
+        view.rewrite(db, key, pack_header(kind, expire_of(record), version, touched_s) + body)
     view.commit()
     return replies
 
@@ -289,7 +289,7 @@ def _intset_max(view: View) -> int:
 
 
 def _put(view: View, db: int, key: bytes, record: bytes, kind: int, body: bytes, touched_s: int) -> None:
-    view.put(db, key, pack_header(kind, expire_of(record), view.next_id(), touched_s) + body)
+    view.rewrite(db, key, pack_header(kind, expire_of(record), view.next_id(), touched_s) + body)
 
 
 # -- removing ----------------------------------------------------------------------------------------------------------
@@ -318,10 +318,17 @@ def remove_members(view: View, db: int, key: bytes, record: bytes, members: Sequ
         rest = len(values)
         body = pack_integers(values)
     if not rest:
-        view.put(db, key, None)
+        _delete_emptied(view, db, key, record)
     elif removed:
         _put(view, db, key, record, record[0], body, touched_s)
     return removed
+
+
+def _delete_emptied(view: View, db: int, key: bytes, record: bytes) -> None:
+    """Delete a key whose subkeys are deleted: nothing is left to reclaim, but many tombstones to search it among."""
+    if record[0] & SEPARATE:
+        view.rewrite(db, key, bytes((record[0] & ~SEPARATE,)) + record[1:HEADER_BYTES] + pack_texts(()))
+    view.put(db, key, None)
 
 
 def pop_members(
@@ -330,8 +337,12 @@ def pop_members(
     """Remove and return `count` members drawn at random, all if there are no more. Raises WrongType."""
     size = set_length(record)
     if count >= size:
-        taken = list(set_members(view, record))
-        view.put(db, key, None)
+        if record[0] & SEPARATE and size <= separate.BATCH:
+            taken = separate.pop(view, collection_id_of(record), size, [0] * size)
+            _delete_emptied(view, db, key, record)
+        else:
+            taken = list(set_members(view, record))
+            view.put(db, key, None)
         return taken
     if count <= (size - count) * _REBUILD_FACTOR:
         if record[0] & SEPARATE:

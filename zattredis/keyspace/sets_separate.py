@@ -61,9 +61,10 @@ def members_at(view: View, collection_id: int, places: Sequence[int]) -> list[by
 
 def members(view: View, collection_id: int, size: int) -> Iterator[bytes]:
     """Yield all members, by place. Raises StateDamaged if there are not `size`."""
-    prefix = s_prefix(collection_id)
+    section = s_prefix(collection_id) + b"i"
     count = 0
-    for _, member in view.iterate(prefix + b"i", prefix + b"j"):
+    # Behind the last place lie the tombstones of all that the set has ever had more.
+    for _, member in view.iterate(section, section + size.to_bytes(_PLACE_BYTES, "big")):
         count += 1
         yield member
     if count != size:
@@ -149,7 +150,7 @@ def remove(view: View, collection_id: int, size: int, wanted: Sequence[bytes]) -
 
 
 def pop(view: View, collection_id: int, size: int, draws: Sequence[int]) -> list[bytes]:
-    """Remove one member after the other, each from this place at that time; return them. Some must be left over.
+    """Remove one member after the other, each from this place at that time; return them.
 
     Invariant: pops carried out together leave behind what they would one by one.
     """
