@@ -16,6 +16,10 @@ class FatalError(ZattredisError):
     """The node cannot go on safely; its text is the one line that is printed before the process ends."""
 
 
+class NodeRemoved(FatalError):
+    """This node was removed from its cluster and has nothing more to do."""
+
+
 class InvariantViolated(FatalError):
     """Something happened that the protocol rules out; going on could lose or invent data."""
 

@@ -25,9 +25,18 @@ from zattredis.peer.control import (
     SnapshotDone,
     SnapshotEnd,
     SnapshotPosition,
+    TurnedAway,
 )
 from zattredis.peer.fragments import BLOB_BYTES_MIN, FRAGMENT_BYTES_MAX
-from zattredis.peer.messages import ForwardBatch, ForwardExpected, ForwardOpen, Introduction, StatusReport
+from zattredis.peer.messages import (
+    ChangeAnswer,
+    ChangeRequest,
+    ForwardBatch,
+    ForwardExpected,
+    ForwardOpen,
+    Introduction,
+    StatusReport,
+)
 from zattredis.peer.wire import (
     HANDSHAKE_VERSION,
     HEADER_BYTES,
@@ -93,6 +102,10 @@ GOLDEN: list[tuple[Any, int, str]] = [
      "5a5201430000001d22509900dbe26f7e 96a26e31a26e320763cf0000018bcfe568009292a26e316492a26e3262"),
     (Introduction("n2", "n1", 7, 100, 99, False, True), PROTOCOL_VERSION,
      "5a5201440000000c4ef99e586fabddd0 97a26e32a26e31076463c2c3"),
+    (ChangeRequest("n2", "n1", 7, 5, 1, b"change"), PROTOCOL_VERSION,
+     "5a52014500000012b47edd0af49037a8 96a26e32a26e31070501c4066368616e6765"),
+    (ChangeAnswer("n1", "n2", 7, 5, 2, 0, 0, "why not"), PROTOCOL_VERSION,
+     "5a52014600000014cbd596924975713e 98a26e31a26e320705020000a7776879206e6f74"),
     (Hello("c1", "n1", "i1", "n2", 1, 1, 1, b"0123456789abcdef"), HANDSHAKE_VERSION,
      "5a520080000000220f35d2c175b10e5a 98a26331a26e31a26931a26e32010101c41030313233343536373839616263646566"),
     (Challenge("n2", "i2", 1, True, b"fedcba9876543210"), HANDSHAKE_VERSION,
@@ -103,6 +116,8 @@ GOLDEN: list[tuple[Any, int, str]] = [
      "5a52008300000003ac06199f6db3ab7f 91c400"),
     (Refused("why not"), PROTOCOL_VERSION,
      "5a52018400000009f5b3c63300f0ffe9 91a7776879206e6f74"),
+    (TurnedAway("removed"), PROTOCOL_VERSION,
+     "5a52018500000009b86f894534e120dd 91a772656d6f766564"),
     (SnapshotBegin(b"manifest"), PROTOCOL_VERSION,
      "5a5201880000000b7a4a24925eb2b3bf 91c4086d616e6966657374"),
     (SnapshotPosition(2, 65536), PROTOCOL_VERSION,
@@ -124,8 +139,8 @@ EARLIER: list[tuple[Any, int, str]] = [
 ]  # fmt: skip
 """Frames of classes that had fewer fields, as older nodes still send them."""
 
-CLASSES = {**raft_messages.MESSAGES, **messages.MESSAGES, **control.HANDSHAKE, **control.STREAM}
-DECODERS = {**wire.MESSAGE_DECODERS, **wire.HANDSHAKE_DECODERS, **wire.STREAM_DECODERS}
+CLASSES = {**raft_messages.MESSAGES, **messages.MESSAGES, **control.HANDSHAKE, **control.LINK, **control.STREAM}
+DECODERS = {**wire.MESSAGE_DECODERS, **wire.HANDSHAKE_DECODERS, **wire.LINK_DECODERS, **wire.STREAM_DECODERS}
 
 
 @pytest.mark.parametrize(("message", "version", "frame"), GOLDEN, ids=lambda item: type(item).__name__)
@@ -148,7 +163,7 @@ def test_every_class_has_a_golden_frame_and_one_number() -> None:
 def test_numbers_lie_in_the_range_of_their_owner() -> None:
     assert all(1 <= number <= 63 for number in raft_messages.MESSAGES)
     assert all(64 <= number <= 127 for number in messages.MESSAGES)
-    assert all(128 <= number <= 191 for number in {**control.HANDSHAKE, **control.STREAM})
+    assert all(128 <= number <= 191 for number in {**control.HANDSHAKE, **control.LINK, **control.STREAM})
 
 
 HEARTBEAT = Heartbeat("n1", "n2", 7, 99, 5)

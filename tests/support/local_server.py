@@ -51,6 +51,30 @@ class FakeConnection:
         return self.bytes
 
 
+class FakeCluster:
+    """Implements RaftProtocol; `asked` is what it was asked for."""
+
+    def __init__(self) -> None:
+        self.asked: list[Any] = []
+
+    def status(self) -> dict[str, Any]:
+        return {"node_id": "n1"}
+
+    def members(self) -> list[dict[str, Any]]:
+        return [{"id": "n1"}]
+
+    async def change(self, **wanted: Any) -> None:
+        self.asked.append({name: value for name, value in wanted.items() if value})
+
+    async def transfer(self, target: bytes) -> str:
+        self.asked.append(target)
+        return "n2"
+
+    def log(self, first: int | None, count: int) -> list[Any]:
+        self.asked.append((first, count))
+        return []
+
+
 class LocalServer:
     """Implements ServerProtocol and NodeFacts; `now_us` is its clock, which the test moves."""
 
@@ -60,6 +84,7 @@ class LocalServer:
         self.statistics = Statistics()
         self.slowlog = Slowlog()
         self.latency = LatencyMonitor()
+        self.cluster = FakeCluster()
         self.settings = RuntimeSettings(make_settings(**settings))
         self.access = Access(self.settings)
         self.started_us = START_US - 90_061_000_000

@@ -10,10 +10,13 @@ from collections.abc import Sequence
 from typing import Final, NoReturn
 
 from zattredis.config import SECTIONS, SETTINGS, Settings, SettingSpec, load_settings
+from zattredis.errors import NodeRemoved
 
 EXIT_DONE: Final = 0
 EXIT_FATAL: Final = 1
 EXIT_USAGE: Final = 2
+EXIT_REMOVED: Final = 3
+"""The node was removed from its cluster: starting it again is of no use."""
 
 _METAVARS: Final = {
     "int": "N",
@@ -27,6 +30,11 @@ _METAVARS: Final = {
     "binds": "ADDRESSES",
     "cluster": "MEMBERS",
 }
+
+
+def exit_code_of(error: Exception) -> int:
+    """Return the exit code of a process that ends with `error`."""
+    return EXIT_REMOVED if isinstance(error, NodeRemoved) else EXIT_FATAL
 
 
 def complain(program: str, text: object) -> None:

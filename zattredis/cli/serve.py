@@ -15,7 +15,7 @@ import structlog
 import uvloop
 
 from zattredis.cli import banner
-from zattredis.cli.arguments import EXIT_DONE, EXIT_FATAL, complain
+from zattredis.cli.arguments import EXIT_DONE, complain, exit_code_of
 from zattredis.cli.preflight import check_ports, fit_open_files
 from zattredis.config import Settings
 from zattredis.errors import FatalError
@@ -93,7 +93,7 @@ async def serve(node: ServedNode, settings: Settings) -> int:
     except FatalError as error:
         complain("zattd", error)
         sys.stdout.flush()
-        os._exit(EXIT_FATAL)
+        os._exit(exit_code_of(error))
     signalled.cancel()
     _log.info("stopped")
     return EXIT_DONE

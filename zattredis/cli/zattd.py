@@ -8,11 +8,11 @@ from typing import Final
 
 from zattredis.cli.arguments import (
     EXIT_DONE,
-    EXIT_FATAL,
     EXIT_USAGE,
     OneLineParser,
     add_setting_flags,
     complain,
+    exit_code_of,
     settings_from,
 )
 from zattredis.errors import ConfigError, FatalError
@@ -56,7 +56,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return EXIT_USAGE
     except FatalError as error:
         complain(_PROGRAM, error)
-        return EXIT_FATAL
+        return exit_code_of(error)
     except BrokenPipeError:
         # Whoever read our output has gone (`zattd config show | head`); nothing is left to say to them.
         sys.stderr.close()

@@ -318,6 +318,37 @@ class AccessProtocol(Protocol):
         ...
 
 
+class RaftProtocol(Protocol):
+    """RAFT: the cluster's agreement, its members, and what was agreed."""
+
+    def status(self) -> dict[str, Any]:
+        """Return the reply of RAFT STATUS."""
+        ...
+
+    def members(self) -> list[dict[str, Any]]:
+        """Return the reply of RAFT MEMBERS."""
+        ...
+
+    async def change(
+        self, *, add: Sequence[bytes] = (), promote: Sequence[bytes] = (), demote: Sequence[bytes] = (),
+        remove: Sequence[bytes] = (), learner: bool = False, force: bool = False,
+    ) -> None:
+        """Change the membership: return once all of it is agreed, and who was added or promoted is a voter.
+
+        `add` holds words of the form id=host:port[@peerport]. With `learner` the added ones stay learners. Raises a
+        DefiniteError where nothing was changed, OutcomeUnknown where it may have been, or is not finished.
+        """
+        ...
+
+    async def transfer(self, target: bytes) -> str:
+        """Hand the leadership to a voter, to the most up-to-date one if `target` is empty; return who leads now."""
+        ...
+
+    def log(self, first: int | None, count: int) -> list[Any]:
+        """Return up to `count` entries of this node's log from index `first` on, the last ones for None."""
+        ...
+
+
 class ServerProtocol(Protocol):
     """The node, as LOCAL handlers see it."""
 
@@ -333,6 +364,8 @@ class ServerProtocol(Protocol):
     def settings(self) -> SettingsProtocol: ...
     @property
     def access(self) -> AccessProtocol: ...
+    @property
+    def cluster(self) -> RaftProtocol: ...
 
     def time_us(self) -> int:
         """Return the wall clock in microseconds since 1970."""

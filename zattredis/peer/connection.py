@@ -10,14 +10,14 @@ from dataclasses import dataclass
 from typing import Any, Final, cast
 
 from zattredis.errors import FrameError, HandshakeRefused
-from zattredis.peer.control import STREAM, Purpose, Refused
+from zattredis.peer.control import Purpose, Refused, TurnedAway
 from zattredis.peer.handshake import REASON_CHARACTERS_MAX, Connecting, Identity, Listening, Peer, clean_reason
 from zattredis.peer.wire import (
     HANDSHAKE_DECODERS,
     HANDSHAKE_VERSION,
+    LINK_DECODERS,
     MESSAGE_DECODERS,
     STREAM_DECODERS,
-    Decoders,
     FrameDecoder,
     encode_frame,
 )
@@ -28,7 +28,6 @@ HANDSHAKE_FRAME_BYTES_MAX: Final = 1024
 CHUNK_BYTES_MAX: Final = 1 << 20
 MANIFEST_BYTES_MAX: Final = (16 << 20) + 1024
 _STREAM_FRAME_BYTES_MAX: Final = CHUNK_BYTES_MAX + 1024
-_ONLY_REFUSED: Final[Decoders] = {n: STREAM_DECODERS[n] for n, kind in STREAM.items() if kind is Refused}
 
 _WRITE_HIGH_BYTES: Final = 131072
 _WRITE_LOW_BYTES: Final = 32768
@@ -75,6 +74,7 @@ class Connection(asyncio.Protocol):
         "ready",
         "receive",
         "transport",
+        "turned_away",
         "writable",
     )
 
@@ -105,6 +105,7 @@ class Connection(asyncio.Protocol):
         self.receive: Callable[[Sequence[Any]], None] = self._receive_handshake
         self.transport: asyncio.Transport | None = None
         self.writable = False
+        self.turned_away = False  # the other side, known to be who it is, says that this node was removed
 
     # -- what asyncio calls ------------------------------------------------------------------------------------------
 
@@ -176,6 +177,11 @@ class Connection(asyncio.Protocol):
             self.transport.write(encode_frame(Refused(reason[:REASON_CHARACTERS_MAX]), version))
             self.close(reason)
 
+    def turn_away(self, reason: str) -> None:
+        """Tell the other side, a node that was removed, so, and close."""
+        self.send(TurnedAway(reason[:REASON_CHARACTERS_MAX]))
+        self.close(reason)
+
     def close(self, reason: str) -> None:
         """Close once what was written has left; nothing more is received."""
         if not self._reason:
@@ -233,7 +239,7 @@ class Connection(asyncio.Protocol):
         elif listening:
             self._decoder = FrameDecoder(MESSAGE_DECODERS, version=peer.version)
         else:  # messages go one way only: the other side connects by itself
-            self._decoder = FrameDecoder(_ONLY_REFUSED, version=peer.version, message_bytes_max=0)
+            self._decoder = FrameDecoder(LINK_DECODERS, version=peer.version, message_bytes_max=0)
         self.receive = self._receive_refusal
         if self.on_ready is not None:
             self.on_ready(self)
@@ -244,7 +250,9 @@ class Connection(asyncio.Protocol):
 
     def _receive_refusal(self, frames: Sequence[Any]) -> None:
         for frame in frames:
-            if not isinstance(frame, Refused):
+            if isinstance(frame, TurnedAway):
+                self.turned_away = True
+            elif not isinstance(frame, Refused):
                 raise FrameError(f"{type(frame).__name__} from a side that has nothing to say yet")
             self.close(f"refused by the other side: {clean_reason(frame.reason)}")
 

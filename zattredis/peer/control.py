@@ -65,6 +65,12 @@ class Refused(Control, array_like=True, gc=False, frozen=True):
     reason: str
 
 
+class TurnedAway(Control, array_like=True, gc=False, frozen=True):
+    """Listening side, after the handshake: the connecting node was removed from the cluster, for good."""
+
+    reason: str
+
+
 class SnapshotBegin(Control, array_like=True, gc=False, frozen=True):
     """Sender: this is what I would send."""
 
@@ -102,6 +108,12 @@ HANDSHAKE: Final[dict[int, type[Control]]] = {
     131: Accepted,
     132: Refused,
 }
+LINK: Final[dict[int, type[Control]]] = {
+    132: Refused,
+    133: TurnedAway,
+}
+"""What the listening side of a link may say."""
+
 STREAM: Final[dict[int, type[Control]]] = {
     132: Refused,
     136: SnapshotBegin,

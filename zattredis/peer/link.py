@@ -56,11 +56,13 @@ class Link:
     __slots__ = (
         "_bulk",
         "_connection",
+        "_fallback",
         "_fragments",
         "_identity",
         "_loop",
         "_on_dirty",
         "_on_link",
+        "_on_turned_away",
         "_random",
         "_retry",
         "_task",
@@ -74,6 +76,7 @@ class Link:
         "node_id",
         "queue_bytes_max",
         "queued_bytes",
+        "reached",
         "sent_bytes",
     )
 
@@ -86,10 +89,15 @@ class Link:
         on_link: Callable[[str, bool], None],
         on_dirty: Callable[[Link], None],
         queue_bytes_max: int = QUEUE_BYTES_MAX,
+        fallback: tuple[str, int] | None = None,
+        on_turned_away: Callable[[str], None] = lambda node_id: None,
     ) -> None:
         self._identity = identity
         self.node_id = node_id
         self.address = address
+        self._fallback = fallback
+        self.reached = address  # where the node was found last
+        self._on_turned_away = on_turned_away
         self._timing = timing
         self._on_link = on_link
         self._on_dirty = on_dirty
@@ -219,12 +227,17 @@ class Link:
     async def _keep_connected(self) -> None:
         timing = self._timing
         delay_ms = float(timing.retry_min_ms)
+        other = False
         while True:
+            address = self._fallback if other and self._fallback is not None else self.address
             try:
-                connection = await connect(self._identity, self.node_id, self.address, Purpose.MESSAGES, timing)
+                connection = await connect(self._identity, self.node_id, address, Purpose.MESSAGES, timing)
             except (HandshakeRefused, FrameError, OSError) as error:
-                self._tell(error)
+                if address == self.address:
+                    self._tell(error)
+                other = not other and self._fallback not in (None, self.address)
             else:
+                self.reached = address
                 began = self._loop.time()
                 await self._stay_connected(connection)
                 if self._loop.time() - began > timing.retry_max_ms / 1000:
@@ -239,13 +252,15 @@ class Link:
         self._connection = connection
         self._told = ""
         connection.on_writable = self.flush
-        _log.info("link_up", peer=self.node_id, address=format_address(self.address))
+        _log.info("link_up", peer=self.node_id, address=format_address(self.reached))
         self._on_link(self.node_id, True)
         try:
             reason = await asyncio.shield(connection.closed)
         finally:
             self._forget()
         _log.info("link_down", peer=self.node_id, reason=reason)
+        if connection.turned_away:
+            self._on_turned_away(self.node_id)
         self._on_link(self.node_id, False)
 
     def _forget(self) -> None:

@@ -41,6 +41,7 @@ class Listener:
         "_on_message",
         "_on_peer",
         "_on_stream",
+        "_refusal",
         "_server",
         "_strangers",
         "_timing",
@@ -53,12 +54,14 @@ class Listener:
         on_message: Callable[[Message], None],
         on_peer: Callable[[Peer], None],
         on_stream: Callable[[Connection], None],
+        refusal: Callable[[str], str] = lambda node_id: "",
     ) -> None:
         self._identity = identity
         self._timing = timing
         self._on_message = on_message
         self._on_peer = on_peer
         self._on_stream = on_stream
+        self._refusal = refusal
         self._server: asyncio.Server | None = None
         self._strangers: set[Connection] = set()
         self._inbound: dict[tuple[str, Purpose], Connection] = {}
@@ -98,6 +101,13 @@ class Listener:
         if self._server is not None:
             await self._server.wait_closed()
 
+    def turn_away(self, node_id: str, reason: str) -> None:
+        """A node was removed: end its connections, with the reason."""
+        for purpose in Purpose:
+            connection = self._inbound.get((node_id, purpose))
+            if connection is not None:
+                connection.turn_away(reason)
+
     def _make_connection(self) -> Connection:
         loop = asyncio.get_running_loop()
         connection = Connection(Listening(self._identity), loop, self._timing, self._on_ready)
@@ -113,6 +123,11 @@ class Listener:
         self._strangers.discard(connection)
         if len(self._inbound) >= NODES_MAX:
             connection.refuse("too many nodes are connected")
+            return
+        refusal = self._refusal(peer.node_id)
+        if refusal:
+            # Only now: both sides have proved that they belong together, and the other one may believe it.
+            connection.turn_away(refusal)
             return
         key = (peer.node_id, peer.purpose)
         older = self._inbound.pop(key, None)

@@ -50,11 +50,33 @@ class Introduction(Message, array_like=True, gc=False, frozen=True):
     asks: bool
 
 
+class ChangeRequest(Message, array_like=True, gc=False, frozen=True):
+    """Any member → leader: change the membership (`kind` 1, `payload` is a `raft.changes.Change`), or hand over
+    (`kind` 2, `payload` is the id of the next leader or empty). `number` is fresh at each try."""
+
+    number: int
+    kind: int
+    payload: bytes
+
+
+class ChangeAnswer(Message, array_like=True, gc=False, frozen=True):
+    """Leader → whoever asked: `status` 1: entry `index` of `entry_term` was appended, its commit makes it so;
+    2: refused for good, `text` says why; 3: not now, ask again (or another node)."""
+
+    number: int
+    status: int
+    index: int
+    entry_term: int
+    text: str
+
+
 MESSAGES: Final[dict[int, type[Message]]] = {
     64: ForwardBatch,
     65: ForwardExpected,
     66: ForwardOpen,
     67: StatusReport,
     68: Introduction,
+    69: ChangeRequest,
+    70: ChangeAnswer,
 }
 """Wire number → class."""

@@ -42,7 +42,9 @@ class PeerNetwork:
 
     on_message(message) is called for each message, on the loop, in the order of its link. on_link(node_id, up) tells
     that the link *to* a node came up or broke: what was under way on it may be lost. on_snapshot(node_id, manifest)
-    returns the sink for a snapshot that this node offers, or raises ZattredisError to refuse it.
+    returns the sink for a snapshot that this node offers, or raises ZattredisError to refuse it. refusal(node_id) says
+    why a node is none of the cluster any more, or nothing; on_turned_away(node_id): that node said so of this one.
+    `fallbacks` are addresses to try where the one that was set does not lead to the node.
     """
 
     def __init__(
@@ -58,6 +60,9 @@ class PeerNetwork:
         on_snapshot: Callable[[str, bytes], SnapshotSink],
         queue_bytes_max: int = QUEUE_BYTES_MAX,
         timing: Timing | None = None,
+        refusal: Callable[[str], str] = lambda node_id: "",
+        on_turned_away: Callable[[str], None] = lambda node_id: None,
+        fallbacks: Mapping[str, tuple[str, int]] | None = None,
     ) -> None:
         self._identity = Identity(node_id, cluster_id, incarnation, secret)
         self._listen = listen
@@ -65,7 +70,9 @@ class PeerNetwork:
         self._on_snapshot = on_snapshot
         self._queue_bytes_max = queue_bytes_max
         self._timing = timing or Timing()
-        self._listener = Listener(self._identity, self._timing, on_message, self._on_peer, self._on_stream)
+        self._on_turned_away = on_turned_away
+        self._fallbacks = dict(fallbacks or {})
+        self._listener = Listener(self._identity, self._timing, on_message, self._on_peer, self._on_stream, refusal)
         self._peers: dict[str, tuple[str, int]] = {}
         self._links: dict[str, Link] = {}
         self._dirty: list[Link] = []
@@ -119,7 +126,7 @@ class PeerNetwork:
             if link is None:
                 self._links[node_id] = Link(
                     self._identity, node_id, address, self._timing, self._on_link, self._on_dirty,
-                    self._queue_bytes_max,
+                    self._queue_bytes_max, self._fallbacks.get(node_id), self._on_turned_away,
                 )  # fmt: skip
             elif link.address != address:
                 link.address = address
@@ -128,6 +135,10 @@ class PeerNetwork:
             task = watch_task(self._loop.create_task(self._links.pop(node_id).close()))
             self._closing.add(task)
             task.add_done_callback(self._closing.discard)
+
+    def turn_away(self, node_id: str, reason: str) -> None:
+        """A node was removed: end its connections to this one, with the reason."""
+        self._listener.turn_away(node_id, reason)
 
     def connected(self, node_id: str) -> bool:
         """Whether messages to this node can leave."""
@@ -162,9 +173,10 @@ class PeerNetwork:
         furthest = (-1, -1)
         tries = 0
         while True:
-            address = self._peers.get(node_id)
-            if address is None:
+            link = self._links.get(node_id)
+            if link is None:
                 raise SnapshotFailed(f"node {node_id!r} is no peer (any more)")
+            address = link.reached
             position, error = await self._try_snapshot(node_id, address, manifest, chunks)
             if error is None:
                 return

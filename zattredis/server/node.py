@@ -12,19 +12,20 @@ from pathlib import Path
 import structlog
 
 import zattredis.commands  # noqa: F401  (fills the command table)
-from zattredis.config import Settings, parse_address
+from zattredis.config import Settings
 from zattredis.errors import FatalError
 from zattredis.peer.messages import Introduction, StatusReport
 from zattredis.peer.network import PeerNetwork
 from zattredis.raft import ready as events
 from zattredis.raft.core import Core
-from zattredis.raft.entry import MAINTENANCE, Entry
+from zattredis.raft.entry import CONFIG, MAINTENANCE, Entry
 from zattredis.raft.membership import Membership, simple_membership
 from zattredis.raft.messages import Message
 from zattredis.raft.ready import CoreConfig
 from zattredis.resp.parser import ProtocolLimits
 from zattredis.server.applier import Applier
 from zattredis.server.blocking import Blocking
+from zattredis.server.changes import Changes
 from zattredis.server.clients import ClientRegistry
 from zattredis.server.clock import Clock, monotonic, random_64
 from zattredis.server.compaction import Compaction
@@ -33,6 +34,7 @@ from zattredis.server.dispatcher import Dispatcher
 from zattredis.server.driver import Driver
 from zattredis.server.executor import Executor
 from zattredis.server.housekeeping import Housekeeping
+from zattredis.server.links import Links, removal
 from zattredis.server.proposals import Proposals
 from zattredis.server.reads import Reads
 from zattredis.server.rejoin import Rejoin
@@ -82,6 +84,9 @@ class Node:
         self._ended = False  # nothing is sent, written or applied any more
         self._open_for_hand_over = True
         self._shutting_down: asyncio.Task[None] | None = None
+        self._departure: FatalError | None = None
+        self._listening: asyncio.Task[None] | None = None
+        self.peer_problem = ""  # why no other node can reach this one
 
     # -- what others ask ---------------------------------------------------------------------------------------------
 
@@ -138,6 +143,7 @@ class Node:
         )  # fmt: skip
         try:
             self._compose(data)
+            self._check_membership()
             await self._listen()
         except BaseException:
             await self._close()
@@ -184,7 +190,9 @@ class Node:
         self._network = PeerNetwork(
             node_id=settings.node_id, cluster_id=data.identity.cluster_id, incarnation=data.identity.incarnation,
             listen=settings.peer_listen, secret=settings.cluster_secret.encode() or None, on_message=self._on_message,
-            on_link=self._on_link, on_snapshot=self._on_snapshot,
+            on_link=self._on_link, on_snapshot=self._on_snapshot, refusal=self._refusal,
+            on_turned_away=self._on_turned_away,
+            fallbacks={member.node_id: (member.host, member.peer_port) for member in settings.cluster},
         )  # fmt: skip
         self.driver = Driver(
             core=self.core, log=data.log, sync=self._sync, clock=self.clock, network=self._network,
@@ -222,8 +230,10 @@ class Node:
         self.rejoin = Rejoin(self.core, data.path, self._network.send, self._leading_committed, self._on_may_vote)
         self.driver.may_vote = self.rejoin.done
         self.housekeeping = Housekeeping(self)
+        self.changes = Changes(self)
+        self.links = Links(self)
         self.services.apply_settings()
-        self._network.set_peers(self._peers())
+        self._network.set_peers(self.links.peers())
 
     def _core_config(self) -> CoreConfig:
         settings = self.settings
@@ -239,20 +249,31 @@ class Node:
             apply_bytes_max=settings.apply_bytes_max,
         )
 
-    def _peers(self) -> dict[str, tuple[str, int]]:
-        """Return where the other members are: what the settings say of them, else what the membership says."""
-        told = {member.node_id: (member.host, member.peer_port) for member in self.settings.cluster}
-        peers = {}
-        for node_id in self.core.membership.members:
-            if node_id != self.core.node_id:
-                member = parse_address(node_id, self.core.membership.addresses[node_id])
-                peers[node_id] = told.get(node_id) or (member.host, member.peer_port)
-        return peers
+    def _check_membership(self) -> None:
+        """Raise NodeRemoved for a node that knows it was removed; say where settings and membership differ.
+
+        The membership in the data directory counts: the settings' cluster only begins one.
+        """
+        membership, node_id = self.core.membership, self.core.node_id
+        if node_id in membership.removed and not membership.is_member(node_id):
+            raise removal(self, f"before entry {self.core.applied_index}")
+        told = {member.node_id: member.address for member in self.settings.cluster}
+        if self.settings.source("cluster") != "default" and told != dict(membership.addresses):
+            _log.warning(
+                "membership_differs", membership=[f"{i}={a}" for i, a in membership.addresses.items()],
+                cluster_setting=[f"{i}={a}" for i, a in told.items()],
+                hint="the membership counts; change it with RAFT ADD and RAFT REMOVE",
+            )  # fmt: skip
 
     async def _listen(self) -> None:
         assert self._network is not None
-        if len(self.core.membership.members) > 1:
+        try:
             await self._network.start()
+        except FatalError as error:
+            if len(self.core.membership.members) > 1:
+                raise
+            self.peer_problem = str(error)  # it need not be reached as long as it is alone
+            _log.warning("no_peer_port", reason=str(error))
         for host, port in self.settings.client_listen:
             try:
                 server = await self._loop.create_server(
@@ -293,6 +314,8 @@ class Node:
         self.reads.tick()
         self.dispatcher.tick()
         self.housekeeping.tick()
+        self.changes.tick()
+        self.links.tick()
         self.schedule()
 
     # -- what comes from below -----------------------------------------------------------------------------------------
@@ -313,7 +336,7 @@ class Node:
             self.rejoin.on_introduction(message)
         elif isinstance(message, StatusReport):
             self.housekeeping.on_status(message)
-        else:
+        elif not self.changes.on_message(message):
             self.driver.on_message(message)
         self.schedule()
 
@@ -329,6 +352,8 @@ class Node:
         self.driver.on_entry_applied(entry)
         if entry.kind == MAINTENANCE:
             self.housekeeping.on_maintained()
+        elif entry.kind == CONFIG:
+            self.links.on_applied(entry.index)
 
     def _on_applied(self, index: int) -> None:
         self.driver.on_applied(index)
@@ -345,13 +370,32 @@ class Node:
         self.dispatcher.is_leader = self.driver.is_leader
         self.services.on_raft_event(event)
         if isinstance(event, events.MembershipChanged):
-            self.network.set_peers(self._peers())
+            self.links.on_changed(event.membership)
 
     def _on_snapshot_needed(self, node_id: str) -> None:
         self.snapshots.send_to(node_id)
 
     def _on_snapshot(self, node_id: str, manifest: bytes) -> Receiver:
         return self.snapshots.receive_from(node_id, manifest)
+
+    def _refusal(self, node_id: str) -> str:
+        return self.links.refusal(node_id)
+
+    def _on_turned_away(self, node_id: str) -> None:
+        if self._open:
+            self.links.on_turned_away(node_id)
+
+    def need_peer_port(self) -> None:
+        """The cluster has other members now: listen for them, if that was not possible at the start."""
+        if self.peer_problem and self._open and self._listening is None and len(self.core.membership.members) > 1:
+            self._listening = self._loop.create_task(self._listen_late())
+
+    async def _listen_late(self) -> None:
+        try:
+            await self._listen()
+            self.peer_problem = ""
+        except FatalError as error:
+            self.fail(error)
 
     # -- the end -----------------------------------------------------------------------------------------------------
 
@@ -383,6 +427,14 @@ class Node:
             self._open_for_hand_over = False
         self._shutting_down = self._loop.create_task(self.stop())
 
+    def depart(self, reason: FatalError) -> None:
+        """This node was removed from the cluster: answer what can be answered, and end with that reason."""
+        if self._departure is None and self._open:
+            self._departure = reason
+            _log.warning("removed", reason=str(reason), term=self.core.term)
+            self.schedule()
+            self._shutting_down = self._loop.create_task(self.stop())
+
     def call_later(self, seconds: float, function: Callable[[], None]) -> None:
         """Call a function on the loop, unless the node has ended by then."""
         self._loop.call_later(seconds, self._unless_ended, function)
@@ -410,11 +462,17 @@ class Node:
                 client.connection.stop_reading()  # type: ignore[attr-defined]
             self.blocking.stop()
             deadline = monotonic() + self.settings.shutdown_timeout_ms / 1000
-            await self._until(lambda: self.proposals.idle and self.reads.idle and self.blocking.idle, deadline)
+            await self._until(
+                lambda: self.proposals.idle and self.reads.idle and self.blocking.idle and not self.changes.asked,
+                deadline,
+            )
             await self._hand_over(deadline)
         await self._close()
         if self._stopped is not None and not self._stopped.done():
-            self._stopped.set_result(None)
+            if self._departure is None:
+                self._stopped.set_result(None)
+            else:
+                self._stopped.set_exception(self._departure)
 
     async def _hand_over(self, deadline: float) -> None:
         """Give the leadership to another voter, if there is one that lives."""

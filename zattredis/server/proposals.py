@@ -300,6 +300,21 @@ class Proposals:
                 unit.connection.reads.append(unit)
                 self._on_read(unit)
 
+    def end(self, *, displaced: bool) -> None:
+        """This node was removed: answer everything that waits. `displaced`: by an entry that is applied here, so that
+        what was not applied before it never will be; otherwise what was handed over may have been executed."""
+        self.close_open()
+        while self._queue:
+            self._refuse(self._queue.popleft())
+        for batch in self._in_flight:
+            if not batch.abandoned:
+                if displaced:
+                    self._refuse(batch)
+                else:
+                    self._abandon(batch)
+        self._in_flight.clear()
+        self.session = 0
+
     # -- time --------------------------------------------------------------------------------------------------------
 
     def tick(self) -> None:

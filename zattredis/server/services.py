@@ -21,6 +21,7 @@ from zattredis.server.clock import monotonic
 from zattredis.server.info import memory_stats, render, role_reply
 from zattredis.server.latency import LatencyMonitor
 from zattredis.server.proposals import NO_QUORUM
+from zattredis.server.raft_admin import RaftAdmin
 from zattredis.server.runtime_settings import RuntimeSettings
 from zattredis.server.slowlog import Slowlog
 from zattredis.server.statistics import Statistics
@@ -48,6 +49,7 @@ class Services:
         self._latency = LatencyMonitor()
         node.dispatcher.local.note_slow = self.note_slow
         self._access = Access(self._settings)
+        self._raft = RaftAdmin(node)
         self.status = NodeStatus(node, self._settings)
 
     @property
@@ -79,6 +81,11 @@ class Services:
     def access(self) -> Access:
         """Who may come in."""
         return self._access
+
+    @property
+    def cluster(self) -> RaftAdmin:
+        """RAFT."""
+        return self._raft
 
     # -- settings that change at run time ----------------------------------------------------------------------------
 
