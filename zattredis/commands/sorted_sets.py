@@ -21,6 +21,7 @@ from zattredis.keyspace.zsets import (
     Zset,
     check_zset,
     open_zset,
+    outgrown,
     pop_min_max,
     store_zset,
     zset_length,
@@ -94,13 +95,14 @@ def _parse_add(words: tuple[bytes, ...], options: int) -> tuple[int, list[tuple[
 class Adding:
     """ZADD's rules over one opened set, for one command line or several."""
 
-    __slots__ = ("_entries_max", "_value_max", "_zset", "added", "changed", "large", "result", "updated")
+    __slots__ = ("_entries_max", "_value_max", "_view", "added", "changed", "large", "result", "updated", "zset")
 
     def __init__(self, ctx: Context, zset: Zset, large: bool) -> None:
         parameters = ctx.view.registers.parameters
         self._entries_max = parameters.zset_max_listpack_entries
         self._value_max = parameters.zset_max_listpack_value
-        self._zset = zset
+        self._view = ctx.view
+        self.zset = zset
         self.large = large
         self.changed = False
         self.added = 0
@@ -110,7 +112,7 @@ class Adding:
 
     def add(self, score: float, member: bytes, options: int) -> None:
         """Carry out one pair. Raises DefiniteError for a sum that is no number."""
-        zset = self._zset
+        zset = self.zset
         old = zset.score(member)
         self.result = None
         if old is None:
@@ -119,6 +121,8 @@ class Adding:
             if not self.large:
                 self.large = zset.size >= self._entries_max or len(member) > self._value_max
             zset.insert(score if self.large else score + 0.0, member)
+            if zset.__class__ is SmallZset:
+                self.zset = outgrown(self._view, zset)
             self.added += 1
             self.changed = True
             self.result = score
@@ -153,7 +157,7 @@ def add_pairs(ctx: Context, key: bytes, pairs: list[tuple[float, bytes]], option
         adding.add(score, member, options)
     if adding.changed:
         expire_ms = 0 if record is None else expire_of(record)
-        store_zset(view, ctx.db, key, zset, ctx.now_ms // 1000, expire_ms, adding.large)
+        store_zset(view, ctx.db, key, adding.zset, ctx.now_ms // 1000, expire_ms, adding.large)
     return adding
 
 

@@ -167,6 +167,13 @@ def store_zset(
     view.put(db, key, header + separate_body(zset.collection_id, zset.size) + zset.body_tail())
 
 
+def outgrown(view: View, zset: SmallZset) -> Zset:
+    """Return the set, in pages if it has more members than fit its record: a small one is slow with thousands."""
+    if zset.size <= INLINE_ENTRIES_MAX:
+        return zset
+    return Tree.build(view, view.next_id(), zset.values, zset.members)
+
+
 def is_large(view: View, zset: Zset) -> bool:
     """Return whether Redis would hold a set of these members, new and stored whole, as a skiplist."""
     parameters = view.registers.parameters
