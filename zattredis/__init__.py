@@ -2,6 +2,7 @@
 
 The rooms, from the top; each may import those below it, never those above, and each one's docstring is its manual:
 
+    client         DistributedDict and its async twin, over redis-py; uses only `errors`
     cli            zattd, zattctl: arguments in, exit codes out
     server         one running node, from a client's bytes to the log and back
     config         settings, and where each value came from
@@ -27,6 +28,26 @@ tolerating a damaged tail (`storage.log_store`); a key's record also holds when 
 (`keyspace.metadata`); records lately used are kept in memory beside RocksDB's cache (`keyspace.record_cache`).
 """
 
+from typing import TYPE_CHECKING
+
 from zattredis.version import __version__
 
-__all__ = ["__version__"]
+if TYPE_CHECKING:
+    from zattredis.client import AsyncDistributedDict, DistributedDict
+
+__all__ = ["AsyncDistributedDict", "DistributedDict", "__version__"]
+
+_IN_CLIENT = ("AsyncDistributedDict", "DistributedDict")
+
+
+def __getattr__(name: str) -> object:
+    """Import the client only for those who ask for it: a server needs no redis-py."""
+    if name not in _IN_CLIENT:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    try:
+        from zattredis import client
+    except ImportError as error:
+        if error.name is None or error.name.partition(".")[0] != "redis":
+            raise
+        raise ImportError(f"{name} needs redis-py: pip install 'zattredis[client]'", name="redis") from error
+    return getattr(client, name)
