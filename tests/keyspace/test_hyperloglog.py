@@ -23,7 +23,7 @@ from zattredis.keyspace.hyperloglog import (
     highest,
     murmur_hash,
     pack,
-    place_of,
+    places_of,
     raise_registers,
     registers_of,
     stale,
@@ -77,15 +77,16 @@ def test_packing_and_the_highest_of_two(one: bytes, other: bytes) -> None:
 
 
 def test_the_hash_and_the_place_of_an_element() -> None:
-    assert {place_of(b"element:%d" % number)[0] for number in range(1000)} <= set(range(REGISTERS))
-    assert all(1 <= place_of(b"%d" % number)[1] <= 51 for number in range(1000))
+    places = places_of(b"element:%d" % number for number in range(1000))
+    assert {index for index, _ in places} <= set(range(REGISTERS))
+    assert all(1 <= value <= 51 for _, value in places)
     assert len({murmur_hash(bytes(length)) for length in range(30)}) == 30
 
 
 def test_estimates_stay_within_their_error() -> None:
     value = EMPTY
     for size in (10, 100, 1000, 10_000, 50_000):
-        value = raise_registers(value, (place_of(b"%d:%d" % (size, n)) for n in range(size)), 3000) or value
+        value = raise_registers(value, places_of(b"%d:%d" % (size, n) for n in range(size)), 3000) or value
     total = 61_110
     assert value[4] == DENSE
     assert abs(count(value) - total) < total * 0.03

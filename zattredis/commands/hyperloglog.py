@@ -47,7 +47,7 @@ def pfadd(ctx: Context, key: bytes, *elements: bytes) -> int:
     """Add the specified elements to the specified HyperLogLog."""
     record, value = _value(ctx, key)
     sparse_max = ctx.view.registers.parameters.hll_sparse_max_bytes
-    raised = hll.raise_registers(value, map(hll.place_of, elements), sparse_max)
+    raised = hll.raise_registers(value, hll.places_of(elements), sparse_max)
     if raised is not None or record is None:
         _store(ctx, key, record, raised or hll.stale(value))
         return 1
@@ -153,7 +153,7 @@ async def pfselftest(ctx: LocalContext) -> str:
         raise TestFailed("dense registers do not read back")
     sparse, dense = hll.EMPTY, hll.to_dense(hll.EMPTY)
     for number in range(1, 2001):
-        place = [hll.place_of(b"%d" % number)]
+        place = hll.places_of((b"%d" % number,))
         sparse = hll.raise_registers(sparse, place, hll.DENSE_BYTES) or sparse
         dense = hll.raise_registers(dense, place, 0) or dense
         if number % 100 == 0:

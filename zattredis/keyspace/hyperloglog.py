@@ -25,6 +25,7 @@ from collections import Counter
 from collections.abc import Iterable
 from itertools import accumulate
 from math import inf, sqrt
+from struct import Struct
 from typing import Final
 
 from zattredis.errors import DefiniteError
@@ -52,6 +53,7 @@ _NOT_A_NUMBER: Final = -(1 << 63)
 _MASK: Final = (1 << 64) - 1
 _SEED: Final = 0xADC83B19
 _MULTIPLIER: Final = 0xC6A4A7935BD1E995
+_WORDS: Final = [Struct(f"<{count}Q") for count in range(64)]
 
 EMPTY: Final = MAGIC + bytes((SPARSE, 0, 0, 0)) + bytes(8) + b"\x7f\xff"
 """A new one: one opcode for all registers."""
@@ -85,23 +87,35 @@ def check_format(value: bytes) -> None:
 
 def murmur_hash(data: bytes) -> int:
     """Return MurmurHash64A of `data` with Redis's seed."""
-    found = _SEED ^ len(data) * _MULTIPLIER & _MASK
-    whole = len(data) & ~7
-    for at in range(0, whole, 8):
-        word = int.from_bytes(data[at : at + 8], "little") * _MULTIPLIER & _MASK
-        word = (word ^ word >> 47) * _MULTIPLIER & _MASK
-        found = (found ^ word) * _MULTIPLIER & _MASK
-    if whole < len(data):
-        found = (found ^ int.from_bytes(data[whole:], "little")) * _MULTIPLIER & _MASK
-    found = (found ^ found >> 47) * _MULTIPLIER & _MASK
-    return found ^ found >> 47
+    return _hashes((data,))[0]
 
 
-def place_of(element: bytes) -> tuple[int, int]:
-    """Return the register that an element belongs to and the value it asks for."""
-    found = murmur_hash(element)
-    rest = found >> _INDEX_BITS | 1 << _HASH_BITS
-    return found & (REGISTERS - 1), (rest & -rest).bit_length()
+def _hashes(elements: Iterable[bytes]) -> list[int]:
+    multiplier, mask, words_of = _MULTIPLIER, _MASK, _WORDS
+    hashes: list[int] = []
+    for data in elements:
+        length = len(data)
+        found = _SEED ^ length * multiplier & mask
+        count = length >> 3
+        words = words_of[count] if count < len(words_of) else Struct(f"<{count}Q")
+        for word in words.unpack_from(data):
+            word = word * multiplier & mask
+            found = (found ^ (word ^ word >> 47) * multiplier & mask) * multiplier & mask
+        if length & 7:
+            found = (found ^ int.from_bytes(data[length & -8 :], "little")) * multiplier & mask
+        found = (found ^ found >> 47) * multiplier & mask
+        hashes.append(found ^ found >> 47)
+    return hashes
+
+
+def places_of(elements: Iterable[bytes]) -> list[tuple[int, int]]:
+    """Return for each element the register that it belongs to and the value it asks for."""
+    last, top = REGISTERS - 1, 1 << _HASH_BITS
+    places: list[tuple[int, int]] = []
+    for found in _hashes(elements):
+        rest = found >> _INDEX_BITS | top
+        places.append((found & last, (rest & -rest).bit_length()))
+    return places
 
 
 # -- the sparse form ---------------------------------------------------------------------------------------------------
