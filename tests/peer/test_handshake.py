@@ -102,7 +102,7 @@ def test_frames_out_of_turn() -> None:
         connecting.receive(challenge)
 
 
-@pytest.mark.parametrize("changes", [{"purpose": 3}, {"nonce": b""}, {"node_id": ""}])
+@pytest.mark.parametrize("changes", [{"purpose": 4}, {"nonce": b""}, {"node_id": ""}])
 def test_malformed_hello(changes: dict[str, Any]) -> None:
     with pytest.raises(FrameError):
         Listening(N2).receive(hello(**changes))

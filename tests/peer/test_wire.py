@@ -18,6 +18,8 @@ from zattredis.peer.control import (
     Accepted,
     Challenge,
     Hello,
+    JoinAnswer,
+    JoinRequest,
     Proof,
     Refused,
     SnapshotBegin,
@@ -118,6 +120,10 @@ GOLDEN: list[tuple[Any, int, str]] = [
      "5a52018400000009f5b3c63300f0ffe9 91a7776879206e6f74"),
     (TurnedAway("removed"), PROTOCOL_VERSION,
      "5a52018500000009b86f894534e120dd 91a772656d6f766564"),
+    (JoinRequest("h:7001@17001"), PROTOCOL_VERSION,
+     "5a5201900000000ebf91b95b67529600 91ac683a37303031403137303031"),
+    (JoinAnswer("c1", b"membership", "why not"), PROTOCOL_VERSION,
+     "5a5201910000001849cc5f5f57a9848a 93a26331c40a6d656d62657273686970a7776879206e6f74"),
     (SnapshotBegin(b"manifest"), PROTOCOL_VERSION,
      "5a5201880000000b7a4a24925eb2b3bf 91c4086d616e6966657374"),
     (SnapshotPosition(2, 65536), PROTOCOL_VERSION,
@@ -139,8 +145,8 @@ EARLIER: list[tuple[Any, int, str]] = [
 ]  # fmt: skip
 """Frames of classes that had fewer fields, as older nodes still send them."""
 
-CLASSES = {**raft_messages.MESSAGES, **messages.MESSAGES, **control.HANDSHAKE, **control.LINK, **control.STREAM}
-DECODERS = {**wire.MESSAGE_DECODERS, **wire.HANDSHAKE_DECODERS, **wire.LINK_DECODERS, **wire.STREAM_DECODERS}
+CLASSES = {**raft_messages.MESSAGES, **messages.MESSAGES, **control.HANDSHAKE, **control.JOIN, **control.STREAM}
+DECODERS = {**wire.MESSAGE_DECODERS, **wire.HANDSHAKE_DECODERS, **wire.JOIN_DECODERS, **wire.STREAM_DECODERS}
 
 
 @pytest.mark.parametrize(("message", "version", "frame"), GOLDEN, ids=lambda item: type(item).__name__)
@@ -163,7 +169,7 @@ def test_every_class_has_a_golden_frame_and_one_number() -> None:
 def test_numbers_lie_in_the_range_of_their_owner() -> None:
     assert all(1 <= number <= 63 for number in raft_messages.MESSAGES)
     assert all(64 <= number <= 127 for number in messages.MESSAGES)
-    assert all(128 <= number <= 191 for number in {**control.HANDSHAKE, **control.LINK, **control.STREAM})
+    assert all(128 <= number <= 191 for number in {**control.HANDSHAKE, **control.JOIN, **control.STREAM})
 
 
 HEARTBEAT = Heartbeat("n1", "n2", 7, 99, 5)

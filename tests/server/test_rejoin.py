@@ -13,6 +13,7 @@ from zattredis.server.rejoin import SPENT, Rejoin, must_wait
 class FakeMembership:
     def __init__(self, voters: list[str]) -> None:
         self.voters = voters
+        self.newcomers: list[str] = []
 
     def is_voter(self, node_id: str) -> bool:
         return node_id in self.voters

@@ -29,6 +29,7 @@ _METAVARS: Final = {
     "bind": "ADDRESS",
     "binds": "ADDRESSES",
     "cluster": "MEMBERS",
+    "seeds": "ADDRESSES",
 }
 
 

@@ -26,7 +26,7 @@ _REASONS: Final = {
 def check_ports(settings: Settings) -> None:
     """Raise FatalError unless everything that this node will listen on can be listened on now."""
     wanted = [("bind", "--port", address) for address in settings.client_listen]
-    if settings.peers:
+    if settings.peers or settings.join:
         wanted.append(("peer_bind", "--peer-port", settings.peer_listen))
     for name, flag, (host, port) in wanted:
         where = f"{bracketed(host)}:{port}"

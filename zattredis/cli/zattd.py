@@ -27,6 +27,8 @@ examples:
   zattd --node n1 --port 7001 --dir d1 \\
         --cluster n1=127.0.0.1:7001,n2=127.0.0.1:7002,n3=127.0.0.1:7003
                                                one node of three; start the others with --node n2, --node n3
+  zattd --node n4 --address db4 --port 7001 --dir d4 --join db1:7001
+                                               one more node of a running cluster; the same line starts it again
   zattd -c conf/zattredis.toml                 settings from a file
   zattd config show                            what is in force, and where each value comes from
   zattd config example                         a settings file that explains every setting

@@ -40,6 +40,25 @@ class Member:
         return f"{self.node_id}={self.address}"
 
 
+@dataclass(frozen=True, slots=True)
+class Seed:
+    """Where some node of a cluster can be asked."""
+
+    host: str
+    port: int
+    peer_port: int
+
+    def __str__(self) -> str:
+        return f"{bracketed(self.host)}:{self.port}@{self.peer_port}"
+
+
+def parse_seeds(text: str | Iterable[str]) -> tuple[Seed, ...]:
+    """Return the addresses in a comma-separated list, each host:port or host:port@peerport. Raises ConfigError."""
+    parts = text.split(",") if isinstance(text, str) else list(text)
+    found = (parse_address("seed", part) for part in parts if part.strip())
+    return tuple(Seed(member.host, member.port, member.peer_port) for member in found)
+
+
 def bracketed(host: str) -> str:
     """Return `host` as it stands before a `:port`: an IPv6 address in brackets, anything else unchanged."""
     return f"[{host}]" if ":" in host else host

@@ -121,6 +121,14 @@ def check_settings(settings: Settings) -> None:
 
 def _complete_cluster(found: Mapping[str, Found], values: dict[str, Any], sources: dict[str, str]) -> Member:
     """Fill in `node_id` and `cluster` and return this node's own member."""
+    if values.get("join"):
+        if "cluster" in found:
+            raise ConfigError(
+                f"{found['join'].source} and {found['cluster'].source}: a node either joins a cluster or begins one; "
+                "keep one of them"
+            )
+        if "node_id" not in found:
+            raise ConfigError(f"{found['join'].source}: a node that joins needs an id of its own; say --node ID")
     if "cluster" not in found:
         port = values.get("port", OWN_PORT)
         peer_port = values.get("peer_port")

@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from zattredis.config.cluster import Member
+from zattredis.config.cluster import Member, Seed
 from zattredis.config.spec import GIB, KIB, MIB, SettingSpec, split_bind
 
 
@@ -45,12 +45,17 @@ class Settings:
         "Every voter as id=host:port or id=host:port@peerport, with commas; the peer port defaults to port + 10000.",
         derived="this node alone",
     )  # fmt: skip
+    join: tuple[Seed, ...] = _setting(
+        "seeds", (), "node",
+        "Any nodes of a running cluster, host:port with commas; a node without data is added to that cluster.",
+        derived="none: the node begins a cluster, or goes on with its own",
+    )  # fmt: skip
     dir: str = _setting(
         "path", "zattredis-data", "node", "Data directory; made at the first start.", flags=("--storage", "-s"),
         config_name="dir",
     )  # fmt: skip
     host: str = _setting(
-        "host", "", "node", "Host name or address that others are told for this node.",
+        "host", "", "node", "Host name or address that others are told for this node.", flags=("--address",),
         derived='from cluster; "127.0.0.1" for a node on its own', config_name="replica-announce-ip",
     )  # fmt: skip
     port: int = _setting(

@@ -7,7 +7,16 @@ import re
 from dataclasses import dataclass
 from typing import Any, Final
 
-from zattredis.config.cluster import Member, check_host, check_node_id, parse_cluster, parse_port, split_host_port
+from zattredis.config.cluster import (
+    Member,
+    Seed,
+    check_host,
+    check_node_id,
+    parse_cluster,
+    parse_port,
+    parse_seeds,
+    split_host_port,
+)
 from zattredis.errors import ConfigError
 
 KIB: Final = 1024
@@ -24,8 +33,8 @@ class SettingSpec:
     """What is known of one setting; derived from a field of `Settings`, see `SETTINGS`.
 
     `kind` is `int`, `bytes` (an int that may be written 64MiB), `port`, `str`, `path`, `choice`, `node_id`, `host`,
-    `bind`, `binds` or `cluster`. `config_name` is its name in CONFIG GET ("" = not shown). `hot` settings may be
-    changed by CONFIG SET on a running node. `derived` says what a default that depends on other settings will be.
+    `bind`, `binds`, `cluster` or `seeds`. `config_name` is its name in CONFIG GET ("" = not shown). `hot` settings may
+    be changed by CONFIG SET on a running node. `derived` says what a default that depends on other settings will be.
     """
 
     name: str
@@ -185,6 +194,10 @@ def _parse_cluster(_spec: SettingSpec, value: object) -> tuple[Member, ...]:
     return members
 
 
+def _parse_seeds(_spec: SettingSpec, value: object) -> tuple[Seed, ...]:
+    return parse_seeds([_text(part) for part in value] if isinstance(value, list) else _text(value))
+
+
 _PARSERS: Final = {
     "str": _parse_str,
     "path": _parse_str,
@@ -197,4 +210,5 @@ _PARSERS: Final = {
     "bind": _parse_bind,
     "binds": _parse_binds,
     "cluster": _parse_cluster,
+    "seeds": _parse_seeds,
 }

@@ -15,6 +15,7 @@ from zattredis.peer.handshake import REASON_CHARACTERS_MAX, Connecting, Identity
 from zattredis.peer.wire import (
     HANDSHAKE_DECODERS,
     HANDSHAKE_VERSION,
+    JOIN_DECODERS,
     LINK_DECODERS,
     MESSAGE_DECODERS,
     STREAM_DECODERS,
@@ -27,6 +28,7 @@ HANDSHAKE_FRAME_BYTES_MAX: Final = 1024
 
 CHUNK_BYTES_MAX: Final = 1 << 20
 MANIFEST_BYTES_MAX: Final = (16 << 20) + 1024
+_JOIN_BYTES_MAX: Final = 1 << 20
 _STREAM_FRAME_BYTES_MAX: Final = CHUNK_BYTES_MAX + 1024
 
 _WRITE_HIGH_BYTES: Final = 131072
@@ -236,6 +238,8 @@ class Connection(asyncio.Protocol):
                 frame_bytes_max=_STREAM_FRAME_BYTES_MAX,
                 message_bytes_max=MANIFEST_BYTES_MAX,
             )
+        elif peer.purpose is Purpose.JOIN:
+            self._decoder = FrameDecoder(JOIN_DECODERS, version=peer.version, message_bytes_max=_JOIN_BYTES_MAX)
         elif listening:
             self._decoder = FrameDecoder(MESSAGE_DECODERS, version=peer.version)
         else:  # messages go one way only: the other side connects by itself

@@ -18,6 +18,8 @@ class Purpose(enum.IntEnum):
 
     MESSAGES = 1
     SNAPSHOT = 2
+    JOIN = 3
+    """A node that knows neither the cluster nor whom it has reached: cluster id and target of its Hello are empty."""
 
 
 class Control(msgspec.Struct, array_like=True, gc=False, frozen=True):
@@ -101,6 +103,20 @@ class SnapshotDone(Control, array_like=True, gc=False, frozen=True):
     """Receiver: all of it is verified and durable."""
 
 
+class JoinRequest(Control, array_like=True, gc=False, frozen=True):
+    """Connecting side: add me; others reach me at `address` (host:port@peerport)."""
+
+    address: str
+
+
+class JoinAnswer(Control, array_like=True, gc=False, frozen=True):
+    """Listening side: the cluster and its membership as agreed; or, without cluster id, why not now."""
+
+    cluster_id: str
+    membership: bytes
+    text: str
+
+
 HANDSHAKE: Final[dict[int, type[Control]]] = {
     128: Hello,
     129: Challenge,
@@ -114,6 +130,11 @@ LINK: Final[dict[int, type[Control]]] = {
 }
 """What the listening side of a link may say."""
 
+JOIN: Final[dict[int, type[Control]]] = {
+    **LINK,
+    144: JoinRequest,
+    145: JoinAnswer,
+}
 STREAM: Final[dict[int, type[Control]]] = {
     132: Refused,
     136: SnapshotBegin,

@@ -96,12 +96,13 @@ class Connecting:
 
     def _answer(self, challenge: Challenge) -> Proof:
         wanted = self._hello.target
-        if challenge.node_id != wanted:
+        if challenge.node_id != wanted and self._hello.purpose != Purpose.JOIN:
             raise HandshakeRefused(f"looked for node {wanted!r} and found {challenge.node_id!r}: check the addresses")
         if not VERSION_MIN <= challenge.version <= VERSION_MAX:
             raise HandshakeRefused(
                 f"peer protocol version {challenge.version} is not one of {VERSION_MIN} to {VERSION_MAX}"
             )
+        wanted = challenge.node_id
         if challenge.secret_wanted and self._identity.secret is None:
             raise HandshakeRefused(f"node {wanted!r} wants the cluster secret, which {self._hello.node_id!r} has not")
         if not challenge.secret_wanted and self._identity.secret is not None:
@@ -147,7 +148,8 @@ class Listening:
     def _check(self, hello: Hello) -> None:
         identity = self._identity
         name = clean_reason(hello.node_id)
-        if hello.cluster_id != identity.cluster_id:
+        joins = hello.purpose == Purpose.JOIN  # it has yet to be told which cluster this is
+        if hello.cluster_id != identity.cluster_id and not joins:
             raise HandshakeRefused(
                 f"node {name!r} is of cluster {clean_reason(hello.cluster_id)!r}, "
                 f"{identity.node_id!r} of {identity.cluster_id!r}"
@@ -157,7 +159,7 @@ class Listening:
                 f"the connecting node calls itself {name!r}, which is the id of the node it reached: "
                 "two nodes have one id, or an address leads a node to itself"
             )
-        if hello.target != identity.node_id:
+        if hello.target != identity.node_id and not joins:
             raise HandshakeRefused(
                 f"node {name!r} looked for {clean_reason(hello.target)!r} and found {identity.node_id!r}: "
                 "check the addresses"

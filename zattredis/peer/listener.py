@@ -38,6 +38,7 @@ class Listener:
         "_identity",
         "_inbound",
         "_logged",
+        "_on_join",
         "_on_message",
         "_on_peer",
         "_on_stream",
@@ -54,7 +55,8 @@ class Listener:
         on_message: Callable[[Message], None],
         on_peer: Callable[[Peer], None],
         on_stream: Callable[[Connection], None],
-        refusal: Callable[[str], str] = lambda node_id: "",
+        refusal: Callable[[str], str],
+        on_join: Callable[[Connection], None],
     ) -> None:
         self._identity = identity
         self._timing = timing
@@ -62,6 +64,7 @@ class Listener:
         self._on_peer = on_peer
         self._on_stream = on_stream
         self._refusal = refusal
+        self._on_join = on_join
         self._server: asyncio.Server | None = None
         self._strangers: set[Connection] = set()
         self._inbound: dict[tuple[str, Purpose], Connection] = {}
@@ -136,6 +139,8 @@ class Listener:
         self._inbound[key] = connection
         if peer.purpose is Purpose.SNAPSHOT:
             self._on_stream(connection)
+        elif peer.purpose is Purpose.JOIN:
+            self._on_join(connection)
         else:
             connection.receive = partial(self._receive, peer.node_id)
             self._on_peer(peer)

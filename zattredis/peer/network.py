@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
 import structlog
 
-from zattredis.errors import SnapshotFailed
+from zattredis.errors import FrameError, SnapshotFailed
 from zattredis.peer.connection import MANIFEST_BYTES_MAX, Connection, Timing, connect, watch_task
-from zattredis.peer.control import Purpose
+from zattredis.peer.control import JoinAnswer, JoinRequest, Purpose
 from zattredis.peer.handshake import Identity, Peer
 from zattredis.peer.link import QUEUE_BYTES_MAX, Link
 from zattredis.peer.listener import Listener
@@ -20,6 +20,9 @@ from zattredis.raft.messages import Message
 
 SNAPSHOT_TRIES: Final = 3
 """Transfers broken off one after the other, none of which got further than the one before, until it is given up."""
+
+JOINING_MAX: Final = 16
+"""Nodes that ask to be added, at a time."""
 
 _log = structlog.get_logger(room="peer")
 
@@ -44,6 +47,7 @@ class PeerNetwork:
     that the link *to* a node came up or broke: what was under way on it may be lost. on_snapshot(node_id, manifest)
     returns the sink for a snapshot that this node offers, or raises ZattredisError to refuse it. refusal(node_id) says
     why a node is none of the cluster any more, or nothing; on_turned_away(node_id): that node said so of this one.
+    on_join(node_id, address) adds a node that asks for it and returns the answer.
     `fallbacks` are addresses to try where the one that was set does not lead to the node.
     """
 
@@ -63,6 +67,7 @@ class PeerNetwork:
         refusal: Callable[[str], str] = lambda node_id: "",
         on_turned_away: Callable[[str], None] = lambda node_id: None,
         fallbacks: Mapping[str, tuple[str, int]] | None = None,
+        on_join: Callable[[str, str], Awaitable[JoinAnswer]] | None = None,
     ) -> None:
         self._identity = Identity(node_id, cluster_id, incarnation, secret)
         self._listen = listen
@@ -72,13 +77,17 @@ class PeerNetwork:
         self._timing = timing or Timing()
         self._on_turned_away = on_turned_away
         self._fallbacks = dict(fallbacks or {})
-        self._listener = Listener(self._identity, self._timing, on_message, self._on_peer, self._on_stream, refusal)
+        self._join = on_join
+        self._listener = Listener(
+            self._identity, self._timing, on_message, self._on_peer, self._on_stream, refusal, self._on_join
+        )
         self._peers: dict[str, tuple[str, int]] = {}
         self._links: dict[str, Link] = {}
         self._dirty: list[Link] = []
         self._receiving: dict[str, asyncio.Task[None]] = {}
         self._closing: set[asyncio.Task[None]] = set()
         self._open = False
+        self._joining: set[Connection] = set()
 
     @property
     def port(self) -> int:
@@ -215,6 +224,30 @@ class PeerNetwork:
         link = self._links.get(peer.node_id)
         if link is not None:
             link.hurry(peer.incarnation)
+
+    def _on_join(self, connection: Connection) -> None:
+        """A node wants to be added: its one request is answered, however long that takes, and the connection ends."""
+        peer, join = connection.peer, self._join
+        assert peer is not None
+        if join is None or len(self._joining) >= JOINING_MAX:
+            connection.refuse("no node can be added here now")
+            return
+
+        def receive(frames: Sequence[Any]) -> None:
+            if len(frames) != 1 or not isinstance(frames[0], JoinRequest) or connection in self._joining:
+                raise FrameError("not the request of a node that wants to join")
+            self._joining.add(connection)
+            self._closing.add(task := watch_task(self._loop.create_task(answer(frames[0].address))))
+            task.add_done_callback(self._closing.discard)
+
+        async def answer(address: str) -> None:
+            try:
+                connection.send(await join(peer.node_id, address))
+                connection.close("the node that wants to join has its answer")
+            finally:
+                self._joining.discard(connection)
+
+        connection.receive = receive
 
     def _on_stream(self, connection: Connection) -> None:
         """A node wants to send a snapshot. Its earlier stream, just replaced, is let end first: one writer per sink."""

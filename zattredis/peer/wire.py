@@ -41,7 +41,7 @@ NEXT: Final = 255
 MESSAGES: Final[dict[int, type[Message]]] = {**raft_messages.MESSAGES, **messages.MESSAGES}
 """Wire number → class of every message between nodes: 1 to 63 Raft's, 64 to 127 the server's."""
 
-_ALL: Final[dict[int, type[Any]]] = {**MESSAGES, **control.HANDSHAKE, **control.LINK, **control.STREAM}
+_ALL: Final[dict[int, type[Any]]] = {**MESSAGES, **control.HANDSHAKE, **control.JOIN, **control.STREAM}
 NUMBERS: Final[dict[type[Any], int]] = {kind: number for number, kind in _ALL.items()}
 
 Decoders = Mapping[int, msgspec.msgpack.Decoder[Any]]
@@ -55,6 +55,7 @@ MESSAGE_DECODERS: Final = _decoders(MESSAGES)
 HANDSHAKE_DECODERS: Final = _decoders(control.HANDSHAKE)
 STREAM_DECODERS: Final = _decoders(control.STREAM)
 LINK_DECODERS: Final = _decoders(control.LINK)
+JOIN_DECODERS: Final = _decoders(control.JOIN)
 
 _PAYLOAD_BYTES: Final[dict[int, Callable[[Any], int]]] = {
     NUMBERS[raft_messages.AppendEntries]: lambda message: sum(map(len, message.entries)),

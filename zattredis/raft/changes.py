@@ -41,6 +41,8 @@ def plan(now: Membership, change: Change) -> Membership:
 
     `now` itself comes back when there is nothing left to do.
     """
+    if not (change.add or change.promote or change.demote or change.remove):
+        return now
     if now.joining and (now.leaving or now.demoting) and not {*change.remove} & {*now.joining}:
         raise ProposalRefused(
             f"another membership change is under way: {_names(now.joining)} is to replace "

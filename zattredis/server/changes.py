@@ -88,11 +88,11 @@ class Changes:
         timeout_s = self._node.proposals.request_timeout_s
         await self._until_applied(await self._hand_over(CHANGE, _encode(change), timeout_s), timeout_s)
         deadline = monotonic() + timeout_s
-        while self.agreed.joint or not changes.begun(self.agreed, change):
+        while change != Change() and (self.agreed.joint or not changes.begun(self.agreed, change)):
             if monotonic() > deadline:
                 raise OutcomeUnknown("the membership change is not complete yet; see RAFT MEMBERS")
             await asyncio.sleep(POLL_S)
-        if wait_for_learners:
+        if wait_for_learners and change != Change():
             await self._until_promoted(change)
 
     async def _until_applied(self, answer: ChangeAnswer, timeout_s: float) -> None:
@@ -226,7 +226,8 @@ class Changes:
         node = self._node
         core = node.core
         now = core.membership
-        if core.membership_index > core.commit_index or now.joint:
+        under_way = core.membership_index > core.commit_index or now.joint
+        if under_way and change != Change():
             raise ProposalRefused("another membership change is under way; one at a time")
         target = changes.plan(now, change)
         if change.add and node.peer_problem:

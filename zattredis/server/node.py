@@ -14,6 +14,7 @@ import structlog
 import zattredis.commands  # noqa: F401  (fills the command table)
 from zattredis.config import Settings
 from zattredis.errors import FatalError
+from zattredis.peer.control import JoinAnswer
 from zattredis.peer.messages import Introduction, StatusReport
 from zattredis.peer.network import PeerNetwork
 from zattredis.raft import ready as events
@@ -34,6 +35,7 @@ from zattredis.server.dispatcher import Dispatcher
 from zattredis.server.driver import Driver
 from zattredis.server.executor import Executor
 from zattredis.server.housekeeping import Housekeeping
+from zattredis.server.joining import answer_join, join
 from zattredis.server.links import Links, removal
 from zattredis.server.proposals import Proposals
 from zattredis.server.reads import Reads
@@ -42,7 +44,7 @@ from zattredis.server.services import Services
 from zattredis.server.sessions import Sessions
 from zattredis.server.snapshots import Receiver, Snapshots
 from zattredis.server.statistics import Statistics
-from zattredis.storage.datadir import DataDirectory, open_data_directory
+from zattredis.storage.datadir import DataDirectory, open_data_directory, read_identity
 from zattredis.storage.rocks import StoreOptions
 from zattredis.storage.sync_thread import SyncThread
 
@@ -54,7 +56,12 @@ ARGS_MAX = 1 << 20
 
 
 def cluster_id_of(settings: Settings) -> str:
-    """Return the id that all nodes started with the same voters agree on without talking to each other."""
+    """Return the id that all nodes started with the same voters agree on without talking to each other.
+
+    A node on its own need not agree with anybody: its cluster gets an id that no other one has.
+    """
+    if len(settings.cluster) == 1:
+        return f"{random_64():016x}{random_64() & 0xFFFF:04x}"
     text = "\n".join(sorted(member.node_id for member in settings.cluster))
     return hashlib.blake2b(text.encode(), digest_size=10, person=b"zattredis").hexdigest()
 
@@ -133,10 +140,10 @@ class Node:
         self._stopped = loop.create_future()
         loop.set_exception_handler(self._on_exception)
         settings = self.settings
-        membership = simple_membership({member.node_id: member.address for member in settings.cluster})
+        cluster_id, membership = await self._cluster()
         self._data = data = open_data_directory(
-            Path(settings.dir), node_id=settings.node_id, cluster_id=cluster_id_of(settings),
-            incarnation=f"{random_64():016x}", membership=membership.encode(),
+            Path(settings.dir), node_id=settings.node_id, cluster_id=cluster_id,
+            incarnation=f"{random_64():016x}", membership=membership,
             options=StoreOptions(
                 cache_bytes=settings.state_cache_bytes, state_memtable_bytes=settings.state_write_buffer_bytes
             ),
@@ -155,6 +162,20 @@ class Node:
             "node_started", node_id=settings.node_id, term=self.core.term, last_index=self.core.last_index,
             applied_index=self.core.applied_index, dir=str(data.path),
         )  # fmt: skip
+
+    async def _cluster(self) -> tuple[str, bytes]:
+        """Return the cluster's id and the membership to begin with: the data directory's own, where there is one."""
+        settings = self.settings
+        membership = simple_membership({member.node_id: member.address for member in settings.cluster}).encode()
+        known = read_identity(settings.dir)
+        if known is not None:
+            return known.cluster_id, membership
+        if settings.join:
+            return await join(settings)
+        return cluster_id_of(settings), membership
+
+    async def _on_join(self, node_id: str, address: str) -> JoinAnswer:
+        return await answer_join(self, node_id, address)
 
     def _compose(self, data: DataDirectory) -> None:
         settings, loop = self.settings, self._loop
@@ -191,7 +212,7 @@ class Node:
             node_id=settings.node_id, cluster_id=data.identity.cluster_id, incarnation=data.identity.incarnation,
             listen=settings.peer_listen, secret=settings.cluster_secret.encode() or None, on_message=self._on_message,
             on_link=self._on_link, on_snapshot=self._on_snapshot, refusal=self._refusal,
-            on_turned_away=self._on_turned_away,
+            on_turned_away=self._on_turned_away, on_join=self._on_join,
             fallbacks={member.node_id: (member.host, member.peer_port) for member in settings.cluster},
         )  # fmt: skip
         self.driver = Driver(

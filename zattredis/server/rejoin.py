@@ -53,7 +53,8 @@ class Rejoin:
         self._on_done = on_done
         self._heard: dict[str, Introduction] = {}
         alone = core.membership.is_voter(core.node_id) and not core.other_voters
-        empty = core.last_index == 0 and core.term == 0
+        # A learner that never was a voter has no vote to forget (`server.joining` has made certain of that).
+        empty = core.last_index == 0 and core.term == 0 and core.node_id not in core.membership.newcomers
         if empty and not alone and not self._path.exists():
             self._path.touch(mode=0o600)
             fsync_directory(directory)

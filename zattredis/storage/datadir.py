@@ -151,6 +151,15 @@ class DataDirectory:
                 self._lock = -1
 
 
+def read_identity(path: Path | str) -> Identity | None:
+    """Return whose the complete data directory at `path` is; None when there is none (or it is not readable yet)."""
+    try:
+        record = json.loads((Path(path) / _NODE).read_bytes())
+        return Identity(str(record["node_id"]), str(record["cluster_id"]), str(record["incarnation"]))
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
 def open_data_directory(
     path: Path | str,
     *,
