@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from tests.support.keyspace_invariants import check_store, dump
 from tests.support.memory_store import MemoryStore
 from zattredis.errors import StateDamaged
-from zattredis.keyspace.keys import META_COUNTER, namespace_of
+from zattredis.keyspace.keys import META_COUNTER, META_COUNTS, namespace_of
 from zattredis.keyspace.maintenance import apply_maintenance, encode_request
 from zattredis.keyspace.metadata import HEADER_BYTES, expire_of, version_of
 from zattredis.keyspace.registers import Registers
@@ -53,6 +53,39 @@ def test_the_state_does_not_depend_on_how_its_changes_were_cut_into_writes() -> 
         store.write(view.take())
         contents.append(store.data)
     assert contents[0] == contents[1]
+
+
+@pytest.mark.parametrize("cut", [False, True])
+def test_what_a_flush_keeps_of_versions_is_stored_with_it(cut: bool) -> None:
+    """A node that starts again right behind it goes on from the same versions as the others, and writes the same."""
+    stores = []
+    for restarts in (False, True):
+        view, store, registers = new_view()
+        view.set_plain(0, b"k", b"v", 7)
+        if cut:
+            store.write(view.take())
+        view.flush(0)
+        store.write(view.take())
+        if restarts:
+            again = Registers.load(store)
+            assert dump(again) == dump(registers)
+            view = View(store, again)
+        view.set_plain(0, b"k", b"v", 7)
+        store.write(view.take())
+        stores.append(store.data)
+    assert stores[0] == stores[1]
+
+
+def test_a_flush_that_is_undone_leaves_nothing_of_its_namespace() -> None:
+    view, store, _ = new_view()
+    view.set_plain(0, b"k", b"v", 7)
+    store.write(view.take())
+    before = [key for key in store.data if key.startswith(META_COUNTS)]
+    view.begin()
+    view.flush(0)
+    view.rollback()
+    store.write(view.take())
+    assert [key for key in store.data if key.startswith(META_COUNTS)] == before
 
 
 def test_prefetch_asks_for_every_key_once() -> None:

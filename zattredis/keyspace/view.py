@@ -430,7 +430,8 @@ class View:
         self._save_map()
         self.registers.databases[db] = fresh = self.registers.fresh_counts()
         fresh.floor = fresh.created = counts.created
-        self._tables[db] = None
+        table = self._open(db)  # so that its counts are stored
+        self.on_rollback(lambda: self._opened.remove(table))
         self.bury(DEAD_NAMESPACE + counts.namespace.to_bytes(4, "big"))
 
     def swap(self, one: int, other: int) -> None:
