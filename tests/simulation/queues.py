@@ -29,6 +29,7 @@ class Queues:
         self._pushed: set[bytes] = set()
         self._uncertain: set[bytes] = set()  # pushed, perhaps
         self._popped: dict[bytes, str] = {}
+        self._on_the_way: set[bytes] = set()  # to a client that had left: moved or popped, nobody knows
         self._may_be_lost = 0
         self._left: list[tuple[int, Callable[[], bool]]] = []
 
@@ -96,7 +97,7 @@ class Queues:
         """The server has sent this to a client that had left."""
         for word in data.split(b"\r\n"):
             if word in self._pushed or word in self._uncertain:
-                self._popped.setdefault(word, "nobody")
+                self._on_the_way.add(word)
 
     # -- what must hold ----------------------------------------------------------------------------------------------
 
@@ -128,7 +129,7 @@ class Queues:
     def _judge(self, left: list[bytes]) -> None:
         require(len(left) == len(set(left)), f"an element is there twice: {left}")
         self._got(left, "the end")
-        missing = sorted(self._pushed - set(self._popped))
+        missing = sorted(self._pushed - set(self._popped) - self._on_the_way)
         explained = self._may_be_lost + sum(count for count, lives_on in self._left if not lives_on())
         require(
             len(missing) <= explained,

@@ -16,7 +16,7 @@ from typing import Any
 from tests.simulation.checks import require
 from tests.simulation.disk import _Image
 from tests.support.memory_store import MemoryStore
-from zattredis.errors import LogCompacted, SnapshotDamaged, StateDamaged, StorageFailed, WriteStalled
+from zattredis.errors import LogCompacted, LogDamaged, SnapshotDamaged, StateDamaged, StorageFailed, WriteStalled
 from zattredis.raft.entry import Entry
 from zattredis.raft.ready import HardState
 from zattredis.server.rejoin import _FILE as REJOINING
@@ -25,6 +25,8 @@ from zattredis.storage.snapshots import Chunk, Manifest, Position, SnapshotFile
 from zattredis.storage.state_store import APPLIED_KEY, MEMBERSHIP_KEY, Applied, decode_applied, encode_applied
 
 Changes = dict[bytes, bytes | None]
+HANGS = float("inf")
+"""How long a sync takes on a disk that hangs."""
 
 
 class SimDisk:
@@ -42,6 +44,25 @@ class SimDisk:
         self.states: dict[str, SimState] = {}
         self.snapshots: dict[str, dict[bytes, bytes]] = {}
         self.written: SimLog | None = None
+        self.hung = False  # no sync ends
+        self.low = False  # little room left
+        self.full = False
+        self.refused = False  # its node has found it damaged, and will every time
+        self.damaged_entries: list[Entry] = []
+        self.damaged_keys: set[tuple[str, bytes]] = set()  # (name of the state, key)
+
+    @property
+    def is_damaged(self) -> bool:
+        """Whether something on it was damaged, noticed or not."""
+        still_there = {id(entry) for entry in self.durable.entries}
+        self.damaged_entries = [entry for entry in self.damaged_entries if id(entry) in still_there]
+        return bool(self.damaged_entries or self.damaged_keys)
+
+    def check_entries(self, entries: Sequence[Entry]) -> None:
+        """Entries are read from the disk, with their checksums."""
+        for damaged in self.damaged_entries:
+            if any(entry is damaged for entry in entries):
+                raise LogDamaged(f"injected: log entry {damaged.index} (term {damaged.term}) fails its checksum")
 
     # --- what the checks ask ---
 
@@ -163,7 +184,9 @@ class SimLog:
         for count, entry in enumerate(part):
             size += len(entry.raw)
             if size > bytes_max and count:
-                return part[:count]
+                part = part[:count]
+                break
+        self._disk.check_entries(part)
         return part
 
     def append(self, entries: Sequence[Entry], hard_state: HardState | None) -> None:
@@ -222,10 +245,21 @@ class SimState(MemoryStore):
         self.on_write: Callable[[SimState], None] = lambda state: None
         self.detached = False
         self._since_flush: list[Changes] = []
+        self._damaged: list[bytes] = []
+        self.damage(path.disk)
+
+    def damage(self, disk: SimDisk) -> None:
+        """Take over what the disk says of damage to this state's files."""
+        self._damaged = [key for name, key in disk.damaged_keys if name == self.path.name]
 
     def _check_open(self) -> None:
         if self.detached:
             raise StorageFailed("the state is closed")
+
+    def _check_key(self, key: bytes) -> None:
+        """A block of a file is read with its checksum; what was written since lies in memory."""
+        if key in self._damaged and not any(key in changes for changes in self._since_flush):
+            raise StateDamaged(f"injected: the block with {key!r} fails its checksum")
 
     @property
     def applied(self) -> Applied:
@@ -233,14 +267,22 @@ class SimState(MemoryStore):
 
     def get(self, key: bytes) -> bytes | None:
         self._check_open()
+        if self._damaged:
+            self._check_key(key)
         return super().get(key)
 
     def multi_get(self, keys: list[bytes]) -> list[bytes | None]:
         self._check_open()
+        if self._damaged:
+            for key in keys:
+                self._check_key(key)
         return super().multi_get(keys)
 
     def iterate(self, lower: bytes, upper: bytes | None, reverse: bool = False) -> Iterator[tuple[bytes, bytes]]:
         self._check_open()
+        for key in self._damaged:
+            if lower <= key and (upper is None or key < upper):
+                self._check_key(key)
         return super().iterate(lower, upper, reverse)
 
     def frozen(self) -> SimFrozen:
@@ -266,6 +308,8 @@ class SimState(MemoryStore):
 
     def flush(self) -> Applied:
         self._check_open()
+        if self.path.disk.full:
+            raise StorageFailed("injected: no space left on the device")
         self.flushed = dict(self.data)
         self._since_flush.clear()
         return self.applied
@@ -338,7 +382,7 @@ class SimDataDirectory:
         self.state.on_write = self.on_write
 
     def free_bytes(self) -> int:
-        return 1 << 40
+        return 0 if self.disk.low else 1 << 40
 
     def incoming_path(self, index: int) -> SimPath:
         name = f"state-{index}"
@@ -382,8 +426,11 @@ def open_disk(
         disk.membership = membership
         content = {APPLIED_KEY: encode_applied(0, 0), MEMBERSHIP_KEY: membership}
         disk.states["state-0"] = SimState(SimPath(disk, "state-0"), content)
+    if disk.full:
+        raise StorageFailed("injected: no space left on the device")
     name = disk.state_directory.name
     disk.states[name] = SimState(SimPath(disk, name), disk.states[name].data)
+    disk.check_entries(disk.durable.entries)
     log = SimLog(disk, stalls, on_append)
     applied = disk.states[name].applied
     together = log.first_index - 1 <= applied.index <= log.last_index and log.term(applied.index) == applied.term
@@ -442,10 +489,19 @@ class SimSync:
                 self._finish()
         return self._durable
 
+    def go_on(self) -> None:
+        """The disk answers again."""
+        running = self._running
+        if running is not None and self._ends_in == HANGS:
+            self._ends_in = 0.001
+            self._after(0.001, lambda: self._finish() if self._running is running else None)
+
     def _begin(self) -> None:
-        duration = self._duration()
+        duration = HANGS if self._disk.hung else self._duration()
         self._running = running = [self._requested, len(self._disk.unsynced)]
         self._ends_in = 1e9 if duration is None else duration
+        if duration == HANGS:
+            return
 
         def end() -> None:
             if self._running is running:
@@ -488,6 +544,10 @@ _CONTENT: dict[bytes, dict[bytes, bytes]] = {}
 def create_snapshot(store: SimState, path: SimPath) -> Manifest:
     """Stands for `storage.snapshots.create_snapshot`."""
     applied = store.flush()
+    if store._damaged:
+        # The files are linked, not read: nothing would notice here, and the damage would travel until somebody reads
+        # it there. That is found by the operator; so that one disk stays the only damaged one, it is found now.
+        raise StateDamaged("injected: a block of the snapshot's files fails its checksum")
     path.disk.snapshots[path.name] = dict(store.data)
     file = SnapshotFile("CURRENT", 8, b"\0" * 32)
     membership = store.data[MEMBERSHIP_KEY]

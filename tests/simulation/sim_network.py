@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from zattredis.errors import FatalError, SnapshotFailed, ZattredisError
+from zattredis.errors import FatalError, SnapshotDamaged, SnapshotFailed, ZattredisError
 from zattredis.raft.messages import Message
 
 if TYPE_CHECKING:
@@ -257,6 +257,8 @@ class SimPeers:
                     await asyncio.sleep(rng.random() * world.plan.snapshot_s)
                     if rng.random() < world.plan.stream_break or not self._both_ways(node_id):
                         raise ConnectionError("the stream breaks")
+                    if rng.random() < world.plan.flip_snapshot:
+                        raise SnapshotDamaged("a chunk fails its checksum")
                     await sink.write(*chunk)
                 await sink.finish()
             except ConnectionError as broken:

@@ -5,44 +5,48 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from multiprocessing.pool import Pool
 
 import pytest
 
-from tests.simulation.checks import Violation
+from tests.simulation.node_plan import FAULT_RATES
 from tests.simulation.node_world import NodeWorld
+from tests.simulation.nodes import Job, run, shrink
 
-SEEDS_PER_TEST = 25
-SEEDS = int(os.environ.get("ZATTREDIS_TEST_NODE_SEEDS", "300"))
+SEEDS_PER_TEST = 50
+SEEDS = int(os.environ.get("ZATTREDIS_TEST_NODE_SEEDS", "1000"))
+SHRINK_S = 30.0
 
 
-def run_seeds(first: int, count: int, storm_s: float = 6.0) -> tuple[int, int]:
+def run_seeds(pool: Pool, jobs: list[Job]) -> tuple[int, int]:
     """Run seeds; return how many commands were answered and how many keys were too hard to judge."""
     answered = undecided = 0
-    for seed in range(first, first + count):
-        world = NodeWorld(seed, storm_s=storm_s)
-        try:
-            world.run()
-        except Violation as violation:
-            storm = f" --storm {storm_s}" if storm_s != 6.0 else ""
-            replay = f"python -m tests.simulation.nodes --seeds {seed}{storm} --transcript"
-            pytest.fail(f"{violation}\nreplay: {replay}\n" + "\n".join(list(world.lines)[-30:]), pytrace=False)
-        answered += world.answered
-        undecided += world.load.undecided
+    for result in pool.imap(run, jobs):
+        if result.violation:
+            smallest = shrink(result.job, SHRINK_S)
+            pytest.fail(
+                f"{result.violation}\nreplay: {result.job.command}\nsmallest: {smallest.command}\n"
+                + "\n".join(run(smallest).lines[-40:]),
+                pytrace=False,
+            )
+        answered += result.figures["answered"]
+        undecided += result.figures["undecided"]
     return answered, undecided
 
 
 @pytest.mark.parametrize("first", range(0, SEEDS, SEEDS_PER_TEST))
-def test_storms(first: int) -> None:
-    answered, undecided = run_seeds(first, SEEDS_PER_TEST)
+def test_storms(pool: Pool, first: int) -> None:
+    answered, undecided = run_seeds(pool, [Job(seed) for seed in range(first, first + SEEDS_PER_TEST)])
     assert answered > 5_000
     assert undecided < SEEDS_PER_TEST
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(36_000)
-def test_many_long_storms() -> None:
+def test_many_long_storms(pool: Pool) -> None:
     first = int(os.environ.get("ZATTREDIS_TEST_SEED", "100000"))
-    run_seeds(first, int(os.environ.get("ZATTREDIS_TEST_SEEDS", "2000")), storm_s=20.0)
+    count = int(os.environ.get("ZATTREDIS_TEST_SEEDS", "2000"))
+    run_seeds(pool, [Job(seed, 20.0) for seed in range(first, first + count)])
 
 
 def test_the_same_seed_gives_the_same_trace_also_in_another_process() -> None:
@@ -63,7 +67,65 @@ def test_the_same_seed_gives_the_same_trace_also_in_another_process() -> None:
 
 def test_a_node_that_stops_while_its_state_asks_to_slow_down_ends_in_good_order() -> None:
     """The retry of the stalled write must not meet a closed state."""
-    for seed in range(20):
+    for seed in range(10):
         world = NodeWorld(seed, voters=1, stop=3.0, stall=0.9, crash=0.0, client_pause_s=0.02, pause=0.0)
         world.run()
         assert world.restarts > 1
+
+
+QUIET = dict.fromkeys(FAULT_RATES, 0.0)
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_a_leader_whose_disk_hangs_is_replaced_while_it_hangs(seed: int) -> None:
+    """Its heartbeats would hold the others back for as long as it lives."""
+    world = NodeWorld(seed, voters=3, ends_s=8.0, busy_nodes=3, only_reads=0.0, **QUIET)
+    hung: list[str] = []
+
+    def hang() -> None:
+        for process in world.processes.values():
+            if process.leads:
+                process.disk.hung = True
+                hung.append(process.node_id)
+
+    answered: dict[str, int] = {}
+
+    def look(when: str) -> None:
+        answered[when] = sum(client.node_id not in hung and len(client.journal_known) for client in world.load.clients)
+
+    world.timeline.after(3.0, hang)
+    world.timeline.after(5.5, lambda: look("after an election"))
+    world.timeline.after(8.0, lambda: look("at the end"))
+    world.run()
+    assert hung
+    assert answered["at the end"] > answered["after an election"], "clients of the others go on writing"
+
+
+def test_a_failing_seed_is_told_as_one_command_and_shrinks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A fault that is always there needs neither storm nor many clients."""
+    monkeypatch.setattr("zattredis.server.executor.unwatched", lambda ctx, watches: True)
+    job = next(job for job in (Job(seed) for seed in range(20)) if run(job).violation)
+    smallest = shrink(job, 8.0)
+    changes = dict(smallest.changes)
+    assert len([name for name in changes if name in FAULT_RATES]) >= 2
+    assert changes["ends_s"] < 6.0
+    assert smallest.command.startswith(f"python -m tests.simulation.nodes --seeds {job.seed} --transcript --off ")
+    assert run(smallest).violation
+    words = smallest.command.split()[3:]
+    monkeypatch.setattr(sys, "argv", ["nodes", *words])
+    from tests.simulation import nodes
+
+    assert nodes.main() == 1
+
+
+@pytest.mark.parametrize("fault", ["flip_log", "flip_state", "disk_full", "disk_hang", "flip_snapshot", "disk_refuses"])
+def test_every_fault_of_a_disk_happens_and_is_survived(fault: str) -> None:
+    happened = 0
+    for seed in range(4):
+        rate = {"disk_refuses": 0.01, "flip_snapshot": 0.5}.get(fault, 1.0)
+        changes = {**QUIET, "compaction": 3.0, "crash": 0.3, "disk_loss": 0.2, fault: rate}
+        world = NodeWorld(seed, voters=3, transcript=True, **changes)
+        world.run()
+        signs = ("a bit flips in", "disk is full", "disk hangs", "a chunk fails its checksum", "the write failed")
+        happened += any(sign in line for line in world.lines for sign in signs)
+    assert happened

@@ -5,57 +5,59 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from functools import partial
+from multiprocessing.pool import Pool
 
 import pytest
 
 from tests.simulation.checks import Violation
 from tests.simulation.disk import Disk
-from tests.simulation.world import World
+from tests.simulation.world import World, run_seed
 from zattredis.raft.entry import BATCH, make_entry
 from zattredis.raft.membership import simple_membership
 from zattredis.raft.messages import AppendEntriesResponse, VoteResponse
 from zattredis.raft.ready import HardState
 
-SEEDS_PER_TEST = 20
+SEEDS_PER_TEST = 100
+FIXED = int(os.environ.get("ZATTREDIS_TEST_RAFT_SEEDS", "1300"))
+CHANGING = int(os.environ.get("ZATTREDIS_TEST_RAFT_SEEDS", "700"))
 
 
-def run_seeds(first: int, count: int, *, long: bool = False, membership: bool = False) -> tuple[int, int, int]:
+def run_seeds(pool: Pool, first: int, count: int, **flags: bool) -> tuple[int, int, int]:
     """Run seeds and return how many writes, reads and snapshots they came to; names the replay of one that fails."""
     writes = reads = snapshots = 0
-    for seed in range(first, first + count):
-        world = World(seed, long=long, membership=membership)
-        try:
-            world.run()
-        except Violation as violation:
-            flags = " --long" * long + " --membership" * membership
-            pytest.fail(f"{violation}\nreplay: python -m tests.simulation --seed {seed}{flags}", pytrace=False)
-        writes += world.writes_acknowledged
-        reads += world.reads_served
-        snapshots += world.snapshots_installed
+    for outcome in pool.imap(partial(run_seed, **flags), range(first, first + count), chunksize=5):
+        if outcome.violation:
+            words = "".join(f" --{name}" for name, value in flags.items() if value)
+            replay = f"python -m tests.simulation --seed {outcome.seed}{words}"
+            pytest.fail(f"{outcome.violation}\nreplay: {replay}", pytrace=False)
+        writes += outcome.writes
+        reads += outcome.reads
+        snapshots += outcome.snapshots
     return writes, reads, snapshots
 
 
-@pytest.mark.parametrize("first", range(0, 200, SEEDS_PER_TEST))
-def test_fixed_membership(first: int) -> None:
-    writes, reads, snapshots = run_seeds(first, SEEDS_PER_TEST)
-    assert writes > 1000
-    assert reads > 500
-    assert snapshots > 0
+@pytest.mark.parametrize("first", range(0, FIXED, SEEDS_PER_TEST))
+def test_fixed_membership(pool: Pool, first: int) -> None:
+    writes, reads, snapshots = run_seeds(pool, first, SEEDS_PER_TEST)
+    assert writes > 5000
+    assert reads > 2500
+    assert snapshots > 10
 
 
-@pytest.mark.parametrize("first", range(0, 120, SEEDS_PER_TEST))
-def test_changing_membership(first: int) -> None:
-    writes, reads, _ = run_seeds(first, SEEDS_PER_TEST, membership=True)
-    assert writes > 1000
-    assert reads > 300
+@pytest.mark.parametrize("first", range(0, CHANGING, SEEDS_PER_TEST))
+def test_changing_membership(pool: Pool, first: int) -> None:
+    writes, reads, _ = run_seeds(pool, first, SEEDS_PER_TEST, membership=True)
+    assert writes > 5000
+    assert reads > 1500
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(3600)
+@pytest.mark.timeout(36_000)
 @pytest.mark.parametrize("membership", [False, True])
-def test_long_storms(membership: bool) -> None:
+def test_long_storms(pool: Pool, membership: bool) -> None:
     first = int(os.environ.get("ZATTREDIS_TEST_SEED", "100000"))
-    run_seeds(first, int(os.environ.get("ZATTREDIS_TEST_SEEDS", "500")), long=True, membership=membership)
+    run_seeds(pool, first, int(os.environ.get("ZATTREDIS_TEST_SEEDS", "500")), long=True, membership=membership)
 
 
 def test_the_same_seed_gives_the_same_trace_also_in_another_process() -> None:

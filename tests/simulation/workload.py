@@ -36,7 +36,7 @@ from tests.support.resp_client import encode_command
 if TYPE_CHECKING:
     from tests.simulation.node_world import NodeWorld, Process
 
-DEFINITE = ("CLUSTERDOWN",)
+DEFINITE = ("CLUSTERDOWN", "DISKFULL")
 UNKNOWN = "TIMEOUT"
 CLOCK = b"clock"
 CLOCK_LIFE_MS = 1_000_000_000
@@ -496,11 +496,12 @@ class SimClient:
         """A push, or a pop that waits."""
         process = self._process
         assert process is not None
+        timed_out = process.node.proposals.timed_out
 
         def lives_on() -> bool:
-            """Whether that process could put back what this client left behind."""
+            """Whether that process could put back what this client left behind: it knows what became of it."""
             alive = self.world.processes.get(self.node_id) is process and process.node.is_open
-            return alive and not process.node.snapshots.installed
+            return alive and not process.node.snapshots.installed and process.node.proposals.timed_out == timed_out
 
         return self.load.queues.request(self.rng, Request, f"client {self.number}", lives_on)
 

@@ -8,6 +8,7 @@ import itertools
 import random
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from tests.simulation.checks import Checks, Violation
 from tests.simulation.disk import Disk
@@ -312,3 +313,24 @@ class World:
 
     def _compact(self) -> None:
         self.rng.choice(list(self.nodes.values())).flush_and_compact(self.rng.choice([0, 3, 20]))
+
+
+class Outcome(NamedTuple):
+    """What became of a seed; `violation` is empty when all is well."""
+
+    seed: int
+    violation: str
+    writes: int
+    reads: int
+    snapshots: int
+
+
+def run_seed(seed: int, *, long: bool = False, membership: bool = False) -> Outcome:
+    """Run one seed."""
+    world = World(seed, long=long, membership=membership)
+    violation = ""
+    try:
+        world.run()
+    except Violation as error:
+        violation = str(error) or repr(error)
+    return Outcome(seed, violation, world.writes_acknowledged, world.reads_served, world.snapshots_installed)
