@@ -251,9 +251,9 @@ class DistributedDict(Opened[K, V], MutableMapping[K, V]):
     def watch(self, interval: float = 0.1, timeout: float | None = None) -> Watch:
         """Return an iterator of the changes from now on, whoever makes them.
 
-        It ends after `timeout` seconds without a change. The cluster is asked each `interval` whether the dict has a new
-        version; only then is it fetched and compared. So two changes of one key within an interval are seen as one, and
-        memory holds one copy of the dict.
+        It ends after `timeout` seconds without a change. The cluster is asked each `interval` whether the dict has a
+        new version; only then is it fetched and compared. So two changes of one key within an interval are seen as
+        one, and memory holds one copy of the dict.
         """
         return Watch(self._transport, self._operations, interval, timeout)
 
