@@ -213,3 +213,37 @@ def test_the_death_of_a_node_is_survived_by_all_but_the_write_in_flight() -> Non
             missing.discard(next(changes).key)
         changes.close()
         assert d.diagnostics["address"] != f"127.0.0.1:{cluster.nodes[0].port}"
+
+
+def test_a_refusal_that_redis_py_takes_for_a_broken_connection_is_certainly_not_done(port: int) -> None:
+    with FakeServer(lambda argv: b"-NOAUTH Authentication required.\r\n") as fake, pytest.raises(Refused):
+        opened(fake.port)["a"] = 1
+    with FakeServer(lambda argv: b"-ERR max number of clients reached\r\n") as fake:
+        opened(fake.port, port)["a"] = 1
+        assert fake.names() == [b"HSET"]
+
+
+def test_what_a_url_says_to_pools_does_no_harm(port: int) -> None:
+    d = DistributedDict(f"redis://127.0.0.1:{port}/0?max_connections=5&protocol=3&decode_responses=1&socket_timeout=3")
+    d["a"] = b"\xff"
+    assert d == {"a": b"\xff"}
+
+
+def test_a_lock_whose_taking_is_of_unknown_outcome_is_asked_for() -> None:
+    owners: list[bytes] = []
+
+    def answer(argv: list[bytes]) -> bytes | None:
+        if argv[0] == b"SET":
+            owners.append(argv[2])
+            return b"+QUEUED\r\n"
+        if argv[0] == b"EXEC":
+            if len(fake.connections) == 1:
+                return None  # it was done, and the node died
+            return b"*2\r\n$32\r\n%b\r\n$1\r\n7\r\n" % owners[0]
+        return {b"GET": b"$-1\r\n" if not owners else b"+QUEUED\r\n"}.get(argv[0], b"+OK\r\n")
+
+    with FakeServer(answer) as fake:
+        lock = opened(fake.port).lock("x")
+        assert lock.acquire()
+        assert lock.token == 7
+        assert len(owners) == 1

@@ -14,7 +14,7 @@ from redis.exceptions import ConnectionError as BrokenConnection
 
 from zattredis.client.errors import OutcomeUnknown, Refused
 from zattredis.client.options import Options
-from zattredis.client.steps import Batch, Emit, Operation, Pause, Trial, TryElsewhere, broken, next_step
+from zattredis.client.steps import Batch, Emit, Operation, Pause, Trial, TryElsewhere, broken, next_step, reply_in
 from zattredis.client.transport import IDLE_MAX, WatchState
 
 T = TypeVar("T")
@@ -77,10 +77,11 @@ class AsyncLink(WatchState):
             return await self.connection.read_response(disconnect_on_error=False)
         except ResponseError as error:
             return error
-        except BrokenConnection as error:  # LOADING is a connection error to redis-py, and yet a reply
-            if type(error).__name__ == "BusyLoadingError":
-                return ResponseError("LOADING " + str(error))
-            raise
+        except BrokenConnection as error:
+            reply = reply_in(error)
+            if reply is None:
+                raise
+            return reply
 
 
 class AsyncTransport:

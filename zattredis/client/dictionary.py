@@ -26,6 +26,11 @@ T = TypeVar("T")
 LOCK_POLL_S_MIN, LOCK_POLL_S_MAX = 0.005, 0.1
 
 
+def _plain(other: Any) -> dict[Any, Any]:
+    """Return a plain dict of what a dict can be made of; another DistributedDict is fetched in one exchange."""
+    return other.copy() if isinstance(other, DistributedDict) else dict(other)
+
+
 class DistributedDict(Opened[K, V], MutableMapping[K, V]):
     """A dict that lives in a zattredis cluster: shared by all who open the same name, and durable.
 
@@ -127,9 +132,7 @@ class DistributedDict(Opened[K, V], MutableMapping[K, V]):
         return repr(self.copy())
 
     def __eq__(self, other: object) -> bool:
-        if isinstance(other, DistributedDict):
-            return self.copy() == other.copy()
-        return self.copy() == dict(other) if isinstance(other, Mapping) else NotImplemented
+        return self.copy() == _plain(other) if isinstance(other, Mapping) else NotImplemented
 
     __hash__ = None  # type: ignore[assignment]
 
@@ -164,7 +167,7 @@ class DistributedDict(Opened[K, V], MutableMapping[K, V]):
 
     def update(self, other: Any = (), /, **more: Any) -> None:
         """Store all the items as one atomic write."""
-        self._run(self._operations.update, list(dict(other, **more).items()))
+        self._run(self._operations.update, list((_plain(other) | more).items()))
 
     def clear(self) -> None:
         """Delete everything, atomically, in constant time."""
@@ -189,10 +192,10 @@ class DistributedDict(Opened[K, V], MutableMapping[K, V]):
         return self._run(self._operations.setdefault, key, default)
 
     def __or__(self, other: Mapping[K, V]) -> dict[K, V]:
-        return self.copy() | dict(other) if isinstance(other, Mapping) else NotImplemented
+        return self.copy() | _plain(other) if isinstance(other, Mapping) else NotImplemented
 
     def __ror__(self, other: Mapping[K, V]) -> dict[K, V]:
-        return dict(other) | self.copy() if isinstance(other, Mapping) else NotImplemented
+        return _plain(other) | self.copy() if isinstance(other, Mapping) else NotImplemented
 
     def __ior__(self, other: Mapping[K, V] | Iterable[tuple[K, V]]) -> DistributedDict[K, V]:
         self.update(other)

@@ -36,16 +36,17 @@ class LockState:
     def try_acquire(self) -> Operation[bool]:
         """Take the lock if it is free; `token` is set then. May be started again: the owner's name makes it safe."""
         _, holder = yield Batch([("WATCH", self.key), ("GET", self.key)])
-        if holder is not None and holder != self.owner:
+        if holder == self.owner:  # an earlier acquiring of unknown outcome
+            return (yield from self.find_out())
+        if holder is not None:
             return False
-        if holder is None:
-            replies = yield atomically(
-                ("INCR", self.counter), ("SET", self.key, self.owner, "NX", "PX", self.ttl_ms)
-            )  # fmt: skip
-            if replies[-1] is None:
-                return False
-            self.token = int(replies[-1][0])
-        return self.token is not None
+        replies = yield atomically(
+            ("INCR", self.counter), ("SET", self.key, self.owner, "NX", "PX", self.ttl_ms)
+        )  # fmt: skip
+        if replies[-1] is None:
+            return False
+        self.token = int(replies[-1][0])
+        return True
 
     def find_out(self) -> Operation[bool]:
         """After an acquiring of unknown outcome: return whether the lock is ours, and set `token` if so."""

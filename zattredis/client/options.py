@@ -39,6 +39,9 @@ class Security:
             raise ValueError("tls_ca_file, tls_cert_file and tls_key_file need tls=True")
 
 
+_OF_POOLS = ("max_connections", "timeout", "retry_on_timeout", "retry_on_error", "health_check_interval")
+"""What a URL may say to redis-py's pools, whose work is done here."""
+
 _KINDS = {"Connection": "tcp", "SSLConnection": "tls", "UnixDomainSocketConnection": "unix"}
 
 
@@ -75,6 +78,8 @@ def endpoint(address: Address, port: int, security: Security) -> Endpoint:
         found: dict[str, Any] = dict(_parse_url(address))
         if "connection_class" in found:
             kind = _KINDS[found.pop("connection_class").__name__]
+        for option in _OF_POOLS:
+            found.pop(option, None)
         words |= found
         if kind != "unix":
             words = {"host": "localhost", "port": port} | words
@@ -101,12 +106,11 @@ class Options:
 
     def words(self, number: int) -> dict[str, Any]:
         """Return the arguments of redis-py's connection class for one endpoint (without its retry)."""
-        return {
+        words: dict[str, Any] = {
             "socket_timeout": self.timeout_s,
             "socket_connect_timeout": self.connect_timeout_s,
-            "protocol": 2,
-            "health_check_interval": 0,
-        } | self.endpoints[number].words
+        }
+        return words | self.endpoints[number].words | {"protocol": 2, "decode_responses": False}
 
 
 def read_options(

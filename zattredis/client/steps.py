@@ -20,7 +20,7 @@ T = TypeVar("T")
 Command: TypeAlias = tuple[Any, ...]
 
 _TRY_ELSEWHERE = ("CLUSTERDOWN", "LOADING", "MASTERDOWN", "TRYAGAIN", "max number of clients", "ERR max number of")
-_TRY_ELSEWHERE_CLASSES = ("ClusterDownError", "TryAgainError", "MasterDownError", "MaxConnectionsError")
+_TRY_ELSEWHERE_CLASSES = ("ClusterDownError", "TryAgainError", "MasterDownError")
 PAUSE_S_MIN, PAUSE_S_MAX = 0.02, 0.5
 
 
@@ -106,6 +106,16 @@ def broken(batch: Batch, error: BaseException) -> Exception:
         text = f"the connection broke after {name} was sent ({error}), outcome unknown: read before you retry"
         return OutcomeUnknown(text)
     return TryElsewhere(str(error))
+
+
+def reply_in(error: Exception) -> ResponseError | None:
+    """Return the reply that redis-py raised as if the connection were broken, None if it is."""
+    name, text = type(error).__name__, str(error)
+    if name == "BusyLoadingError":
+        return ResponseError("LOADING " + text)
+    if name in ("AuthenticationError", "AuthorizationError") or text.startswith("max number of clients"):
+        return ResponseError(text)
+    return None
 
 
 def first_error(replies: list[Any]) -> ResponseError | None:

@@ -21,7 +21,19 @@ from redis.retry import Retry
 
 from zattredis.client.errors import OutcomeUnknown, Refused
 from zattredis.client.options import Options
-from zattredis.client.steps import Batch, Command, Emit, Operation, Pause, Trial, TryElsewhere, broken, judge, next_step
+from zattredis.client.steps import (
+    Batch,
+    Command,
+    Emit,
+    Operation,
+    Pause,
+    Trial,
+    TryElsewhere,
+    broken,
+    judge,
+    next_step,
+    reply_in,
+)
 
 T = TypeVar("T")
 P = ParamSpec("P")
@@ -103,10 +115,11 @@ class Link(WatchState):
             return self.connection.read_response(disconnect_on_error=False)
         except ResponseError as error:
             return error
-        except BrokenConnection as error:  # LOADING is a connection error to redis-py, and yet a reply
-            if type(error).__name__ == "BusyLoadingError":
-                return ResponseError("LOADING " + str(error))
-            raise
+        except BrokenConnection as error:
+            reply = reply_in(error)
+            if reply is None:
+                raise
+            return reply
 
 
 class Transport:
