@@ -304,6 +304,18 @@ def test_encodings(pair: Pair) -> None:
     )  # fmt: skip
 
 
+def test_many_members_at_once(pair: Pair) -> None:
+    lines: Lines = []
+    for count in (100, 129, 130, 400):
+        line: list[Argument] = ["ZADD", "z"]
+        for place in range(count):
+            line += ["-0" if place % 3 else str(place % 7), f"m{place * 7 % (count - 9)}"]
+        lines += ["DEL z", line, "ZRANGE z 0 -1 WITHSCORES", "OBJECT ENCODING z", line, "ZCARD z"]
+        lines += ["DEL z", [*line[:2], "CH", *line[2:]], "ZRANGE z 0 -1 WITHSCORES", [*line[:2], "GT", "CH", *line[2:]]]
+        lines += ["DEL z", [*line, "1", "x" * 70], "OBJECT ENCODING z", "ZCARD z"]
+    compare(*pair, lines)
+
+
 def test_expiry_is_kept(pair: Pair) -> None:
     compare(
         *pair,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterable
 from typing import Any, Final
 
 from zattredis.commands.arguments import Options, parse_double, parse_integer
@@ -14,12 +14,14 @@ from zattredis.errors import DefiniteError, ReplyError, SyntaxReplyError
 from zattredis.keyspace.metadata import LARGE, SEPARATE, TYPE_MASK, ZSET, expire_of
 from zattredis.keyspace.sizes import SLICED_ELEMENTS
 from zattredis.keyspace.zsets import (
+    INLINE_ENTRIES_MAX,
     SmallZset,
     Zset,
     check_zset,
     open_zset,
     outgrown,
     pop_min_max,
+    put_zset,
     store_zset,
     zset_length,
 )
@@ -136,6 +138,21 @@ class Adding:
         self.result = score
 
 
+    def gathered(self, pairs: list[tuple[float, bytes]]) -> Iterable[tuple[bytes, float]]:
+        """Return what many pairs, without options, make of a set that was empty: built at once it costs a fifth."""
+        found: dict[bytes, float] = {}
+        for score, member in pairs:
+            old = found.get(member)
+            if old is None:
+                if not self.large:
+                    self.large = len(found) >= self._entries_max or len(member) > self._value_max
+            elif score == old:
+                continue
+            found[member] = score if self.large else score + 0.0
+        self.added = len(found)
+        return found.items()
+
+
 def _add(ctx: Context, key: bytes, words: tuple[bytes, ...], options: int) -> Adding:
     options, pairs = _parse_add(words, options)
     return add_pairs(ctx, key, pairs, options)
@@ -147,6 +164,9 @@ def add_pairs(ctx: Context, key: bytes, pairs: list[tuple[float, bytes]], option
     record = view.record(ctx.db, key, ctx.now_ms)
     zset: Zset = SmallZset([], []) if record is None else open_zset(view, record)
     adding = Adding(ctx, zset, record is not None and bool(record[0] & LARGE))
+    if record is None and not options and len(pairs) > INLINE_ENTRIES_MAX:
+        put_zset(view, ctx.db, key, adding.gathered(pairs), ctx.now_ms // 1000, large=adding.large)
+        return adding
     for score, member in pairs:
         adding.add(score, member, options)
     if adding.changed:
