@@ -215,3 +215,9 @@ def test_settings_are_frozen() -> None:
     with pytest.raises(AttributeError):
         load_settings().port = 1  # type: ignore[misc]
     assert isinstance(load_settings(), Settings)
+
+
+def test_a_variable_with_an_odd_name_is_one_clear_line_too() -> None:
+    with pytest.raises(ConfigError) as caught:
+        load_settings(environ={"ZATTREDIS_A\nB": "1"})
+    assert "\n" not in str(caught.value)

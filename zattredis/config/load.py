@@ -79,7 +79,8 @@ def read_environment(environ: Mapping[str, str]) -> dict[str, Found]:
         spec = by_variable.get(variable)
         if spec is None:
             near = suggestion(variable.removeprefix(ENVIRONMENT_PREFIX).lower(), ENVIRONMENT_PREFIX, str.upper)
-            raise ConfigError(f"environment: unknown setting {variable}{near}")
+            shown = variable if variable.isprintable() else repr(variable)
+            raise ConfigError(f"environment: unknown setting {shown}{near}")
         try:
             found[spec.name] = Found(spec.parse(text), f"environment {variable}")
         except ConfigError as error:
