@@ -1,0 +1,80 @@
+"""`python -m tests.fuzz resp --inputs 2000000`: feed a parser with as many inputs as one likes.
+
+An input that is not taken well is printed with the command that makes it again.
+"""
+
+from __future__ import annotations
+
+import argparse
+import random
+import sys
+import time
+import traceback
+from multiprocessing import Pool
+from resource import RUSAGE_SELF, getrusage
+
+NAMES = ("resp", "frames", "settings", "commands", "restore")
+BATCH = 1000
+
+
+def run_batch(arguments: tuple[str, int, int]) -> tuple[int, int, str]:
+    """Feed the inputs of `count` seeds from `first` on; return (how many, peak memory in KiB, trouble or "")."""
+    from tests.fuzz.targets import TARGETS  # not before `run_atheris` can instrument what it imports
+
+    name, first, count = arguments
+    target = TARGETS[name]
+    for seed in range(first, first + count):
+        found = target.make(random.Random(seed))
+        try:
+            target.check(found)
+        except Exception:
+            again = f"python -m tests.fuzz {name} --first {seed} --inputs 1"
+            text = f"{traceback.format_exc()}\ninput: {found!r}\nagain: {again}"
+            return seed - first + 1, getrusage(RUSAGE_SELF).ru_maxrss, text
+    return count, getrusage(RUSAGE_SELF).ru_maxrss, ""
+
+
+def run_atheris(name: str, inputs: int) -> None:
+    """Let libFuzzer choose the inputs; ends the process."""
+    try:
+        import atheris
+    except ImportError:
+        sys.exit("atheris is not installed: pip install atheris")
+    with atheris.instrument_imports(include=["zattredis.resp", "zattredis.peer", "zattredis.keyspace"]):
+        from tests.fuzz.targets import TARGETS
+
+    target = TARGETS[name]
+    if not target.from_bytes:
+        sys.exit(f"the inputs of {name} are no bytes: leave out --engine")
+    atheris.Setup([sys.argv[0], f"-atheris_runs={inputs}", "-max_len=4096"], target.check)
+    atheris.Fuzz()
+
+
+def main() -> int:
+    """Returns 1 when an input is not taken well."""
+    parser = argparse.ArgumentParser(prog="python -m tests.fuzz")
+    parser.add_argument("target", choices=NAMES)
+    parser.add_argument("--inputs", type=int, default=100_000)
+    parser.add_argument("--first", type=int, default=0, help="the seed to begin with")
+    parser.add_argument("--jobs", type=int, default=1, help="processes")
+    parser.add_argument("--engine", choices=["grammar", "atheris"], default="grammar")
+    arguments = parser.parse_args()
+    if arguments.engine == "atheris":
+        run_atheris(arguments.target, arguments.inputs)
+    started, done, peak = time.monotonic(), 0, 0
+    end = arguments.first + arguments.inputs
+    batches = [(arguments.target, first, min(BATCH, end - first)) for first in range(arguments.first, end, BATCH)]
+    with Pool(arguments.jobs) as pool:
+        for count, memory, trouble in pool.imap_unordered(run_batch, batches):
+            done += count
+            peak = max(peak, memory)
+            if trouble:
+                print(trouble)
+                return 1
+    took = time.monotonic() - started
+    print(f"{arguments.target}: {done} inputs taken well, {took:.0f} s, at most {peak >> 10} MiB a process")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
