@@ -88,6 +88,8 @@ class Changes:
         timeout_s = self._node.proposals.request_timeout_s
         await self._until_applied(await self._hand_over(CHANGE, _encode(change), timeout_s), timeout_s)
         deadline = monotonic() + timeout_s
+        if self._node.departing and self._node.core.node_id in change.remove:
+            return
         while change != Change() and (self.agreed.joint or not changes.begun(self.agreed, change)):
             if monotonic() > deadline:
                 raise OutcomeUnknown("the membership change is not complete yet; see RAFT MEMBERS")
@@ -99,6 +101,8 @@ class Changes:
         node = self._node
         deadline = monotonic() + timeout_s
         while node.applier.applied_index < answer.index:
+            if node.departing:  # which only an agreed removal makes it
+                return
             if monotonic() > deadline:
                 raise OutcomeUnknown("no quorum agreed to the change in time, outcome unknown: see RAFT MEMBERS")
             await asyncio.sleep(POLL_S)
@@ -116,6 +120,8 @@ class Changes:
         further_at = monotonic()
         while not changes.reached(self.agreed, change):
             now = self.agreed
+            if node.departing:
+                raise OutcomeUnknown("this node was removed from the cluster meanwhile; see RAFT MEMBERS of another")
             if not changes.begun(now, change):
                 raise DefiniteError("the change was called off by another one; see RAFT MEMBERS")
             for node_id in now.joining:
@@ -245,11 +251,19 @@ class Changes:
         return index
 
     def silent(self) -> dict[str, float]:
-        """Return, as the leader, the other members that are not heard from, and for how many seconds."""
+        """Return the other members that are not heard from, and for how many seconds.
+
+        A leader hears answers of the log, others the reports that members send each other twice a second.
+        """
         node = self._node
         now = monotonic()
-        patience_s = max(1.0, 2 * node.settings.election_timeout_ms / 1000)
-        ages = {i: now - self._heard_at.get(i, 0.0) for i in node.core.membership.members if i != node.core.node_id}
+        if node.driver.is_leader:
+            heard, since = self._heard_at, now
+            patience_s = max(1.0, 2 * node.settings.election_timeout_ms / 1000)
+        else:
+            heard = {node_id: status.heard_at for node_id, status in node.housekeeping.members.items()}
+            since, patience_s = node.started_at, 2.0
+        ages = {i: now - heard.get(i, since) for i in node.core.membership.members if i != node.core.node_id}
         return {node_id: age for node_id, age in ages.items() if age > patience_s}
 
     def tick(self) -> None:

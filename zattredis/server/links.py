@@ -65,19 +65,18 @@ class Links:
         """A configuration was applied here: it is agreed."""
         node = self._node
         agreed = node.changes.agreed
-        until = monotonic() + PARTING_S
-        for node_id in self._parting:
-            if node_id in agreed.removed:
-                self._until.setdefault(node_id, until)
         if node.core.node_id in agreed.removed and not agreed.is_member(node.core.node_id):
             node.proposals.end(displaced=True)
             node.depart(removal(node, f"entry {index}"))
 
     def tick(self) -> None:
         """Called now and then: part for good from those whose time is up."""
-        if not self._until:
+        if not self._parting:
             return
         now = monotonic()
+        for node_id in self._parting:
+            if node_id in self._node.changes.agreed.removed:
+                self._until.setdefault(node_id, now + PARTING_S)
         over = [node_id for node_id, until in self._until.items() if now >= until]
         for node_id in over:
             del self._until[node_id]

@@ -123,6 +123,11 @@ class Node:
         return self._network
 
     @property
+    def departing(self) -> bool:
+        """Whether this node was removed from the cluster and is ending."""
+        return self._departure is not None
+
+    @property
     def is_open(self) -> bool:
         """Whether the node runs."""
         return self._open
@@ -287,9 +292,8 @@ class Node:
             )  # fmt: skip
 
     async def _listen(self) -> None:
-        assert self._network is not None
         try:
-            await self._network.start()
+            await self.network.start()
         except FatalError as error:
             if len(self.core.membership.members) > 1:
                 raise
@@ -413,7 +417,7 @@ class Node:
 
     async def _listen_late(self) -> None:
         try:
-            await self._listen()
+            await self.network.start()
             self.peer_problem = ""
         except FatalError as error:
             self.fail(error)

@@ -59,8 +59,12 @@ class RaftAdmin:
         return "being agreed" if core.membership_index > core.commit_index else "none"
 
     def members(self) -> list[dict[str, Any]]:
-        """Return every member: a voter is the leader or a follower, the others are learners."""
+        """Return every member: a voter is the leader or a follower, the others are learners.
+
+        Alive are those this node hears from; what the leader thinks of it decides what may be removed.
+        """
         membership = self._node.core.membership
+        silent = self._node.changes.silent()
         return [
             {
                 "id": member.node_id,
@@ -68,6 +72,7 @@ class RaftAdmin:
                 "role": member.role,
                 "voter": "yes" if membership.is_voter(member.node_id) else "no",
                 "joining": "yes" if member.node_id in membership.joining else "no",
+                "alive": "no" if member.node_id in silent else "yes",
                 "connected": "yes" if member.connected else "no",
                 "match_index": -1 if member.match_index is None else member.match_index,
                 "lag": -1 if member.lag_entries is None else member.lag_entries,
