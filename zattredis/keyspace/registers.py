@@ -37,8 +37,8 @@ class NamespaceCounts:
     """
 
     __slots__ = (
-        "created", "expire_sum_ms", "expires", "expiring_hashes", "floor", "keys", "namespace", "removed", "removed_changed", "stored",
-        "stored_under",
+        "created", "expire_sum_ms", "expires", "expiring_hashes", "floor", "keys", "namespace", "removed",
+        "removed_changed", "stored", "stored_under",
     )  # fmt: skip
 
     def __init__(self, namespace: int) -> None:

@@ -541,7 +541,8 @@ class View:
     def _save_maintenance(self) -> None:
         registers = self.registers
         registers.maintenance_changed = True
-        saved = (registers.expired_until_ms, registers.fields_expired_until_ms, registers.dead_front, registers.dead_count)
+        times = (registers.expired_until_ms, registers.fields_expired_until_ms)
+        saved = (*times, registers.dead_front, registers.dead_count)
         self._undo.append((_MAINTENANCE, b"", saved))
 
     def _save_map(self) -> None:
