@@ -155,6 +155,27 @@ def test_a_wrong_zatt_form_is_one_line_that_names_the_place(tmp_path: Path, text
     assert "\n" not in str(caught.value)
 
 
+def test_a_node_that_joins_names_itself_and_whom_it_asks() -> None:
+    settings = load_settings({"join": "db1:7001, [::1]:7002@9000", "node_id": "n4", "host": "db4", "port": "7004"}, {})
+    assert [*map(str, settings.join)] == ["db1:7001@17001", "[::1]:7002@9000"]
+    assert [*map(str, settings.cluster)] == ["n4=db4:7004@17004"]
+    assert load_settings({"join": ""}, {}) == load_settings({}, {}), "nothing, as an empty variable would say"
+
+
+@pytest.mark.parametrize(
+    ("flags", "expected"),
+    [
+        ({"join": "db1:7001"}, "flag --join: a node that joins needs an id of its own; say --node ID"),
+        ({"join": "db1:7001", "node_id": "n1", "cluster": "n1=a:1"}, "a node either joins a cluster or begins one"),
+        ({"join": "db1", "node_id": "n1"}, "--join: 'db1' names no port"),
+    ],
+)
+def test_a_wrong_join_is_one_line(flags: dict[str, str], expected: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        load_settings(flags, {})
+    assert expected in str(caught.value)
+
+
 def write(tmp_path: Path, text: str) -> str:
     """Write zatt.conf and return its path."""
     path = tmp_path / "zatt.conf"

@@ -3,7 +3,8 @@
 What it owns
     `network.PeerNetwork`: all links of one node. `wire` and `fragments`: messages ↔ frames, the table of wire numbers.
     `messages`: the server's messages (Raft's are in `raft.messages`). `handshake`, `connection`, `link` (out),
-    `listener` (in), `snapshot_stream`: the parts of the network.
+    `listener` (in), `snapshot_stream`: the parts of the network. A connection is for messages, for a snapshot, or for
+    the one request of a node that wants to join and does not know the cluster's id yet.
 
 Invariants
     Identity is the node id; an address is only where one was found last, and host names are resolved at each connect.
@@ -25,6 +26,7 @@ Decisions
     *Long byte strings are never encoded.* A long message travels as a skeleton and the very bytes objects it holds; the
     receiver copies them once. Encoding 64 MB as a whole held up a leader's loop for 66 ms a follower.
     *asyncio protocols, not streams*: a heartbeat costs 1 µs to encode and 2 µs to decode, streams a task switch more.
+    *Who was removed is turned away after the handshake*, not in it: only a side that has proved itself is believed.
     *The secret is proved, nothing is encrypted.* Peers belong on a private network; the proof keeps a stranger, or a
     node of another cluster, from being heard.
 """

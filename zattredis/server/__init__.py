@@ -17,11 +17,14 @@ The way of a command:
     transactions  MULTI, EXEC and WATCH on the origin
     blocking      clients that wait in a blocking pop, and what the node puts into the log for them
 
+    changes       membership changes and hand-overs: asked of any node, carried out by the leader, step by step
+    links         who this node is linked to, as the membership says, and what becomes of those removed
+    joining       `--join`: how a node without data comes to a running cluster, and what it is answered
+
 Around it: `clock` (the only reader of time and randomness), `rejoin` (who may vote), `compaction` and `snapshots`,
 `housekeeping` (timers), `clients`, `statistics`, `slowlog`, `latency`, `runtime_settings` and `access` (what LOCAL
-commands
-show and change), `info`, `node_facts` and `status` (INFO), `services` (what LOCAL commands may ask of the node), and
-`node` (the composition root, and the order of a tick and of the end).
+commands show and change), `info`, `node_facts` and `status` (INFO), `services` (what LOCAL commands may ask of the
+node), `raft_admin` and `log_view` (RAFT), and `node` (the composition root, and the order of a tick and of the end).
 
 Invariants:
 
@@ -44,6 +47,15 @@ Decisions, with their reasons:
 - **A cluster's first start needs all its nodes once** (see `rejoin`): an empty directory looks the same whether the
   node
   is new or has lost its disk, and a vote of the latter could lose acknowledged writes.
+- **What a change still lacks is in the membership itself** (`raft.changes`): a learner that is to be promoted, who is
+  then to go. So any leader goes on with it, and neither the asker's death nor the leader's leaves it half done.
+- **A removed node ends**, with an exit code of its own and one line. It learns of its removal from the log (it is sent
+  the entry and its commit) or, having been away, from whichever member it connects to, after both have proved
+  themselves. It is not kept as a server that refuses: whoever supervises it should see that it is gone.
+- **A new id owes nobody its votes**: a learner that never was a voter may vote as soon as it is one. An id that was
+  known before, with an empty directory, has lost its disk (see `rejoin`); that is why ids are never used again.
+- **A node on its own gives its cluster a random id**, so that one that lost its disk and begins anew is none of the
+  cluster it was in.
 - **Records lately used are kept in memory** (`keyspace.record_cache`), shared by the applier and all reads of the
   present
   state, because asking RocksDB costs more than the rest of a pipelined GET.
