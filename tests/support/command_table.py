@@ -18,6 +18,13 @@ README = Path(__file__).resolve().parents[2] / "README.md"
 BEGIN, END = "<!-- commands:begin -->", "<!-- commands:end -->"
 GROUPS = {
     "string": "Strings",
+    "bitmap": "Bitmaps",
+    "hyperloglog": "HyperLogLogs",
+    "hash": "Hashes",
+    "list": "Lists",
+    "set": "Sets",
+    "sorted-set": "Sorted sets",
+    "geo": "Geo",
     "generic": "Keys",
     "transactions": "Transactions",
     "connection": "Connections",
