@@ -115,7 +115,9 @@ def test_debug_sleep_asks_the_server_to_wait() -> None:
 
 def test_debug_object_tells_encoding_and_length() -> None:
     client = LocalClient()
-    client.server.executed = {(b"OBJECT", b"ENCODING", b"k"): b"embstr", (b"DUMP", b"k"): b"12345"}
+    client.server.executed = {
+        (b"OBJECT", b"ENCODING", b"k"): b"embstr", (b"MEMORY", b"USAGE", b"k"): 60, (b"DUMP", b"k"): b"12345",
+    }  # fmt: skip
     reply = client.call("DEBUG OBJECT k")
     assert reply.startswith("Value at:0x")
     assert " encoding:embstr serializedlength:5 " in reply
