@@ -398,8 +398,8 @@ class SimDataDirectory:
         applied = incoming.applied
         if (applied.index, applied.term) != (index, term):
             raise StateDamaged(f"{directory} holds the state of {applied}, not {index} ({term})")
+        self.disk.states[directory.name] = incoming  # complete before anything names it; a crash deletes the others
         self.log.switch_state(directory.name, index, term, membership)
-        self.disk.states[directory.name] = incoming
         old, self.state = self.state, incoming
         old.detach()
         self.disk.states.pop(old.path.name, None)

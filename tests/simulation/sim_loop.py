@@ -17,6 +17,10 @@ from typing import Any
 from zattredis.errors import FatalError, ZattredisError
 
 
+class Killed(BaseException):
+    """The running process has just been ended, here: nothing of it goes on."""
+
+
 class Timeline:
     """The queue. `now` is in seconds; events of the same time run in the order in which they were scheduled."""
 
@@ -84,6 +88,8 @@ class NodeLoop(asyncio.AbstractEventLoop):
         asyncio._set_running_loop(self)
         try:
             action()
+        except Killed:
+            assert self.dead
         finally:
             asyncio._set_running_loop(None if before is None else before)
             timeline.running = before

@@ -1,15 +1,21 @@
-"""Read by every Python process that has this directory in PYTHONPATH: puts a test's fault into it before anything runs.
+"""Read by every Python process that has this directory in PYTHONPATH: puts a test's fault in before anything runs.
 
-ZATTREDIS_TEST_MUTANT names a mutant of `tests.mutants`. Nothing of the server knows of this file.
+ZATTREDIS_TEST_MUTANT names a mutant of `tests.mutants`, ZATTREDIS_TEST_CRASH a point of `tests.crash_points` and what
+is to happen there. Nothing of the server knows of this file.
 """
 
 import os
 
-if os.environ.get("ZATTREDIS_TEST_MUTANT"):
+if os.environ.get("ZATTREDIS_TEST_MUTANT") or os.environ.get("ZATTREDIS_TEST_CRASH"):
     try:
-        from tests.mutants.startup import put_in
+        if os.environ.get("ZATTREDIS_TEST_MUTANT"):
+            from tests.mutants.startup import put_in
 
-        put_in(os.environ["ZATTREDIS_TEST_MUTANT"])
+            put_in(os.environ["ZATTREDIS_TEST_MUTANT"])
+        else:
+            from tests.crash_points.points import arm
+
+            arm(os.environ["ZATTREDIS_TEST_CRASH"])
     except BaseException:  # Python would go on without this file, and the fault would seem to go unnoticed
         import traceback
 
