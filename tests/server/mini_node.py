@@ -108,7 +108,7 @@ class MiniNode:
         self.applier.on_batch_done = self.reads.finish_after
         self.blocking = Blocking(
             proposals=self.proposals, waiters=lambda: self.applier.registers.waiters, schedule=lambda: None,
-            call_later=lambda seconds, function: None,
+            call_later=lambda seconds, function: None, executor=self.executor,
         )  # fmt: skip
         self.applier.on_popped = self.blocking.on_popped
         self.applier.on_waiters = self.blocking.on_waiters

@@ -56,7 +56,7 @@ def pfadd(ctx: Context, key: bytes, *elements: bytes) -> int:
 
 
 @command(
-    "PFCOUNT", arity=-2, flags=Flag.READONLY, keys=KEYS_ALL, group="hyperloglog", since="2.8.9",
+    "PFCOUNT", arity=-2, flags=Flag.READONLY | Flag.MAY_REPLICATE, keys=KEYS_ALL, group="hyperloglog", since="2.8.9",
     complexity="O(N) with N being the number of keys.", syntax="key [key ...]", key_flags="RW access",
     key_notes="RW because it may change the internal representation of the key, and propagate to replicas",
 )  # fmt: skip

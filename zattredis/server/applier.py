@@ -365,11 +365,11 @@ class Applier:
                         ctx.view = self._view
                         ctx.db = unit.db
                         end = perf_counter() + SLICE_S
-                executor.measure(unit, perf_counter() - start)
                 unit.connection.state.last_write_index = entry.index
                 if blocking:  # in the slice that makes the waiter: nobody may hear of that before its keeper
-                    self._popped.append((unit, values[0]))
+                    self._popped.append((unit, values[0]))  # it is measured when it is answered
                 else:
+                    executor.measure(unit, perf_counter() - start)
                     self._finished.append((unit, encode_run(unit, values)))
             elif isinstance(unit, Errand):
                 ctx.db = unit.db

@@ -60,7 +60,7 @@ from zattredis.keyspace.waiters import (
 )
 from zattredis.resp.replies import NULL_ARRAY
 from zattredis.server.clock import monotonic
-from zattredis.server.executor import encode_run
+from zattredis.server.executor import Executor, encode_run
 from zattredis.server.proposals import Proposals
 from zattredis.server.units import Errand, Run
 
@@ -93,8 +93,8 @@ class Blocking:
     """One per node. Invariant: every waiter of this node's session is kept here, or is about to be withdrawn."""
 
     __slots__ = (
-        "_by_order", "_call_later", "_deadlines", "_dropping", "_proposals", "_put_backs", "_schedule", "_settle",
-        "_source", "_tokens", "_uncertain", "_wake_at", "_withdraw", "stopping",
+        "_by_order", "_call_later", "_deadlines", "_dropping", "_executor", "_proposals", "_put_backs", "_schedule",
+        "_settle", "_source", "_tokens", "_uncertain", "_wake_at", "_withdraw", "stopping",
     )  # fmt: skip
 
     def __init__(
@@ -104,7 +104,9 @@ class Blocking:
         waiters: Callable[[], Waiters],
         schedule: Callable[[], None],
         call_later: Callable[[float, Callable[[], None]], Any],
+        executor: Executor,
     ) -> None:
+        self._executor = executor
         self._proposals = proposals
         self._source = waiters
         self._schedule = schedule
@@ -210,6 +212,8 @@ class Blocking:
         self._answer(blocked.run, value)
 
     def _answer(self, run: Run, value: Any) -> None:
+        """Send the reply. The command counts now, and once, whether it had to wait or not: as in Redis."""
+        self._executor.measure(run, 0.0)
         if run.connection.closed and isinstance(value, Popped):
             self._put_back(value.taken)
         run.finish(encode_run(run, [value]))

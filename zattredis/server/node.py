@@ -240,7 +240,7 @@ class Node:
         self.applier.on_batch_done = self.reads.finish_after
         self.blocking = Blocking(
             proposals=self.proposals, waiters=lambda: self.applier.registers.waiters, schedule=self.schedule,
-            call_later=self.call_later,
+            call_later=self.call_later, executor=self.executor,
         )  # fmt: skip
         self.applier.on_popped = self.blocking.on_popped
         self.applier.on_waiters = self.blocking.on_waiters
