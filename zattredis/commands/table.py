@@ -93,7 +93,6 @@ FLAG_NAMES: tuple[tuple[Flag, str], ...] = (
     (Flag.ASKING, "asking"),
     (Flag.FAST, "fast"),
     (Flag.NO_AUTH, "no_auth"),
-    (Flag.MAY_REPLICATE, "may_replicate"),
     (Flag.NO_MANDATORY_KEYS, "no_mandatory_keys"),
     (Flag.NO_ASYNC_LOADING, "no_async_loading"),
     (Flag.NO_MULTI, "no_multi"),
