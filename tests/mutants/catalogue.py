@@ -124,6 +124,7 @@ MUTANTS = (
         (Edit(f"{RAFT}.leader:tick", "s.heartbeat_elapsed < s.config.heartbeat_ticks or hung", "s.heartbeat_elapsed < s.config.heartbeat_ticks"),
          Edit(f"{RAFT}.leader:replicate", "s.role != LEADER or s.storage_hung", "s.role != LEADER")),
         Scripted("tests/raft/test_durability.py::test_a_leader_whose_disk_hangs_falls_silent_and_others_take_over"),
+        (Scripted("tests/simulation/test_nodes.py::test_a_leader_whose_disk_hangs_is_replaced_while_it_hangs"),),
     ),
     Mutant(
         "snapshot_of_an_old_term",

@@ -12,6 +12,7 @@ import pytest
 from tests.simulation.node_plan import FAULT_RATES
 from tests.simulation.node_world import NodeWorld
 from tests.simulation.nodes import Job, run, shrink
+from tests.simulation.sim_network import Weather
 
 SEEDS_PER_TEST = 50
 SEEDS = int(os.environ.get("ZATTREDIS_TEST_NODE_SEEDS", "1000"))
@@ -79,7 +80,9 @@ QUIET = dict.fromkeys(FAULT_RATES, 0.0)
 @pytest.mark.parametrize("seed", range(4))
 def test_a_leader_whose_disk_hangs_is_replaced_while_it_hangs(seed: int) -> None:
     """Its heartbeats would hold the others back for as long as it lives."""
-    world = NodeWorld(seed, voters=3, ends_s=8.0, busy_nodes=3, only_reads=0.0, **QUIET)
+    world = NodeWorld(
+        seed, voters=3, ends_s=8.0, busy_nodes=3, only_reads=0.0, client_pause_s=0.1, weather=Weather(), **QUIET
+    )
     hung: list[str] = []
 
     def hang() -> None:
