@@ -7,6 +7,7 @@ A fenced block is run by its info string:
 - `sh install`  the commands that make an environment, in a copy of the repository (test_install_*)
 - `sh docker`   only where a Docker engine runs
 - `python`      as a program
+- `sh repository`  in the repository, with the counts of seeds and inputs cut down
 
 What is changed before running, so that tests can run beside anything else: the ports (6379, 7001–7003, 5254–5256)
 become free ones, in the commands and in conf/; the directory is a temporary one with a copy of conf/; `.venv/bin/zattd`
@@ -115,6 +116,15 @@ class Stage:
             if expected:
                 assert done.stdout.strip() == expected[1], command
 
+    def run_in_the_repository(self, block: Block) -> None:
+        for line in block.lines:
+            command = line.replace(".venv/bin/python", sys.executable).replace("99999", "3").replace("2000000", "300")
+            done = subprocess.run(
+                ["bash", "-c", command], cwd=REPOSITORY, env=self.environment, capture_output=True, text=True,
+                timeout=240, check=False,
+            )  # fmt: skip
+            assert done.returncode == 0, f"{command}\n{done.stdout}{done.stderr}"
+
     def run_python(self, block: Block) -> None:
         command = [sys.executable, "-c", self.adjusted(block.text)]
         subprocess.run(command, cwd=self.directory, env=self.environment, timeout=60, check=True)
@@ -158,7 +168,7 @@ def stage(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Stage]:
 
 
 def runnable(section: Section) -> bool:
-    return any(block.kind in ("sh", "sh serve", "python") for block in section.blocks)
+    return any(block.kind in ("sh", "sh serve", "python", "sh repository") for block in section.blocks)
 
 
 TITLES = [section.title for section in SECTIONS if runnable(section)]
@@ -178,6 +188,8 @@ def test_section(stage: Stage, title: str) -> None:
                 stage.serve(block)
             case "python":
                 stage.run_python(block)
+            case "sh repository":
+                stage.run_in_the_repository(block)
     stage.stop()
 
 
@@ -273,7 +285,7 @@ def test_readme_opens_with_the_two_commands() -> None:
 
 def test_every_block_has_a_kind_that_is_tested() -> None:
     kinds = {block.kind for section in SECTIONS for block in section.blocks}
-    assert kinds <= {"sh", "sh serve", "sh install", "sh docker", "python"}
+    assert kinds <= {"sh", "sh serve", "sh install", "sh docker", "python", "sh repository"}
 
 
 def test_the_command_table_is_current() -> None:
