@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import subprocess
 import sys
 from multiprocessing.pool import Pool
@@ -114,7 +115,7 @@ def test_a_failing_seed_is_told_as_one_command_and_shrinks(monkeypatch: pytest.M
     assert changes["ends_s"] < 6.0
     assert smallest.command.startswith(f"python -m tests.simulation.nodes --seeds {job.seed} --transcript --off ")
     assert run(smallest).violation
-    words = smallest.command.split()[3:]
+    words = shlex.split(smallest.command)[3:]
     monkeypatch.setattr(sys, "argv", ["nodes", *words])
     from tests.simulation import nodes
 

@@ -214,6 +214,7 @@ class Blocking:
     def _answer(self, run: Run, value: Any) -> None:
         """Send the reply. The command counts now, and once, whether it had to wait or not: as in Redis."""
         self._executor.measure(run, 0.0)
+        self._executor.settle()
         if run.connection.closed and isinstance(value, Popped):
             self._put_back(value.taken)
         run.finish(encode_run(run, [value]))
