@@ -17,6 +17,10 @@ RAFT = (
     "# Raft\r\nraft_node_id:n1\r\nraft_role:{role}\r\nraft_leader_id:{leader}\r\nraft_current_term:7\r\n"
     "raft_commit_index:12\r\nraft_applied_index:12\r\nraft_log_entries:3\r\nraft_snapshot_index:9\r\n{members}"
 )
+NODE = (
+    "# Server\r\nzattredis_version:0.1.0\r\n# Persistence\r\nstorage_log_bytes:1024\r\nstorage_state_bytes:512\r\n"
+    "storage_free_bytes:3221225472\r\nstorage_syncs:4\r\nstorage_sync_usec:10000\r\nstorage_sync_usec_max:7000\r\n"
+)
 
 
 class ScriptedServer:
@@ -121,10 +125,11 @@ def trio(servers: list[ScriptedServer], third_answers: bool = True) -> int:
     )
     for i, server in enumerate(started):
         text = RAFT.format(role="leader" if i == 0 else "follower", leader="n:1", members=members)
-        server.replies["INFO raft"] = bulk(text.replace("raft_node_id:n1", f"raft_node_id:n:{i + 1}"))
-        server.replies["INFO server"] = bulk("zattredis_version:0.1.0\r\n")
+        raft = text.replace("raft_node_id:n1", f"raft_node_id:n:{i + 1}")
+        server.replies["INFO raft"] = bulk(raft)
+        server.replies["INFO raft server persistence stats"] = bulk(raft + NODE)
     if not third_answers:
-        started[2].replies["INFO raft"] = None
+        started[2].replies["INFO raft server persistence stats"] = None
     return started[0].port
 
 
@@ -132,8 +137,11 @@ def test_status_is_a_table_over_all_nodes(servers: list[ScriptedServer], capsys:
     port = trio(servers)
     assert zattctl.main(["status", "--port", str(port)]) == 0
     lines = [line.split() for line in capsys.readouterr().out.splitlines()]
-    assert lines[0] == ["NODE", "ADDRESS", "ROLE", "TERM", "COMMITTED", "APPLIED", "LOG", "SNAPSHOT", "VERSION"]
-    assert lines[1] == ["n:1", f"127.0.0.1:{port}", "leader", "7", "12", "12", "3", "9", "0.1.0"]
+    assert lines[0] == [
+        "NODE", "ADDRESS", "ROLE", "TERM", "APPLIED", "LAG", "LOG", "DISK", "FREE", "FSYNC", "VERSION"
+    ]  # fmt: skip
+    figures = ["1.5", "KiB", "3.0", "GiB", "2.50", "ms", "0.1.0"]
+    assert lines[1] == ["n:1", f"127.0.0.1:{port}", "leader", "7", "12", "0", "3", *figures]
     assert [line[2] for line in lines[2:]] == ["follower", "follower"]
 
 

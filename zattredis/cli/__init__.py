@@ -12,6 +12,7 @@ Decisions
 - `zattd` alone is the server; the first word `config` or `demo` chooses another job. So the shortest command is the
   commonest, and every flag of the server is a setting (`zattredis.config`), nothing else.
 - Nothing heavy is imported before the settings are known to be right: a typing mistake is answered at once.
+- Each subcommand of `zattctl` is a file in `ctl`, whose manual says how to add one.
 - `zattctl` finds its node by the same ZATTREDIS_* environment and settings file as `zattd`, so inside a container it
   needs no arguments (the image's health check is `zattctl ping`).
 """

@@ -19,12 +19,15 @@ class NoAnswer(ZattredisError):
 class ErrorReply(ZattredisError):
     """The node answered with an error; the text is what it said."""
 
+    outcome_unknown = False
+    """True where the server does not know whether what was asked for will be done."""
+
 
 class RespClient:
     """One connection to one node. Every method raises NoAnswer, and ErrorReply for an error reply."""
 
-    def __init__(self, host: str, port: int, password: str = "", timeout_s: float = 2.0) -> None:
-        """Connect, and authenticate when a password is given."""
+    def __init__(self, host: str, port: int, password: str = "", timeout_s: float = 2.0, *, user: str = "") -> None:
+        """Connect, and authenticate when a password (or a user) is given."""
         self._where = f"{host}:{port}"
         self._timeout_s = timeout_s
         self._reader = hiredis.Reader()
@@ -32,16 +35,16 @@ class RespClient:
             self._socket = socket.create_connection((host, port), timeout=timeout_s)
         except OSError as error:
             raise NoAnswer(f"cannot connect to {self._where}: {_reason(error)}") from None
-        if password:
+        if password or user:
             try:
-                self.call("AUTH", password)
+                self.call("AUTH", *([user] if user else []), password)
             except BaseException:
                 self.close()
                 raise
 
-    def call(self, *words: str) -> Any:
+    def call(self, *words: str | bytes) -> Any:
         """Send one command and return its reply: bytes, int, None or a list of these."""
-        parts = [word.encode() for word in words]
+        parts = [word.encode() if isinstance(word, str) else word for word in words]
         request = b"".join([b"*%d\r\n" % len(parts), *(b"$%d\r\n%b\r\n" % (len(part), part) for part in parts)])
         deadline = time.monotonic() + self._timeout_s
         try:
@@ -58,15 +61,17 @@ class RespClient:
         except hiredis.ProtocolError:
             raise NoAnswer(f"{self._where} does not speak the Redis protocol") from None
         if isinstance(reply, hiredis.ReplyError):
-            raise ErrorReply(f"{self._where} answered: {reply}")
+            refused = ErrorReply(f"{self._where} answered: {reply}")
+            refused.outcome_unknown = str(reply).startswith("TIMEOUT ")
+            raise refused
         return reply
 
-    def info(self, section: str) -> dict[str, str]:
-        """Return the lines of one section of INFO as name → value.
+    def info(self, *sections: str) -> dict[str, str]:
+        """Return the lines of these sections of INFO as name → value.
 
         A name ends at the first colon, but that of a member (`raft_member_ID:address=…`) may hold some in the id.
         """
-        text = self.call("INFO", section)
+        text = self.call("INFO", *sections)
         if not isinstance(text, bytes):
             raise NoAnswer(f"{self._where} answered INFO with something else")
         found = {}
