@@ -2,6 +2,7 @@
 
 The rooms, from the top; each may import those below it, never those above, and each one's docstring is its manual:
 
+    embed          serve and Node: nodes inside other programs; the pytest plugin lies over it
     client         DistributedDict and its async twin, over redis-py; uses only `errors`
     cli            zattd, zattctl: arguments in, exit codes out
     server         one running node, from a client's bytes to the log and back
@@ -34,20 +35,36 @@ from zattredis.version import __version__
 
 if TYPE_CHECKING:
     from zattredis.client import AsyncDistributedDict, DistributedDict
+    from zattredis.embed import Node, Server, serve
 
-__all__ = ["AsyncDistributedDict", "DistributedDict", "__version__"]
+__all__ = ["AsyncDistributedDict", "DistributedDict", "Node", "Server", "__version__", "serve"]
 
-_IN_CLIENT = ("AsyncDistributedDict", "DistributedDict")
+_ROOM_OF = {
+    "AsyncDistributedDict": "client",
+    "DistributedDict": "client",
+    "Node": "embed",
+    "Server": "embed",
+    "serve": "embed",
+}
+"""Name → the room that has it, imported when the name is first asked for: a client needs no server, nor a server
+redis-py."""
 
 
 def __getattr__(name: str) -> object:
-    """Import the client only for those who ask for it: a server needs no redis-py."""
-    if name not in _IN_CLIENT:
+    room = _ROOM_OF.get(name)
+    if room is None:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    import importlib
+
     try:
-        from zattredis import client
+        found: object = getattr(importlib.import_module(f"{__name__}.{room}"), name)
     except ImportError as error:
-        if error.name is None or error.name.partition(".")[0] != "redis":
+        if room != "client" or error.name is None or error.name.partition(".")[0] != "redis":
             raise
         raise ImportError(f"{name} needs redis-py: pip install 'zattredis[client]'", name="redis") from error
-    return getattr(client, name)
+    globals()[name] = found
+    return found
+
+
+def __dir__() -> list[str]:
+    return [*globals(), *_ROOM_OF]

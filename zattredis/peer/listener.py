@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from functools import partial
 from typing import Any, Final
 
@@ -35,6 +35,7 @@ class Listener:
 
     __slots__ = (
         "_closing",
+        "_cut",
         "_identity",
         "_inbound",
         "_logged",
@@ -69,6 +70,7 @@ class Listener:
         self._strangers: set[Connection] = set()
         self._inbound: dict[tuple[str, Purpose], Connection] = {}
         self._closing = False
+        self._cut: frozenset[str] = frozenset()
         self._logged: dict[str, str] = {}  # host → the last reason for which it was refused
 
     async def start(self, host: str, port: int) -> None:
@@ -104,6 +106,19 @@ class Listener:
         if self._server is not None:
             await self._server.wait_closed()
 
+    def cut_off(self, node_ids: Collection[str]) -> None:
+        """Hear nothing of these nodes, until other ones are named: what they send is left unread on connections that
+        stand, others are closed. For partitions in tests; the other side has to be told the same."""
+        before, self._cut = self._cut, frozenset(node_ids)
+        for (node_id, purpose), connection in [*self._inbound.items()]:
+            if node_id in self._cut:
+                if purpose is not Purpose.MESSAGES:
+                    connection.abort("cut off")
+                elif node_id not in before:
+                    connection.read(False)
+            elif node_id in before:
+                connection.read(True)
+
     def turn_away(self, node_id: str, reason: str) -> None:
         """A node was removed: end its connections, with the reason."""
         for purpose in Purpose:
@@ -124,6 +139,9 @@ class Listener:
         peer = connection.peer
         assert peer is not None
         self._strangers.discard(connection)
+        if peer.node_id in self._cut:
+            connection.abort("cut off")
+            return
         if len(self._inbound) >= NODES_MAX:
             connection.refuse("too many nodes are connected")
             return

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -144,6 +144,10 @@ class PeerNetwork:
             task = watch_task(self._loop.create_task(self._links.pop(node_id).close()))
             self._closing.add(task)
             task.add_done_callback(self._closing.discard)
+
+    def cut_off(self, node_ids: Collection[str]) -> None:
+        """Hear nothing of these nodes until other ones are named: one side of a partition, for tests."""
+        self._listener.cut_off(node_ids)
 
     def turn_away(self, node_id: str, reason: str) -> None:
         """A node was removed: end its connections to this one, with the reason."""

@@ -6,8 +6,9 @@ import asyncio
 import dataclasses
 import hashlib
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any, Final
 
 import structlog
 
@@ -66,15 +67,36 @@ def cluster_id_of(settings: Settings) -> str:
     return hashlib.blake2b(text.encode(), digest_size=10, person=b"zattredis").hexdigest()
 
 
+_OWN_ROOMS: Final = tuple(
+    f"zattredis.{room}." for room in ("server", "storage", "peer", "raft", "keyspace", "commands")
+)
+
+
+def _from_server(error: object) -> bool:
+    """Return whether an exception was raised in, or passed through, the code of a node."""
+    trace = error.__traceback__ if isinstance(error, BaseException) else None
+    while trace is not None:
+        if str(trace.tb_frame.f_globals.get("__name__", "")).startswith(_OWN_ROOMS):
+            return True
+        trace = trace.tb_next
+    return False
+
+
 class Node:
     """One zattredis node. `start`, then `wait_stopped`; `stop` ends it in good order.
 
-    Everything runs on the loop that `start` was called on, but syncs of the log, flushes and snapshots.
+    Everything runs on the loop that `start` was called on, but syncs of the log, flushes and snapshots. With
+    `owns_loop` every exception that nobody catches there ends the node; otherwise only those of the node's own code.
     """
 
-    def __init__(self, settings: Settings, config_file: str | None = None) -> None:
+    def __init__(
+        self, settings: Settings, config_file: str | None = None, *, owns_loop: bool = True,
+        functions: Sequence[Callable[..., Any]] = (),
+    ) -> None:  # fmt: skip
         self.settings = settings
         self.config_file = config_file
+        self._owns_loop = owns_loop
+        self._functions = functions
         self.clients = ClientRegistry()
         self.statistics = Statistics()
         self.clock = Clock()
@@ -128,6 +150,11 @@ class Node:
         return self._departure is not None
 
     @property
+    def ready(self) -> bool:
+        """Whether this node takes its full part: it may vote, and the cluster has agreed on its extensions."""
+        return self._open and self.rejoin.done
+
+    @property
     def is_open(self) -> bool:
         """Whether the node runs."""
         return self._open
@@ -143,6 +170,7 @@ class Node:
         """Open the data, the links and the client port. Raises FatalError, with everything closed again."""
         self._loop = loop = asyncio.get_running_loop()
         self._stopped = loop.create_future()
+        self._handler_before = loop.get_exception_handler()
         loop.set_exception_handler(self._on_exception)
         settings = self.settings
         cluster_id, membership = await self._cluster()
@@ -438,9 +466,15 @@ class Node:
             fatal.__cause__ = error
         self._stopped.set_exception(fatal)
 
-    def _on_exception(self, loop: asyncio.AbstractEventLoop, context: dict[str, object]) -> None:
+    def _on_exception(self, loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
         """An exception that nobody caught: an impossible state, after which nothing can be trusted."""
         error = context.get("exception")
+        if not (self._owns_loop or (error is not None and _from_server(error))):
+            if self._handler_before is None:
+                loop.default_exception_handler(context)
+            else:
+                self._handler_before(loop, context)
+            return
         if isinstance(error, ConnectionError | TimeoutError):
             return  # a socket's own trouble, which its connection_lost has seen
         _log.error("unhandled", message=str(context.get("message")), exc_info=error)
@@ -471,6 +505,11 @@ class Node:
     def _unless_ended(self, function: Callable[[], None]) -> None:
         if not self._ended:
             function()
+
+    def release_loop(self) -> None:
+        """Give the loop's exceptions back to whoever had them before `start`; to be called once it has stopped."""
+        if self._loop.get_exception_handler() == self._on_exception:
+            self._loop.set_exception_handler(self._handler_before)
 
     async def stop(self) -> None:
         """Stop accepting, hand leadership over, finish what was accepted, flush, close. Harmless when repeated."""
