@@ -68,6 +68,10 @@ class SnapshotFailed(ZattredisError):
     """A snapshot did not get to its receiver, or was not accepted there; it may be sent again."""
 
 
+class BackupDamaged(ZattredisError):
+    """A backup is of an unknown version, cut short, or fails a checksum; the text says where."""
+
+
 class LogCompacted(ZattredisError):
     """The asked-for log index lies before the first one held."""
 

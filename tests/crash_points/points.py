@@ -68,7 +68,7 @@ PROCESS_POINTS = {
     "log cut": f"{STORAGE}.log_store:LogStore.compact",
     "log opened": f"{STORAGE}.log_recovery:recover",
     "state opened": f"{STORAGE}.state_store:StateStore.open",
-    "file renamed": f"{STORAGE}.datadir:_write_file",
+    "file renamed": f"{STORAGE}.datadir:write_file",
     "directory made": f"{STORAGE}.datadir:_bootstrap",
 }
 """Crossed by a real process of its own; of a cluster's snapshots see CLUSTER_POINTS."""

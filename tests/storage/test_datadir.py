@@ -284,7 +284,7 @@ def test_a_bootstrap_that_died_anywhere_is_done_at_the_next_start(path: Path, mo
         with monkeypatch.context() as patch:
             for owner, name in (
                 (datadir, "_ensure_directory"),
-                (datadir, "_write_file"),
+                (datadir, "write_file"),
                 (datadir.os, "replace"),
                 (datadir.os, "open"),
                 (datadir, "fsync_directory"),

@@ -52,7 +52,7 @@ class RespClient:
             self._socket.sendall(request)
             while (reply := self._reader.gets()) is False:
                 self._socket.settimeout(max(0.001, deadline - time.monotonic()))
-                data = self._socket.recv(65_536)
+                data = self._socket.recv(262_144)
                 if not data:
                     raise NoAnswer(f"{self._where} closed the connection")
                 self._reader.feed(data)

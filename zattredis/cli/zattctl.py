@@ -7,13 +7,17 @@ from collections.abc import Sequence
 from typing import Final
 
 from zattredis.cli.arguments import EXIT_DONE, EXIT_FATAL, EXIT_USAGE, complain
-from zattredis.cli.ctl import ping, status
+from zattredis.cli.ctl import backup, ping, recover, restore, status, verify
 from zattredis.cli.ctl.frame import EXIT_UNKNOWN, PROGRAM, Subcommand, parse
 from zattredis.cli.resp_client import ErrorReply
 from zattredis.errors import ConfigError, ZattredisError
 
 SUBCOMMANDS: Final[tuple[Subcommand, ...]] = (
     status.SUBCOMMAND,
+    backup.SUBCOMMAND,
+    restore.SUBCOMMAND,
+    verify.SUBCOMMAND,
+    recover.SUBCOMMAND,
     ping.SUBCOMMAND,
 )
 

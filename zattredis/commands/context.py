@@ -344,6 +344,18 @@ class RaftProtocol(Protocol):
         """Hand the leadership to a voter, to the most up-to-date one if `target` is empty; return who leads now."""
         ...
 
+    async def backup_begin(self, client: ClientProtocol, stale: bool) -> dict[str, Any]:
+        """Hold this node's state for one client; without `stale`, with every write acknowledged before."""
+        ...
+
+    async def backup_read(self, client: ClientProtocol, token: bytes, file: int, offset: int, length: int) -> list[Any]:
+        """Return CRC-32 and bytes of a piece of a file of that backup."""
+        ...
+
+    async def backup_end(self, client: ClientProtocol, token: bytes) -> None:
+        """Let go of it."""
+        ...
+
     def log(self, first: int | None, count: int) -> list[Any]:
         """Return up to `count` entries of this node's log from index `first` on, the last ones for None."""
         ...

@@ -123,12 +123,17 @@ def _parse_int(spec: SettingSpec, value: object) -> int:
     return _in_range(spec, value)
 
 
+def parse_size(text: str) -> int:
+    """Return the number of bytes in a text like 67108864 or 64MiB. Raises ConfigError."""
+    match = _SIZE.fullmatch(text.strip())
+    if match is None or len(match[1]) > 18:
+        raise ConfigError(f"must be a number of bytes, like 67108864 or 64MiB, not {text!r}")
+    return int(match[1]) * _SIZE_FACTORS[match[2].lower()]
+
+
 def _parse_bytes(spec: SettingSpec, value: object) -> int:
     if isinstance(value, str):
-        match = _SIZE.fullmatch(value.strip())
-        if match is None or len(match[1]) > 18:
-            raise ConfigError(f"must be a number of bytes, like 67108864 or 64MiB, not {value!r}")
-        value = int(match[1]) * _SIZE_FACTORS[match[2].lower()]
+        value = parse_size(value)
     if not isinstance(value, int) or isinstance(value, bool):
         raise ConfigError(f"must be a number of bytes, not {_type_name(value)}")
     return _in_range(spec, value)

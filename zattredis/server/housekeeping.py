@@ -85,6 +85,7 @@ class Housekeeping:
             self._checked_at = now
             self._node.compaction.check()
             self._close_idle()
+            self._node.backups.tick()
             self._check_disk()
 
     # -- maintenance entries -----------------------------------------------------------------------------------------

@@ -26,6 +26,7 @@ from zattredis.raft.messages import Message
 from zattredis.raft.ready import CoreConfig
 from zattredis.resp.parser import ProtocolLimits
 from zattredis.server.applier import Applier
+from zattredis.server.backups import Backups
 from zattredis.server.blocking import Blocking
 from zattredis.server.changes import Changes
 from zattredis.server.clients import ClientRegistry
@@ -281,6 +282,7 @@ class Node:
             retain_bytes=settings.log_retain_for_followers_bytes,
         )  # fmt: skip
         self.snapshots = Snapshots(self)
+        self.backups = Backups(self)
         self.rejoin = Rejoin(self.core, data.path, self._network.send, self._leading_committed, self._on_may_vote)
         self.driver.may_vote = self.rejoin.done
         self.housekeeping = Housekeeping(self)

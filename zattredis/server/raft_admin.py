@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Final
 
+from zattredis.commands.context import ClientProtocol
 from zattredis.config import parse_member
 from zattredis.errors import ConfigError, DefiniteError
 from zattredis.raft.changes import Change
@@ -100,6 +101,18 @@ class RaftAdmin:
     async def transfer(self, target: bytes) -> str:
         """Hand the leadership over; return who leads now."""
         return await self._node.changes.transfer(_text(target))
+
+    async def backup_begin(self, client: ClientProtocol, stale: bool) -> dict[str, Any]:
+        """Hold this node's state for one client; see `server.backups`."""
+        return await self._node.backups.begin(client, stale)
+
+    async def backup_read(self, client: ClientProtocol, token: bytes, file: int, offset: int, length: int) -> list[Any]:
+        """Return CRC-32 and bytes of a piece of a file."""
+        return await self._node.backups.read(client, _text(token), file, offset, length)
+
+    async def backup_end(self, client: ClientProtocol, token: bytes) -> None:
+        """Let go of it."""
+        await self._node.backups.end(client, _text(token))
 
     def log(self, first: int | None, count: int) -> list[Any]:
         """Return entries of the log, from `first` or from the oldest that is kept."""

@@ -6,6 +6,7 @@
     log/          LogStore; log.marks beside it
     state-<n>/    StateStore begun by the snapshot of index n; the one in use is named in the log
     bootstrapping only while the directory is made
+    restoring     only while a backup is restored into it (`server.offline`)
 
 Everything that can be lost is created once, at bootstrap, under the marker `bootstrapping`; a bootstrap that was cut
 short is begun anew, because no node has ever run on it. From then on nothing that is missing is created again: a log
@@ -52,6 +53,8 @@ _LOG: Final = "log"
 STATE_PREFIX: Final = "state-"
 SNAPSHOT_PREFIX: Final = "snapshot-"
 _FIRST_STATE: Final = "state-0"
+RESTORING: Final = "restoring"
+"""Only while a backup is restored into the directory; whoever finds it must not begin a cluster there."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -220,6 +223,8 @@ def _ensure_directory(path: Path) -> None:
 def _refuse_strangers(path: Path) -> None:
     """Refuse a directory that holds something and is none of ours, before a lock file is put into it."""
     names = set(os.listdir(path))
+    if RESTORING in names:
+        raise DataDirectoryMismatch(f"a backup is being restored into {path}, or that was cut short: delete it first")
     if names - {_LOCK, "lost+found"} and not names & {_NODE, _MARKER, _VERSION}:
         raise DataDirectoryMismatch(f"{path} is not empty and not a data directory of zattredis; choose another one")
 
@@ -274,7 +279,7 @@ def _bootstrap(path: Path, identity: Identity, membership: bytes, options: Store
         if name == _LOG or name.startswith(STATE_PREFIX):
             shutil.rmtree(path / name)
     marks_path(path / _LOG).unlink(missing_ok=True)
-    _write_file(path / _VERSION, FORMAT.encode() + b"\n")
+    write_file(path / _VERSION, FORMAT.encode() + b"\n")
     cache = Cache(options.cache_bytes)
     StateStore.create(path / _FIRST_STATE, membership=membership, options=options, cache=cache).close()
     LogStore.create(
@@ -282,12 +287,12 @@ def _bootstrap(path: Path, identity: Identity, membership: bytes, options: Store
     ).close()
     for name in (_LOG, _FIRST_STATE):
         fsync_directory(path / name)
-    _write_file(path / _NODE, json.dumps(asdict(identity), indent=1).encode() + b"\n")
+    write_file(path / _NODE, json.dumps(asdict(identity), indent=1).encode() + b"\n")
     (path / _MARKER).unlink()
     fsync_directory(path)
 
 
-def _write_file(path: Path, content: bytes) -> None:
+def write_file(path: Path, content: bytes) -> None:
     """Write a file so that after a crash it is there whole or not at all."""
     temporary = path.with_name(path.name + ".new")
     descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)

@@ -17,7 +17,7 @@ from pathlib import Path
 from rocksdict import Cache, DBRecoveryMode, Rdict, ReadOptions
 
 from zattredis.errors import InvariantViolated, LogDamaged, LogLost, StorageFailed
-from zattredis.raft.entry import decode_entry
+from zattredis.raft.entry import CONFIG, decode_entry
 from zattredis.raft.ready import HardState
 from zattredis.storage.log_index import LogIndex
 from zattredis.storage.log_records import (
@@ -38,7 +38,7 @@ from zattredis.storage.log_records import (
     entry_key,
     witnessed_batch,
 )
-from zattredis.storage.marks import Marks
+from zattredis.storage.marks import Marks, Witness
 from zattredis.storage.rocks import StoreOptions, log_options, open_database, translate
 
 
@@ -52,6 +52,8 @@ class Recovered:
     hard_state: HardState
     state_directory: StateDirectory
     membership: bytes
+    configuration: bytes | None = None
+    """The membership in the last CONFIG entry that the log holds."""
 
 
 def recover(path: Path, marks: Marks, options: StoreOptions, cache: Cache) -> Recovered:
@@ -65,7 +67,18 @@ def recover(path: Path, marks: Marks, options: StoreOptions, cache: Cache) -> Re
         raise
 
 
-def _inspect(path: Path, marks: Marks, options: StoreOptions, cache: Cache) -> Stamp:
+def examine(path: Path, witness: Witness, options: StoreOptions, cache: Cache) -> Recovered:
+    """Verify the log at `path` as `recover` does, and change nothing; its database is closed. Raises as `recover`."""
+    expected = _inspect(path, witness, options, cache)
+    recovery = log_options(options, cache, DBRecoveryMode.point_in_time())
+    database = open_database(path, recovery, LogDamaged, read_only=True)
+    try:
+        return _load(path, database, witness, expected)
+    finally:
+        database.close()
+
+
+def _inspect(path: Path, marks: Marks | Witness, options: StoreOptions, cache: Cache) -> Stamp:
     """Return the stamp that recovery will end with, having changed nothing; raises when it is not far enough."""
     try:
         witnessed = witnessed_batch(path, marks.nonce)
@@ -98,7 +111,7 @@ def _read(path: Path, database: Rdict, key: bytes) -> bytes | None:
     return value
 
 
-def _read_stamp(path: Path, database: Rdict, marks: Marks) -> Stamp:
+def _read_stamp(path: Path, database: Rdict, marks: Marks | Witness) -> Stamp:
     raw = _read(path, database, TAIL)
     if raw is None:
         raise LogLost(f"the log in {path} is empty, but entry {marks.mark.last_index} was durable")
@@ -108,7 +121,7 @@ def _read_stamp(path: Path, database: Rdict, marks: Marks) -> Stamp:
     return stamp
 
 
-def _load(path: Path, database: Rdict, marks: Marks, expected: Stamp) -> Recovered:
+def _load(path: Path, database: Rdict, marks: Marks | Witness, expected: Stamp) -> Recovered:
     stamp = _read_stamp(path, database, marks)
     if stamp != expected:
         raise LogDamaged(f"the log in {path} was recovered to write {stamp.batch} and not {expected.batch}")
@@ -121,16 +134,20 @@ def _load(path: Path, database: Rdict, marks: Marks, expected: Stamp) -> Recover
     truncations, _ = decode_pair(_read(path, database, TRUNCATION), "truncation")
     if truncations != stamp.truncations or hard_state.term != stamp.hard_term:
         raise LogDamaged(f"the log in {path} lacks a write before write {stamp.batch}")
-    index = _verify_entries(path, database, stamp)
+    index, configuration = _verify_entries(path, database, stamp)
     membership = _read(path, database, MEMBERSHIP)
     if membership is None:
         raise LogDamaged(f"the log in {path} has no membership record")
     state = decode_state_directory(_read(path, database, STATE))
-    return Recovered(database, index, stamp, hard_state, state, membership)
+    return Recovered(database, index, stamp, hard_state, state, membership, configuration)
 
 
-def _verify_entries(path: Path, database: Rdict, stamp: Stamp) -> LogIndex:
-    """Return the index of all entries, each read and checked: no gap, no falling term, none behind the end."""
+def _verify_entries(path: Path, database: Rdict, stamp: Stamp) -> tuple[LogIndex, bytes | None]:
+    """Return the index of all entries, and what the last CONFIG one says.
+
+    Each is read and checked: no gap, no falling term, none behind the end.
+    """
+    configuration: bytes | None = None
     index = LogIndex(*decode_pair(_read(path, database, FIRST), "first"))
     read_options = ReadOptions()
     read_options.set_iterate_upper_bound(ENTRY_END)
@@ -143,6 +160,8 @@ def _verify_entries(path: Path, database: Rdict, stamp: Stamp) -> LogIndex:
             if entry.index != entry_index(key):
                 raise LogDamaged(f"the log in {path} holds entry {entry.index} in the place of {entry_index(key)}")
             index.append(entry.index, entry.term, len(entry.raw))
+            if entry.kind == CONFIG:
+                configuration = entry.payload
             cursor.next()
         cursor.status()
     except (LogDamaged, InvariantViolated) as error:
@@ -154,4 +173,4 @@ def _verify_entries(path: Path, database: Rdict, stamp: Stamp) -> LogIndex:
             f"the log in {path} ends with entry {index.last_index} (term {index.last_term}), "
             f"but its last write with entry {stamp.last_index} (term {stamp.last_term})"
         )
-    return index
+    return index, configuration

@@ -73,6 +73,37 @@ def _decode(slot: bytes) -> tuple[int, Mark] | None:
     return sequence, Mark(batch, index, term, vote)
 
 
+class Witness(NamedTuple):
+    """What the file of marks says, for whoever only looks."""
+
+    nonce: bytes
+    mark: Mark
+
+
+def read_marks(path: Path) -> Witness:
+    """Return what the file says, without opening it for writing. Raises as `Marks.open`."""
+    try:
+        content = path.read_bytes()
+    except FileNotFoundError:
+        raise LogLost(f"{path} is gone: how far the log was durable, and for whom it voted, is not known") from None
+    except OSError as error:
+        raise StorageFailed(f"cannot read {path}: {error.strerror}") from error
+    nonce, _, mark, _ = _parse(path, content)
+    return Witness(nonce, mark)
+
+
+def _parse(path: Path, content: bytes) -> tuple[bytes, int, Mark, int]:
+    """Return nonce, sequence and mark of the newest slot, and the number of the other one. Raises LogDamaged."""
+    slots = [_decode(content[i * _BLOCK : (i + 1) * _BLOCK]) for i in (1, 2)] if len(content) == 3 * _BLOCK else []
+    found = [slot for slot in slots if slot is not None]
+    if not found or content[: _HEADER.size] != _HEADER.pack(
+        _MAGIC, content[8 : 8 + NONCE_BYTES], zlib.crc32(content[: 8 + NONCE_BYTES])
+    ):
+        raise LogDamaged(f"{path} is damaged: how far the log was durable, and for whom it voted, is not known")
+    sequence, mark = max(found)
+    return content[8 : 8 + NONCE_BYTES], sequence, mark, 1 - slots.index((sequence, mark))
+
+
 class Marks:
     """The open file. Used by one thread at a time; every failure of the operating system is StorageFailed."""
 
@@ -119,16 +150,12 @@ class Marks:
         except OSError as error:
             os.close(descriptor)
             raise StorageFailed(f"cannot read {path}: {error.strerror}") from error
-        slots = [_decode(content[i * _BLOCK : (i + 1) * _BLOCK]) for i in (1, 2)] if len(content) == 3 * _BLOCK else []
-        found = [slot for slot in slots if slot is not None]
-        if not found or content[: _HEADER.size] != _HEADER.pack(
-            _MAGIC, content[8 : 8 + NONCE_BYTES], zlib.crc32(content[: 8 + NONCE_BYTES])
-        ):
+        try:
+            nonce, sequence, mark, loose = _parse(path, content)
+        except LogDamaged:
             os.close(descriptor)
-            raise LogDamaged(f"{path} is damaged: how far the log was durable, and for whom it voted, is not known")
-        sequence, mark = max(found)
-        loose = 1 - slots.index((sequence, mark))
-        return Marks(path, descriptor, content[8 : 8 + NONCE_BYTES], sequence, mark, loose)
+            raise
+        return Marks(path, descriptor, nonce, sequence, mark, loose)
 
     def write(self, mark: Mark) -> None:
         """Write `mark` without sync."""

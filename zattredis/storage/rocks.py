@@ -46,12 +46,14 @@ class StoreOptions:
     cache_bytes: blocks, indexes and filters of both databases together.
     state_memtable_bytes, log_memtable_bytes: one memtable; a second one exists while the first is flushed.
     open_files_max: table files kept open per database.
+    message_directory: where RocksDB puts its own log of messages; empty for the database's directory.
     """
 
     cache_bytes: int = 32 * MIB
     state_memtable_bytes: int = 16 * MIB
     log_memtable_bytes: int = 4 * MIB
     open_files_max: int = 256
+    message_directory: str = ""
 
     def __post_init__(self) -> None:
         for name in ("cache_bytes", "state_memtable_bytes", "log_memtable_bytes"):
@@ -93,6 +95,8 @@ def _common(options: StoreOptions, cache: Cache, *, partitioned: bool = False) -
     # One thread writes each database.
     o.set_allow_concurrent_memtable_write(False)
     o.set_max_open_files(options.open_files_max)
+    if options.message_directory:
+        o.set_db_log_dir(options.message_directory)
     o.set_keep_log_file_num(2)
     o.set_max_log_file_size(MIB)
     o.set_stats_dump_period_sec(0)

@@ -22,7 +22,7 @@ from rocksdict import Cache
 
 from zattredis.errors import SnapshotDamaged, StateDamaged, StorageFailed
 from zattredis.storage.rocks import MIB, StoreOptions, fsync_directory, open_database, state_options
-from zattredis.storage.state_store import APPLIED_KEY, MEMBERSHIP_KEY, StateStore, decode_applied
+from zattredis.storage.state_store import APPLIED_KEY, MEMBERSHIP_KEY, Applied, StateStore, decode_applied
 
 MANIFEST_NAME: Final = "snapshot-manifest"
 """Kept in a directory that is being received, so that another connection can go on; removed by `finish`."""
@@ -32,7 +32,8 @@ FILES_MAX: Final = 100_000
 DIGEST_BYTES: Final = 32
 
 _READ_BYTES: Final = MIB
-_NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,127}")
+FILE_NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,127}")
+"""What a file of a state may be called: never a path."""
 _OF_THE_PROCESS: Final = re.compile(r"LOCK|LOG(\.old.*)?")
 """Files that RocksDB makes for whoever opens a database; they are no part of its content."""
 
@@ -75,7 +76,7 @@ class Manifest(msgspec.Struct, array_like=True, frozen=True):
         if len(names) > FILES_MAX or len(set(names)) != len(names) or "CURRENT" not in names:
             raise SnapshotDamaged("a snapshot manifest with repeated, too many or no files of a database")
         for file in manifest.files:
-            if not _NAME.fullmatch(file.name) or _OF_THE_PROCESS.fullmatch(file.name) or file.name == MANIFEST_NAME:
+            if not FILE_NAME.fullmatch(file.name) or _OF_THE_PROCESS.fullmatch(file.name) or file.name == MANIFEST_NAME:
                 raise SnapshotDamaged(f"a snapshot manifest with the file name {file.name!r}")
             if file.size < 0 or len(file.digest) != DIGEST_BYTES:
                 raise SnapshotDamaged(f"a snapshot manifest with a malformed size or digest of {file.name}")
@@ -105,12 +106,27 @@ def create_snapshot(store: StateStore, path: Path, *, options: StoreOptions | No
     may go on meanwhile; which of them are in it says the manifest. Raises StateDamaged or StorageFailed (neither is
     final for `store`, unless its flush failed), leaving nothing behind.
     """
+    applied, membership, sizes = create_checkpoint(store, path, options=options)
+    try:
+        files = [SnapshotFile(name, size, _digest(path / name)) for name, size in sizes]
+    except OSError as error:
+        shutil.rmtree(path, ignore_errors=True)
+        raise StorageFailed(f"making the snapshot {path} failed: {error.strerror}") from error
+    return Manifest(applied.index, applied.term, membership, files)
+
+
+def create_checkpoint(
+    store: StateStore, path: Path, *, options: StoreOptions | None = None
+) -> tuple[Applied, bytes, list[tuple[str, int]]]:
+    """Make a checkpoint of `store` in the new directory `path`; return what was applied to it, the membership as of
+    then, and name and size of its files. As `create_snapshot`, but reads nothing: for whoever reads it all anyway.
+    """
     shutil.rmtree(path, ignore_errors=True)
     try:
         store.checkpoint(path)
-        index, term, membership = _read_own_record(path, options or StoreOptions(cache_bytes=MIB))
+        applied, membership = _read_own_record(path, options or StoreOptions(cache_bytes=MIB))
         files = [
-            SnapshotFile(name, (path / name).stat().st_size, _digest(path / name))
+            (name, (path / name).stat().st_size)
             for name in sorted(os.listdir(path))
             if not _OF_THE_PROCESS.fullmatch(name)
         ]
@@ -120,11 +136,11 @@ def create_snapshot(store: StateStore, path: Path, *, options: StoreOptions | No
     except BaseException:
         shutil.rmtree(path, ignore_errors=True)
         raise
-    return Manifest(index, term, membership, files)
+    return applied, membership, files
 
 
-def _read_own_record(path: Path, options: StoreOptions) -> tuple[int, int, bytes]:
-    """Return (index, term, membership) from the checkpoint itself. Raises StateDamaged."""
+def _read_own_record(path: Path, options: StoreOptions) -> tuple[Applied, bytes]:
+    """Return the applied record and the membership from the checkpoint itself. Raises StateDamaged."""
     database = open_database(path, state_options(options, Cache(MIB)), StateDamaged, read_only=True)
     try:
         applied = decode_applied(database.get(APPLIED_KEY))
@@ -133,7 +149,7 @@ def _read_own_record(path: Path, options: StoreOptions) -> tuple[int, int, bytes
         database.close()
     if membership is None:
         raise StateDamaged(f"the state in {path} has no membership record")
-    return applied.index, applied.term, membership
+    return applied, membership
 
 
 def _digest(path: Path) -> bytes:
