@@ -23,6 +23,9 @@ def _started_lines(settings: Settings, pid: int) -> Iterator[str]:
     yield f"zattredis {__version__}, node {settings.node_id}, process {pid}"
     yield f"  data     {Path(settings.dir).absolute()}"
     yield f"  clients  {listens}"
+    if settings.admin_listen is not None:
+        host, port = settings.admin_listen
+        yield f"  console  http://{bracketed(host)}:{port}/"
     if settings.peers:
         host, port = settings.peer_listen
         yield f"  peers    {bracketed(host)}:{port}"

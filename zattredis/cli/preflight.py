@@ -28,6 +28,8 @@ def check_ports(settings: Settings) -> None:
     wanted = [("bind", "--port", address) for address in settings.client_listen]
     if settings.peers or settings.join:
         wanted.append(("peer_bind", "--peer-port", settings.peer_listen))
+    if settings.admin_listen is not None:
+        wanted.append(("admin_bind", "--admin-port", settings.admin_listen))
     for name, flag, (host, port) in wanted:
         where = f"{bracketed(host)}:{port}"
         try:

@@ -9,6 +9,7 @@ from typing import Any, Final
 from zattredis.config.cluster import Member, check_members, default_peer_port
 from zattredis.config.files import Found, read_settings_file
 from zattredis.config.settings import SETTINGS, Settings, suggestion
+from zattredis.config.spec import split_bind
 from zattredis.errors import ConfigError
 
 ENVIRONMENT_PREFIX: Final = "ZATTREDIS_"
@@ -208,4 +209,17 @@ def _check_listen(settings: Settings) -> None:
             )
 
 
-_CHECKS: Final = (_check_raft_times, _check_bounds, _check_listen)
+def _check_admin(settings: Settings) -> None:
+    if split_bind(settings.admin_bind)[1]:
+        raise ConfigError(
+            f"admin_bind ({settings.source('admin_bind')}) is an address alone; its port is the setting admin_port"
+        )
+    for name, listened in (("bind", settings.client_listen), ("peer_bind", (settings.peer_listen,))):
+        if settings.admin_port and any(port == settings.admin_port for _, port in listened):
+            raise ConfigError(
+                f"admin_port = {settings.admin_port} ({settings.source('admin_port')}) is a port of {name} "
+                f"({settings.source(name)}) already; choose another"
+            )
+
+
+_CHECKS: Final = (_check_raft_times, _check_bounds, _check_listen, _check_admin)

@@ -96,6 +96,16 @@ class Settings:
         choices=("debug", "info", "warning", "error"), hot=True, config_name="loglevel",
     )  # fmt: skip
 
+    # -- watching ------------------------------------------------------------------------------------------------
+    admin_port: int = _count(
+        0, 0, 65_535, "watching",
+        "Port for people and monitoring, over HTTP: console, /metrics, /livez, /readyz; 0 means there is none.",
+    )  # fmt: skip
+    admin_bind: str = _setting(
+        "bind", "127.0.0.1", "watching",
+        "Address of admin_port. It speaks plain HTTP: open it beyond this machine only to a network you trust.",
+    )  # fmt: skip
+
     # -- time ----------------------------------------------------------------------------------------------------
     election_timeout_ms: int = _count(
         500, 50, 60_000, "raft",
@@ -278,6 +288,11 @@ class Settings:
         return _listen(self.peer_bind, self.peer_port)
 
     @property
+    def admin_listen(self) -> tuple[str, int] | None:
+        """(address, port) of the admin port, None where there is none."""
+        return _listen(self.admin_bind, self.admin_port) if self.admin_port else None
+
+    @property
     def election_timeout_ticks(self) -> int:
         """`election_timeout_ms` in ticks, rounded up."""
         return math.ceil(self.election_timeout_ms / self.tick_ms)
@@ -301,6 +316,7 @@ SECTIONS: Final[Mapping[str, str]] = {
     "node": "This node and its cluster",
     "secrets": "Secrets",
     "log": "Log of what the server does",
+    "watching": "Watching a node",
     "raft": "Agreement between the nodes",
     "clients": "Clients",
     "bounds": "Bounds",

@@ -319,6 +319,7 @@ def _raft(facts: NodeFacts) -> Fields:
     yield "raft_state", raft.state
     yield "raft_role", raft.role
     yield "raft_leader_id", raft.leader_id or ""
+    yield "raft_leader_since", raft.leader_since_s
     yield "raft_current_term", raft.term
     yield "raft_commit_index", raft.commit_index
     yield "raft_applied_index", raft.applied_index

@@ -25,6 +25,7 @@ from zattredis.raft.membership import Membership, simple_membership
 from zattredis.raft.messages import Message
 from zattredis.raft.ready import CoreConfig
 from zattredis.resp.parser import ProtocolLimits
+from zattredis.server.admin import AdminServer
 from zattredis.server.applier import Applier
 from zattredis.server.backups import Backups
 from zattredis.server.blocking import Blocking
@@ -116,6 +117,7 @@ class Node:
         self._shutting_down: asyncio.Task[None] | None = None
         self._departure: FatalError | None = None
         self._listening: asyncio.Task[None] | None = None
+        self._admin: AdminServer | None = None
         self.peer_problem = ""  # why no other node can reach this one
 
     # -- what others ask ---------------------------------------------------------------------------------------------
@@ -337,6 +339,9 @@ class Node:
             except OSError as error:
                 raise FatalError(f"cannot listen for clients on {host}:{port}: {error.strerror or error}") from error
             self._servers.append(server)
+        if self.settings.admin_listen is not None:
+            self._admin = AdminServer(self)
+            await self._admin.start(*self.settings.admin_listen)
 
     # -- ticks -------------------------------------------------------------------------------------------------------
 
@@ -561,6 +566,8 @@ class Node:
     async def _close(self) -> None:
         """Close everything that is open, the data last, so that it is flushed and nothing writes behind it."""
         was_open, self._open = self._open, False
+        if self._admin is not None:
+            self._admin.close()
         if self._timer is not None:
             self._timer.cancel()
         for server in self._servers:

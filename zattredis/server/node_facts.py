@@ -61,6 +61,7 @@ class RaftFacts:
     members: Sequence[MemberFacts] = ()
     elections: int = 0
     leader_changes: int = 0
+    leader_since_s: int = 0  # when this node learned of the present leader; 0 while there is none
 
     @property
     def log_entries(self) -> int:

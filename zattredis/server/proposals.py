@@ -9,12 +9,14 @@ so that it cannot come alive hours later.
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections import deque
 from collections.abc import Callable
 from itertools import dropwhile
 from typing import Protocol
 
 from zattredis.errors import ClusterDown, OutcomeUnknown
+from zattredis.observability.exposition import BOUNDS_S
 from zattredis.resp.replies import encode
 from zattredis.server.clock import monotonic, random_64
 from zattredis.server.sessions import BATCH_HEADER, Sessions
@@ -47,6 +49,7 @@ class Proposals:
     __slots__ = (
         "_applied_at", "_batch_bytes_max", "_batch_commands_max", "_in_flight", "_next_sequence", "_node_id", "_nonce",
         "_on_read", "_open", "_open_asked_at", "_progress_at", "_queue", "_retry_s", "_sent", "_sessions", "_transport",
+        "agreed_buckets", "agreed_s",
         "applied_sequence", "batched_commands", "batches", "bytes_held", "refused", "request_timeout_s", "session",
         "sessions_had",
         "timed_out",
@@ -89,6 +92,8 @@ class Proposals:
         self.refused = 0
         self.batches = 0
         self.batched_commands = 0
+        self.agreed_s = 0.0
+        self.agreed_buckets = [0] * (len(BOUNDS_S) + 1)
 
     # -- gathering ---------------------------------------------------------------------------------------------------
 
@@ -251,8 +256,11 @@ class Proposals:
             raise AssertionError(f"batch {sequence} applied, {batch.sequence} was next in flight")
         self.applied_sequence = sequence
         self._sent = max(self._sent, sequence)
-        self._progress_at = self._applied_at = monotonic()
+        self._progress_at = self._applied_at = now = monotonic()
         self.bytes_held -= batch.bytes_held
+        took = now - batch.opened_at
+        self.agreed_s += took
+        self.agreed_buckets[bisect_left(BOUNDS_S, took)] += 1
         return batch
 
     def on_snapshot(self) -> None:

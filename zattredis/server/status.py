@@ -30,7 +30,9 @@ STATE_SIZE_PROPERTIES: Final = ("rocksdb.total-sst-files-size", "rocksdb.cur-siz
 class NodeStatus:
     """Counts Raft's events and gathers everything else when it is asked for."""
 
-    __slots__ = ("_node", "elections", "leader_changes", "run_id", "settings", "started_us", "startup_bytes")
+    __slots__ = (
+        "_node", "elections", "leader_changes", "leader_since_us", "run_id", "settings", "started_us", "startup_bytes",
+    )  # fmt: skip
 
     def __init__(self, node: Node, settings: RuntimeSettings) -> None:
         self._node = node
@@ -40,6 +42,7 @@ class NodeStatus:
         self.run_id = "".join(f"{random_64():016x}" for _ in range(3))[:40]
         self.elections = 0
         self.leader_changes = 0
+        self.leader_since_us = 0
 
     def on_event(self, event: events.Event) -> None:
         """Count an event of Raft."""
@@ -47,6 +50,7 @@ class NodeStatus:
             self.elections += 1
         elif isinstance(event, events.LeaderChanged) and event.leader_id is not None:
             self.leader_changes += 1
+            self.leader_since_us = self.time_us()
 
     @property
     def clients(self) -> ClientRegistry:
@@ -91,6 +95,7 @@ class NodeStatus:
             members=self.members(),
             elections=self.elections,
             leader_changes=self.leader_changes,
+            leader_since_s=self.leader_since_us // 1_000_000 if core.leader_id is not None else 0,
         )
 
     def _state(self) -> str:

@@ -12,11 +12,13 @@ import os
 import select
 import threading
 import time
+from bisect import bisect_left
 from collections import deque
 from collections.abc import Callable
 from typing import Any, Final, Protocol
 
 from zattredis.errors import StorageFailed
+from zattredis.observability.exposition import BOUNDS_S
 from zattredis.storage.marks import MARK_INTERVAL_S
 
 DURATIONS_KEPT: Final = 128
@@ -48,6 +50,7 @@ class SyncThread:
     """
 
     __slots__ = (
+        "_buckets",
         "_call_soon",
         "_clock",
         "_closing",
@@ -106,6 +109,7 @@ class SyncThread:
         self._closing = False
         self._failure: Exception | None = None
         self._durations_s: deque[float] = deque(maxlen=DURATIONS_KEPT)
+        self._buckets = [0] * (len(BOUNDS_S) + 1)
         self._started_at: float | None = None
         self._marks_synced_at = clock()
         self._syncs = 0
@@ -183,6 +187,11 @@ class SyncThread:
         return [s * 1000 for s in self._durations_s]
 
     @property
+    def buckets(self) -> list[int]:
+        """How many syncs fell between the bounds of BOUNDS_S; one more count than there are bounds."""
+        return list(self._buckets)
+
+    @property
     def in_flight_ms(self) -> float:
         """For how long the present sync has been running; 0 when none is."""
         started = self._started_at
@@ -221,6 +230,7 @@ class SyncThread:
         took = self._clock() - started
         self._started_at = None
         self._durations_s.append(took)
+        self._buckets[bisect_left(BOUNDS_S, took)] += 1
         self._syncs += 1
         self._total_s += took
         self._durable = target
