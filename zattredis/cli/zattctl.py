@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Final
 
 from zattredis.cli.arguments import EXIT_DONE, EXIT_FATAL, EXIT_USAGE, complain
-from zattredis.cli.ctl import backup, ping, recover, restore, status, verify
+from zattredis.cli.ctl import backup, export_keys, import_keys, ping, recover, restore, status, verify
 from zattredis.cli.ctl.frame import EXIT_UNKNOWN, PROGRAM, Subcommand, parse
 from zattredis.cli.resp_client import ErrorReply
 from zattredis.errors import ConfigError, ZattredisError
@@ -19,6 +19,8 @@ SUBCOMMANDS: Final[tuple[Subcommand, ...]] = (
     verify.SUBCOMMAND,
     recover.SUBCOMMAND,
     ping.SUBCOMMAND,
+    import_keys.SUBCOMMAND,
+    export_keys.SUBCOMMAND,
 )
 
 

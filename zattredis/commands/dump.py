@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any, Final
+
 from zattredis.commands.arguments import INTEGER_MAX, Options, parse_integer
 from zattredis.commands.context import Context, Steps, drain
 from zattredis.commands.table import KEYS_FIRST, Flag, command
@@ -9,8 +11,10 @@ from zattredis.errors import DefiniteError, SyntaxReplyError
 from zattredis.keyspace.metadata import STRING, TYPE_MASK
 from zattredis.keyspace.rdb import dump_steps, load
 from zattredis.keyspace.rdb_read import living
-from zattredis.keyspace.sizes import SLICED_ELEMENTS
+from zattredis.keyspace.sizes import INLINE_BYTES_MAX, SLICED_ELEMENTS
 from zattredis.keyspace.types import TYPES, functions_of
+
+_STRING_TYPE: Final = b"\0"
 
 
 class BusyKey(DefiniteError):
@@ -63,6 +67,29 @@ class _RestoreOptions:
                 raise SyntaxReplyError
 
 
+def _restore_many(ctx: Context, argvs: list[list[bytes]]) -> list[Any] | None:
+    """Carry out several RESTOREs of short strings, without options, onto absent keys: what an import brings."""
+    view, db, now_ms = ctx.view, ctx.db, ctx.now_ms
+    pairs: dict[bytes, bytes] = {}
+    try:
+        for _, key, ttl, dumped in argvs:
+            if dumped[:1] != _STRING_TYPE or ttl != b"0" or view.record(db, key, now_ms) is not None:
+                return None
+            value: bytes = load(dumped).value
+            if len(value) > INLINE_BYTES_MAX:
+                return None
+            pairs[key] = value
+    except (ValueError, DefiniteError):  # other numbers of words, other dumps: one by one
+        return None
+    if len(pairs) < len(argvs):
+        return None
+    view.set_plain_many(db, pairs.items(), now_ms // 1000)
+    return ["OK"] * len(argvs)
+
+
+_NO_OPTIONS: Final = _RestoreOptions(())
+
+
 @command(
     "RESTORE", arity=-4, flags=Flag.WRITE | Flag.DENYOOM, keys=KEYS_FIRST, group="generic", since="2.6.0",
     complexity="O(N) where N is the size of the value.",
@@ -73,14 +100,15 @@ class _RestoreOptions:
         ("5.0.0", "Added the `ABSTTL` modifier."),
         ("5.0.0", "Added the `IDLETIME` and `FREQ` options."),
     ),
+    many=_restore_many,
 )  # fmt: skip
 def restore(ctx: Context, key: bytes, ttl: bytes, dumped: bytes, *words: bytes) -> str:
     """Create a key using the provided serialized value, previously obtained using DUMP."""
-    options = _RestoreOptions(words)
+    options = _RestoreOptions(words) if words else _NO_OPTIONS
     view = ctx.view
     if not options.replace and view.record(ctx.db, key, ctx.now_ms) is not None:
         raise BusyKey
-    expire_ms = parse_integer(ttl)
+    expire_ms = 0 if ttl == b"0" else parse_integer(ttl)
     if expire_ms < 0:
         raise DefiniteError("Invalid TTL value, must be >= 0")
     loaded = living(load(dumped), ctx.now_ms)

@@ -15,6 +15,6 @@ if _MODEL.calc(b"123456789") != 0xE9C6D914C4B8D9CA:
     raise ImportError("the installed anycrc computes wrong checksums")  # nodes would disagree about what is damaged
 
 
-def crc64(data: bytes | memoryview) -> int:
-    """Return the checksum of `data`."""
-    return int(_MODEL.calc(data))
+def crc64(data: bytes | memoryview, before: int = 0) -> int:
+    """Return the checksum of `data`; `before` is that of what stands before it."""
+    return int(_MODEL.calc(data, before))

@@ -72,10 +72,13 @@ def load(dump: bytes) -> Loaded:
     return read_value(dump, len(dump) - _FOOTER.size)
 
 
-def dump_steps(view: View, record: bytes, now_ms: int) -> Generator[None, None, bytes]:
-    """Return the dump of a key's value, yielding from time to time where it is large."""
+def dump_steps(view: View, record: bytes, now_ms: int, *, packed: bool = True) -> Generator[None, None, bytes]:
+    """Return the dump of a key's value, yielding from time to time where it is large.
+
+    `packed` False: strings are written as they are, at a fraction of the cost; every Redis reads that as well.
+    """
     kind = record[0] & TYPE_MASK
-    parts: list[bytes] = yield from _WRITERS[kind](view, record, now_ms)
+    parts: list[bytes] = yield from _WRITERS[kind](view, record, now_ms, packed)
     expiring = kind == HASH and parts[0][0] == _HASH_METADATA
     parts.append((RDB_VERSION_FIELD_EXPIRY if expiring else RDB_VERSION).to_bytes(2, "little"))
     body = b"".join(parts)
@@ -110,9 +113,9 @@ def _unpacked_string(value: bytes) -> bytes:
     return _length(size) + value
 
 
-def _writer_for(record: bytes) -> Callable[[bytes], bytes]:
+def _writer_for(record: bytes, packed: bool) -> Callable[[bytes], bytes]:
     """Return what writes the strings of a value."""
-    return _string if functions_of(record).size(record) <= _VALUE_BYTES_MAX else _unpacked_string
+    return _string if packed and functions_of(record).size(record) <= _VALUE_BYTES_MAX else _unpacked_string
 
 
 def _integer(value: bytes) -> bytes:
@@ -141,15 +144,15 @@ def _slices(elements: Iterable[bytes]) -> Iterator[list[bytes]]:
 # -- the types ---------------------------------------------------------------------------------------------------------
 
 
-def _write_string(view: View, record: bytes, now_ms: int) -> Parts:
+def _write_string(view: View, record: bytes, now_ms: int, packed: bool) -> Parts:
     yield from ()
     (value,) = TYPES[STRING].items(view, record, now_ms)
-    return [bytes((_STRING,)), _string(value)]
+    return [bytes((_STRING,)), (_string if packed else _unpacked_string)(value)]
 
 
-def _write_list(view: View, record: bytes, now_ms: int) -> Parts:
+def _write_list(view: View, record: bytes, now_ms: int, packed: bool) -> Parts:
     """A quicklist: nodes of whole elements, filled from the left as far as list-max-listpack-size allows."""
-    string = _writer_for(record)
+    string = _writer_for(record, packed)
     fill = view.registers.parameters.list_max_listpack_size
     bytes_max = _NODE_BYTES[min(-fill, len(_NODE_BYTES)) - 1] if fill < 0 else 0
     nodes: list[bytes] = []
@@ -169,12 +172,12 @@ def _write_list(view: View, record: bytes, now_ms: int) -> Parts:
     return [bytes((_LIST_QUICKLIST_2,)), _length(len(nodes)), *nodes]
 
 
-def _write_set(view: View, record: bytes, now_ms: int) -> Parts:
+def _write_set(view: View, record: bytes, now_ms: int, packed: bool) -> Parts:
     members = TYPES[SET].items(view, record, now_ms)
     if TYPES[SET].encoding(record) == b"intset":
-        return [bytes((_SET_INTSET,)), _string(intset_of(members))]
+        return [bytes((_SET_INTSET,)), (_string if packed else _unpacked_string)(intset_of(members))]
     parts = [bytes((_SET,)), b""]
-    string = _writer_for(record)
+    string = _writer_for(record, packed)
     for piece in _slices(members):
         parts += map(string, piece)
         yield
@@ -182,16 +185,16 @@ def _write_set(view: View, record: bytes, now_ms: int) -> Parts:
     return parts
 
 
-def _write_hash(view: View, record: bytes, now_ms: int) -> Parts:
+def _write_hash(view: View, record: bytes, now_ms: int, packed: bool) -> Parts:
     items = TYPES[HASH].items(view, record, now_ms)
     expiries: Mapping[bytes, int] = TYPES[HASH].expiries(view, record) if record[0] & FIELD_EXPIRY else {}
     words = (word for pair in items for word in pair)
     if expiries:
-        return (yield from _write_expiring_hash(_writer_for(record), words, expiries))
+        return (yield from _write_expiring_hash(_writer_for(record, packed), words, expiries))
     if TYPES[HASH].encoding(record) == b"listpack":
-        return [bytes((_HASH_LISTPACK,)), _string(listpack_of(words))]
+        return [bytes((_HASH_LISTPACK,)), (_string if packed else _unpacked_string)(listpack_of(words))]
     parts = [bytes((_HASH,)), b""]
-    string = _writer_for(record)
+    string = _writer_for(record, packed)
     for piece in _slices(words):
         parts += map(string, piece)
         yield
@@ -214,13 +217,13 @@ def _write_expiring_hash(
     return parts
 
 
-def _write_zset(view: View, record: bytes, now_ms: int) -> Parts:
+def _write_zset(view: View, record: bytes, now_ms: int, packed: bool) -> Parts:
     items: Iterator[tuple[bytes, float]] = TYPES[ZSET].items(view, record, now_ms)
     if TYPES[ZSET].encoding(record) == b"listpack":
         words = (word for member, score in items for word in (member, _score(score)))
-        return [bytes((_ZSET_LISTPACK,)), _string(listpack_of(words))]
+        return [bytes((_ZSET_LISTPACK,)), (_string if packed else _unpacked_string)(listpack_of(words))]
     parts: list[bytes] = []
-    string = _writer_for(record)
+    string = _writer_for(record, packed)
     for member, score in items:
         parts.append(string(member) + _DOUBLE.pack(score))
         if not len(parts) % _SLICE:

@@ -53,7 +53,8 @@ class Progress:
 
     def _line(self) -> str:
         if self._unit != "bytes":
-            return f"{self._what}: {self.done:,} {self._unit}"
+            of = f" of about {self._total:,}" if self._total else ""
+            return f"{self._what}: {self.done:,}{of} {self._unit}, {self.done / self.seconds:,.0f} a second"
         of = f" of {size(self._total)}" if self._total else ""
         return f"{self._what}: {size(self.done)}{of}, {size(self.done / self.seconds)}/s"
 
@@ -71,6 +72,8 @@ def _rich_bar(what: str, total: int, unit: str) -> tuple[Any, Any]:
         columns += [DownloadColumn(binary_units=True), TransferSpeedColumn(), TimeRemainingColumn()]
     else:
         columns += [TextColumn("{task.completed:,} " + unit)]
+        if total:
+            columns += [TextColumn("of about {task.total:,}"), TimeRemainingColumn()]
     bar = Bar(*columns, console=Console(stderr=True), transient=True)
     bar.start()
     return bar, bar.add_task(what, total=total or None)
