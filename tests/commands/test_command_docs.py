@@ -135,8 +135,6 @@ def test_every_group_of_this_release_is_complete(theirs: dict[str, dict[str, Any
     assert missing == {
         "migrate", "restore-asking", "monitor", "sync", "psync", "replconf",
         "module|load", "module|loadex", "module|unload",
-        "acl|getuser", "acl|genpass", "acl|dryrun", "acl|load", "acl|setuser", "acl|save", "acl|deluser", "acl|list",
-        "acl|log",
     }  # fmt: skip
 
 

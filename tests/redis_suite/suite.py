@@ -181,8 +181,12 @@ class UnitRun:
         return sum(outcome.status == status for outcome in self.outcomes)
 
 
-def run_unit(unit: str, host: str, port: int, *, without: Iterable[str] = (), hang_s: float = 150.0) -> UnitRun:
+def run_unit(
+    unit: str, host: str, port: int, *, without: Iterable[str] = (), hang_s: float = 150.0, external_too: bool = False
+) -> UnitRun:
     """Run one unit, but for the tests named in `without`, against the server at host:port.
+
+    With `external_too` also those that the suite keeps for servers it starts itself.
 
     A test in which nothing happens for `hang_s` is reported as `hang` and the unit is run again without it, up to three
     times. Raises SuiteUnavailable.
@@ -198,7 +202,7 @@ def run_unit(unit: str, host: str, port: int, *, without: Iterable[str] = (), ha
     try:
         while True:
             skips = [word for name in hung for word in ("--skiptest", name)]
-            run, stuck_in = _run_once(suite, command + skips, unit, hang_s)
+            run, stuck_in = _run_once(suite, command + skips, unit, hang_s, external_too)
             if stuck_in is None or len(hung) >= HANGS_MAX:
                 break
             hung.append(stuck_in)
@@ -209,10 +213,13 @@ def run_unit(unit: str, host: str, port: int, *, without: Iterable[str] = (), ha
     return run
 
 
-def _run_once(suite: Path, command: list[str], unit: str, hang_s: float) -> tuple[UnitRun, str | None]:
+def _run_once(
+    suite: Path, command: list[str], unit: str, hang_s: float, external_too: bool
+) -> tuple[UnitRun, str | None]:
     """One run, and the test it hung in, if it did."""
     run = UnitRun(unit)
-    process = subprocess.Popen(command, cwd=suite, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+    environment = os.environ | ({"ZT_EXTERNAL_TOO": "1"} if external_too else {})
+    process = subprocess.Popen(command, cwd=suite, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, env=environment)
     assert process.stdout is not None
     current: str | None = None
     stuck = False

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from tests.resp.conftest import PASSWORD, converse
 from tests.resp.test_against_redis import CASES, FRAGMENT, GUARDED_CASES
 from tests.support.cluster import ZattCluster
-from tests.support.resp_client import encode_command
+from tests.support.resp_client import RespClient, encode_command
 
 
 @pytest.fixture(scope="module")
@@ -24,7 +24,8 @@ def zatt_port() -> Iterator[int]:
 def guarded_zatt_port() -> Iterator[int]:
     with ZattCluster(1) as cluster:
         port = cluster.nodes[0].port
-        assert converse(port, encode_command([b"CONFIG", b"SET", b"requirepass", PASSWORD])) == b"+OK\r\n"
+        with RespClient(port) as client:
+            assert client.call("CONFIG", "SET", "requirepass", PASSWORD) == b"OK"
         yield port
 
 

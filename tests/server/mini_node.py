@@ -11,9 +11,11 @@ from typing import Any
 
 from tests.support.memory_store import MemoryStore
 from zattredis.commands.context import LocalContext
+from zattredis.config import make_settings
 from zattredis.raft import entry as kinds
 from zattredis.raft.entry import make_entry
 from zattredis.resp.parser import ProtocolLimits
+from zattredis.server.access import Access
 from zattredis.server.applier import Applier
 from zattredis.server.blocking import Blocking
 from zattredis.server.clients import ClientRegistry
@@ -22,6 +24,7 @@ from zattredis.server.dispatcher import Dispatcher
 from zattredis.server.executor import Executor
 from zattredis.server.proposals import Proposals
 from zattredis.server.reads import Reads
+from zattredis.server.runtime_settings import RuntimeSettings
 from zattredis.server.sessions import Sessions, encode_open
 from zattredis.server.statistics import Statistics
 from zattredis.storage.state_store import APPLIED_KEY, encode_applied
@@ -113,7 +116,8 @@ class MiniNode:
         self.applier.on_popped = self.blocking.on_popped
         self.applier.on_waiters = self.blocking.on_waiters
         self.applier.on_sliced = self.reads.start_sliced
-        self.dispatcher.attach(None, self.proposals, self.reads)  # type: ignore[arg-type]
+        access = Access(RuntimeSettings(make_settings()), lambda: self.applier.registers.users, lambda: self.clients)
+        self.dispatcher.attach(None, self.proposals, self.reads, access)  # type: ignore[arg-type]
         self.proposals.ask_session()
         self.apply()
 

@@ -197,6 +197,8 @@ class ZattCluster:
         """The command line of a node."""
         command = [sys.executable, "-m", "zattredis", "--node", node.name, "--port", str(node.port)]
         command += ["--dir", str(node.data_directory)]
+        if not node.host.startswith("127."):
+            command += ["--protected-mode", "no"]
         if len(self.nodes) > 1:
             command += ["--cluster", ",".join(f"{other.name}={other.host}:{other.port}" for other in self.nodes)]
         return command + node.flags

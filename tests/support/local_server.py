@@ -86,7 +86,8 @@ class LocalServer:
         self.latency = LatencyMonitor()
         self.cluster = FakeCluster()
         self.settings = RuntimeSettings(make_settings(**settings))
-        self.access = Access(self.settings)
+        self.access = Access(self.settings, clients=lambda: self.clients, now_ms=lambda: self.now_us // 1000)
+        self.settings.on_change(lambda _settings: self.access.refresh())
         self.started_us = START_US - 90_061_000_000
         self.run_id = "0123456789" * 4
         self.startup_bytes = 1
@@ -180,8 +181,8 @@ class LocalClient:
         self.state = ClientState(
             number, self.connection, self.server.now_us // 1000,
             address=f"127.0.0.1:{40_000 + number}", local_address="127.0.0.1:6379", fd=8,
-            authenticated=not self.server.access.password_required,
         )  # fmt: skip
+        self.server.access.greet(self.state)
         self.server.clients.add(self.state)
         self.context = LocalContext(self.state, self.server, [])
 

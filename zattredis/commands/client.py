@@ -6,7 +6,7 @@ from typing import Any
 
 from zattredis.commands.arguments import Options, parse_integer, strict_integer
 from zattredis.commands.connection import printable, set_name
-from zattredis.commands.context import NO_REPLY, KillFilter, LocalContext, NoReply, PauseMode
+from zattredis.commands.context import NO_REPLY, AccessProtocol, KillFilter, LocalContext, NoReply, PauseMode
 from zattredis.commands.table import Flag, command, container
 from zattredis.errors import DefiniteError, SyntaxReplyError
 from zattredis.resp.replies import ReplySet, Verbatim
@@ -163,10 +163,10 @@ def client_kill(ctx: LocalContext, *words: bytes) -> str | int:
         if not _kill(ctx, wanted):
             raise DefiniteError("No such client")
         return "OK"
-    return _kill(ctx, _kill_filter(words))
+    return _kill(ctx, _kill_filter(words, ctx.server.access))
 
 
-def _kill_filter(words: tuple[bytes, ...]) -> KillFilter:
+def _kill_filter(words: tuple[bytes, ...], users: AccessProtocol) -> KillFilter:
     wanted = KillFilter()
     options = Options(words)
     while options.more():
@@ -183,7 +183,7 @@ def _kill_filter(words: tuple[bytes, ...]) -> KillFilter:
         elif word == b"LADDR":
             wanted.local_address = value
         elif word == b"USER":
-            if value != b"default":
+            if users.user(value) is None:
                 raise DefiniteError(f"No such user '{value.decode('utf-8', 'surrogateescape')}'")
             wanted.user = value
         elif word == b"SKIPME" and value.upper() in (b"YES", b"NO"):

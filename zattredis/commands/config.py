@@ -4,7 +4,8 @@ Commands depend on the latter at apply (`keyspace.parameters`), so setting one i
 (`_to_log`) and proposes it with plain numbers; every node, the origin too, sets them when it applies the log
 (`_set_agreed`). The log holds it as CONFIG SET: there is no other command a client could find or call.
 
-What else the line sets is the origin's own business and never enters the log (it may be a password). It is set when the
+`requirepass` is the password of the user `default`, which is part of the state too; the log gets its digest. What else
+the line sets is the origin's own business and never enters the log. It is set when the
 origin applies its own proposal: with the agreed part, or not at all if that was refused.
 """
 
@@ -18,6 +19,7 @@ from zattredis.commands.arguments import INT_MAX, INT_MIN, INTEGER_MAX, parse_in
 from zattredis.commands.context import Context, LocalContext
 from zattredis.commands.table import CommandSpec, Flag, command, container, lookup_full
 from zattredis.errors import DefiniteError, SyntaxReplyError
+from zattredis.keyspace.users import DEFAULT_USER, change_user, decode_base
 
 
 class AgreedParameter(NamedTuple):
@@ -52,6 +54,9 @@ AGREED: Final[Mapping[bytes, AgreedParameter]] = {
 }
 """CONFIG name → parameter of the cluster; the `ziplist` names are Redis's own, older ones."""
 
+REQUIREPASS: Final = b"requirepass"
+"""The password of the default user: for the log a digest, `#…` or `nopass`, and behind a blank a `Base`."""
+
 _FLAGS = Flag.ADMIN | Flag.NOSCRIPT | Flag.LOADING | Flag.STALE
 
 container(
@@ -77,12 +82,14 @@ def config_get(ctx: LocalContext, *patterns: bytes) -> dict[bytes, bytes]:
 def _to_log(ctx: LocalContext, argv: list[bytes]) -> tuple[CommandSpec, list[bytes]] | None:
     """Return what of a CONFIG SET goes through the log; None when nothing does, or the line is refused anyway."""
     words = argv[2:]
-    if len(words) % 2 or not any(name.lower() in AGREED for name in words[::2]):
+    if len(words) % 2 or not any(name.lower() in AGREED or name.lower() == REQUIREPASS for name in words[::2]):
         return None
     settings = ctx.server.settings
     try:
         agreed, own = settings.agreed_part(list(zip(words[::2], words[1::2], strict=True)))
     except DefiniteError:
+        return None
+    if not agreed:
         return None
     spec = lookup_full(b"CONFIG|SET")
     assert spec is not None and spec.logged is not None
@@ -102,12 +109,17 @@ def _to_log(ctx: LocalContext, argv: list[bytes]) -> tuple[CommandSpec, list[byt
 
 def _set_agreed(ctx: Context, *words: bytes) -> str:
     """Set parameters of the cluster; names unknown here are a later version's and change nothing."""
+    for name, value in zip(words[::2], words[1::2], strict=True):
+        if name == REQUIREPASS:
+            rule, _, base = value.partition(b" ")
+            change_user(ctx.view, decode_base(base), DEFAULT_USER, (b"resetpass", rule))
     changed = {
         AGREED[name].field: parse_integer(value)
         for name, value in zip(words[::2], words[1::2], strict=True)
         if name in AGREED
     }
-    ctx.view.set_parameters(ctx.view.registers.parameters._replace(**changed))
+    if changed:
+        ctx.view.set_parameters(ctx.view.registers.parameters._replace(**changed))
     return "OK"
 
 

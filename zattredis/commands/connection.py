@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from zattredis.commands.arguments import parse_integer
@@ -21,7 +22,8 @@ class WrongPassword(DefiniteError):
 
     prefix = "WRONGPASS"
 
-    def __init__(self) -> None:
+    def __init__(self, user: bytes) -> None:
+        self.user = user
         super().__init__("invalid username-password pair or user is disabled.")
 
 
@@ -38,10 +40,34 @@ def set_name(ctx: LocalContext, name: bytes) -> None:
 
 
 def _authenticate(ctx: LocalContext, user: bytes, password: bytes) -> None:
-    if not ctx.server.access.authenticate(user, password):
-        raise WrongPassword
-    ctx.client.user = user
-    ctx.client.authenticated = True
+    access = ctx.server.access
+    if not access.authenticate(user, password):
+        raise WrongPassword(user)
+    access.log_in(ctx.client, user)
+
+
+def _until_known(ctx: LocalContext, attempt: Callable[[], Any]) -> Any:
+    """Return what `attempt` returns: at once, or, if its user is refused, after a look at what is agreed by now.
+
+    Another node may have confirmed the user or password a moment ago; this one must not deny it.
+    """
+    access, client, word = ctx.server.access, ctx.client, ctx.argv[0]
+
+    async def again() -> Any:
+        await access.catch_up(client)
+        try:
+            return attempt()
+        except WrongPassword as error:
+            access.refused(client, error.user, word)
+            raise
+
+    try:
+        return attempt()
+    except WrongPassword as error:
+        if ctx.may_block and access.may_be_behind:
+            return again()
+        access.refused(client, error.user, word)
+        raise
 
 
 @command(
@@ -54,7 +80,7 @@ def _authenticate(ctx: LocalContext, user: bytes, password: bytes) -> None:
     syntax="[username@6.0.0] password",
     history=(("6.0.0", "A user's name may come before the password."),),
 )
-def auth(ctx: LocalContext, *words: bytes) -> str:
+def auth(ctx: LocalContext, *words: bytes) -> Any:
     """Authenticate the connection."""
     if len(words) > 2:
         raise SyntaxReplyError
@@ -64,8 +90,12 @@ def auth(ctx: LocalContext, *words: bytes) -> str:
             " Are you sure your configuration is correct?"
         )
     user, password = words if len(words) == 2 else (b"default", words[0])
-    _authenticate(ctx, user, password)
-    return "OK"
+
+    def attempt() -> str:
+        _authenticate(ctx, user, password)
+        return "OK"
+
+    return _until_known(ctx, attempt)
 
 
 @command(
@@ -78,8 +108,12 @@ def auth(ctx: LocalContext, *words: bytes) -> str:
     syntax="arguments=[protover username_password=[AUTH username password] [SETNAME clientname]]",
     history=(("6.2.0", "Without arguments it tells of the connection as it is."),),
 )
-def hello(ctx: LocalContext, *words: bytes) -> dict[bytes, Any]:
+def hello(ctx: LocalContext, *words: bytes) -> Any:
     """Agree on the protocol's version, authenticate and name the connection in one command."""
+    return _until_known(ctx, lambda: _hello(ctx, words))
+
+
+def _hello(ctx: LocalContext, words: tuple[bytes, ...]) -> dict[bytes, Any]:
     client = ctx.client
     version = client.resp
     if words:
@@ -169,7 +203,7 @@ def quit_(ctx: LocalContext, *_words: bytes) -> str:
 )  # fmt: skip
 def reset(ctx: LocalContext) -> str:
     """Put the connection back to how a new one starts."""
-    ctx.client.reset(authenticated=not ctx.server.access.password_required)
+    ctx.server.access.reset(ctx.client)
     return "RESET"
 
 

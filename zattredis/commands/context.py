@@ -14,7 +14,9 @@ from zattredis.keyspace.random import SeededRandom
 from zattredis.resp.replies import Pairs, ReplySet
 
 if TYPE_CHECKING:
+    from zattredis.commands.acl_rules import Permissions
     from zattredis.commands.table import CommandSpec
+    from zattredis.keyspace.users import User
     from zattredis.keyspace.view import View
 
 REDIS_VERSION: Final = "7.0.15"
@@ -306,15 +308,81 @@ class SettingsProtocol(Protocol):
 
 
 class AccessProtocol(Protocol):
-    """Who may come in."""
+    """Who may come in, and what they may do: the users agreed on, or this node's own while none are."""
 
     @property
     def password_required(self) -> bool:
         """Whether a new connection has to authenticate."""
         ...
 
+    @property
+    def all_channels(self) -> bool:
+        """Whether new users may use all channels (`acl-pubsub-default`)."""
+        ...
+
     def authenticate(self, user: bytes, password: bytes) -> bool:
-        """Return whether the password is the user's."""
+        """Return whether the password is the user's and the user may come in, as far as this node knows."""
+        ...
+
+    def log_in(self, client: ClientProtocol, user: bytes) -> None:
+        """Let the connection be this user's from now on."""
+        ...
+
+    def reset(self, client: ClientProtocol) -> None:
+        """Put the connection back to how a new one starts."""
+        ...
+
+    def refused(self, client: ClientProtocol, user: bytes, word: bytes) -> None:
+        """Remember for ACL LOG that `word`, an AUTH or HELLO, was refused."""
+        ...
+
+    @property
+    def may_be_behind(self) -> bool:
+        """Whether it is worth asking the leader for users that this node has not heard of."""
+        ...
+
+    async def catch_up(self, client: ClientProtocol) -> bool:
+        """Return True once this node has applied all that was agreed when it was asked; False if that cannot be."""
+        ...
+
+    def user(self, name: bytes) -> User | None:
+        """Return a user, or None."""
+        ...
+
+    def users(self) -> list[User]:
+        """Return all users, by name."""
+        ...
+
+    def permissions(self, user: User) -> Permissions | None:
+        """Return what the user may do; None for everything."""
+        ...
+
+    def base(self) -> bytes:
+        """Return the word for the log that says on what ground a change stands (`keyspace.users.Base`)."""
+        ...
+
+    def need_file(self) -> str:
+        """Return the path of this node's ACL file. Raises DefiniteError if it has none."""
+        ...
+
+    def loaded(self) -> bytes:
+        """Return the users of the ACL file as a word for the log. Raises DefiniteError with Redis's text."""
+        ...
+
+    def save(self) -> None:
+        """Write all users to the ACL file. Raises DefiniteError."""
+        ...
+
+    def denials(self, count: int) -> list[dict[bytes, Any]]:
+        """Return the newest entries of ACL LOG."""
+        ...
+
+    def forget_denials(self) -> None:
+        """Empty ACL LOG."""
+        ...
+
+    def random_hex(self, digits: int) -> bytes:
+        """Return fresh random hexadecimal digits."""
         ...
 
 

@@ -222,4 +222,12 @@ def _check_admin(settings: Settings) -> None:
             )
 
 
-_CHECKS: Final = (_check_raft_times, _check_bounds, _check_listen, _check_admin)
+def _check_users(settings: Settings) -> None:
+    if settings.users and settings.aclfile:
+        raise ConfigError(
+            f"users ({settings.source('users')}) and aclfile ({settings.source('aclfile')}) both say who the users are;"
+            " keep one of them"
+        )
+
+
+_CHECKS: Final = (_check_raft_times, _check_bounds, _check_listen, _check_admin, _check_users)

@@ -78,13 +78,37 @@ class Settings:
 
     # -- secrets -------------------------------------------------------------------------------------------------
     requirepass: str = _setting(
-        "str", "", "secrets", "Password that clients must give (AUTH); empty means none is asked.",
+        "str", "", "secrets",
+        "Password of the default user (AUTH), empty for none; counts until the cluster agrees on users.",
         secret=True, hot=True, config_name="requirepass",
     )  # fmt: skip
     cluster_secret: str = _setting(
         "str", "", "secrets", "Secret that all nodes of the cluster share and prove to each other; empty means none.",
         secret=True, config_name=None,
     )  # fmt: skip
+
+    # -- access --------------------------------------------------------------------------------------------------
+    protected_mode: str = _setting(
+        "choice", "yes", "access",
+        "yes: while the default user needs no password, clients are taken from this machine alone.",
+        choices=("yes", "no"), hot=True,
+    )  # fmt: skip
+    users: tuple[str, ...] = _setting(
+        "lines", (), "access",
+        "Users as Redis's ACL rules, \"alice on >password ~cache:* +@read\"; several as a list, or with semicolons."
+        " They count until the cluster agrees on users (ACL SETUSER, ...).",
+        secret=True, config_name=None,
+    )  # fmt: skip
+    aclfile: str = _setting(
+        "str", "", "access",
+        "File of users, for ACL LOAD and ACL SAVE; read at the start too, in place of users. Empty means none.",
+        config_name="aclfile",
+    )  # fmt: skip
+    acl_pubsub_default: str = _setting(
+        "choice", "resetchannels", "access", "Channels of new users: resetchannels for none, allchannels for all.",
+        choices=("resetchannels", "allchannels"), hot=True,
+    )  # fmt: skip
+    acllog_max_len: int = _count(128, 0, 1_000_000, "access", "Denials that ACL LOG remembers.", hot=True)
 
     # -- log of the house ----------------------------------------------------------------------------------------
     log_format: str = _setting(
@@ -315,6 +339,7 @@ def _listen(text: str, port: int) -> tuple[str, int]:
 SECTIONS: Final[Mapping[str, str]] = {
     "node": "This node and its cluster",
     "secrets": "Secrets",
+    "access": "Who may come in",
     "log": "Log of what the server does",
     "watching": "Watching a node",
     "raft": "Agreement between the nodes",

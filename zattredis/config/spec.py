@@ -33,8 +33,9 @@ class SettingSpec:
     """What is known of one setting; derived from a field of `Settings`, see `SETTINGS`.
 
     `kind` is `int`, `bytes` (an int that may be written 64MiB), `port`, `str`, `path`, `choice`, `node_id`, `host`,
-    `bind`, `binds`, `cluster` or `seeds`. `config_name` is its name in CONFIG GET ("" = not shown). `hot` settings may
-    be changed by CONFIG SET on a running node. `derived` says what a default that depends on other settings will be.
+    `bind`, `binds`, `cluster`, `seeds` or `lines`. `config_name` is its name in CONFIG GET ("" = not shown). `hot`
+    settings may be changed by CONFIG SET on a running node. `derived` says what a default that depends on other
+    settings will be.
     """
 
     name: str
@@ -69,6 +70,8 @@ class SettingSpec:
     def format(self, value: Any) -> str:
         """Return `value` as text that `parse` reads back; secrets come out as they are (see `show`)."""
         if isinstance(value, tuple):
+            if self.kind == "lines":
+                return "; ".join(value)
             return ",".join(str(part) for part in value)
         return str(value)
 
@@ -154,6 +157,8 @@ def _parse_port(_spec: SettingSpec, value: object) -> int:
 
 
 def _parse_choice(spec: SettingSpec, value: object) -> str:
+    if isinstance(value, bool) and spec.choices == ("yes", "no"):
+        return "yes" if value else "no"
     text = _text(value).strip().lower()
     if text not in spec.choices:
         near = difflib.get_close_matches(text, spec.choices, 1)
@@ -199,6 +204,12 @@ def _parse_cluster(_spec: SettingSpec, value: object) -> tuple[Member, ...]:
     return members
 
 
+def _parse_lines(spec: SettingSpec, value: object) -> tuple[str, ...]:
+    parts = value if isinstance(value, list) else _text(value).split(";")
+    lines = [_parse_str(spec, part) for part in parts]
+    return tuple(line.strip() for line in lines if line.strip())
+
+
 def _parse_seeds(_spec: SettingSpec, value: object) -> tuple[Seed, ...]:
     return parse_seeds([_text(part) for part in value] if isinstance(value, list) else _text(value))
 
@@ -216,4 +227,5 @@ _PARSERS: Final = {
     "binds": _parse_binds,
     "cluster": _parse_cluster,
     "seeds": _parse_seeds,
+    "lines": _parse_lines,
 }

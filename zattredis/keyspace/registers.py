@@ -14,6 +14,7 @@ from zattredis.errors import StateDamaged
 from zattredis.keyspace.keys import META_COUNTER, META_COUNTS, META_DATABASES, META_MAINTENANCE, removed_key
 from zattredis.keyspace.parameters import DEFAULTS, META_PARAMETERS, Parameters, decode_parameters
 from zattredis.keyspace.reader import Reader
+from zattredis.keyspace.users import Users
 from zattredis.keyspace.waiters import Waiters
 
 DATABASES: Final = 16
@@ -84,6 +85,7 @@ class Registers:
         "next_namespace",
         "parameters",
         "stored_counter",
+        "users",
         "waiters",
     )
 
@@ -106,6 +108,8 @@ class Registers:
         self.maintenance_changed = False
         self.parameters: Parameters = DEFAULTS
         """What the cluster has agreed on for the data types; changed by `View.set_parameters` alone."""
+        self.users = Users()
+        """Who may do what, once its owner has loaded it; changed by `users.set_user` alone."""
         self.waiters = Waiters()
         """Who waits for what, once its owner has loaded it: whoever only reads has no use for it."""
 

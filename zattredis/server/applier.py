@@ -55,7 +55,7 @@ class Applier:
         "_cache", "_cache_bytes", "_call_later", "_call_soon", "_changes", "_done_batches", "_executor", "_finished",
         "_on_applied", "_on_entry", "_ordinal", "_own", "_popped", "_progress", "_proposals", "_queue", "_scheduled",
         "_skip", "_sliced", "_steps", "_view", "applied_index", "applied_term", "last_stamp_ms", "membership",
-        "on_batch_done", "on_popped", "on_sliced", "on_waiters", "registers", "sessions", "stalls", "store",
+        "on_batch_done", "on_popped", "on_sliced", "on_users", "on_waiters", "registers", "sessions", "stalls", "store",
     )  # fmt: skip
 
     def __init__(
@@ -81,6 +81,7 @@ class Applier:
         self.on_batch_done: Callable[[Batch], None] = lambda batch: None
         self.on_popped: Callable[[Run, Any], None] = lambda run, value: None
         self.on_waiters: Callable[[list[Event]], None] = lambda events: None
+        self.on_users: Callable[[], None] = lambda: None
         self.on_sliced: Callable[[Run, int], None] = lambda run, now_ms: None
         self._queue: deque[Entry] = deque()
         self._steps: Generator[None, None, None] | None = None
@@ -111,6 +112,7 @@ class Applier:
         self.last_stamp_ms = 0 if stamp is None else _STAMP.unpack(stamp)[0]
         self.registers = Registers.load(store)
         self.registers.waiters.load(store)
+        self.registers.users.load(store)
         self._cache = RecordCache(self._cache_bytes)
         self.sessions.load(store)
         membership = store.get(MEMBERSHIP_KEY)
@@ -123,6 +125,7 @@ class Applier:
         self._popped.clear()
         self._done_batches.clear()
         self._progress.clear()
+        self.on_users()
 
     def give_up(self) -> None:
         """The state is about to be replaced: what is half done or not written has replies that nobody will know."""
@@ -230,6 +233,8 @@ class Applier:
         finished, self._finished = self._finished, []
         self._executor.settle()
         self._report_pops()
+        if self.registers.users.changed:
+            self.on_users()  # before anybody is told: the next command is looked at by the new rules
         for unit, reply in finished:
             unit.finish(reply)
         if self._sliced:

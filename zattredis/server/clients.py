@@ -10,6 +10,7 @@ from zattredis.commands.context import ClientProtocol, KillFilter, PauseMode
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from zattredis.commands.acl_rules import Permissions
     from zattredis.commands.table import CommandSpec
 
 DEFAULT_USER = b"default"
@@ -43,15 +44,18 @@ class ClientState:
     Owned by the connection, changed by it, by the dispatcher and by the client's own LOCAL commands. `queue` holds
     the (spec, argv) that MULTI gathers; `dirty` says that queueing one of them failed, so that EXEC must abort.
     `watched` maps (db, key) to the version seen. `last_write_index` is the log index of the last write it was
-    answered, for WAIT. `postponed` says that CLIENT PAUSE holds the client back. `running` is the command line being
-    carried out, set only while CLIENT LIST looks at it.
+    answered, for WAIT. `permissions` are None for a user who may do everything; `checked` says that each command has to
+    be looked at for what its client may do, for that or because it has not authenticated. `postponed` says that CLIENT
+    PAUSE holds the client back. `running` is the command line being carried out, set only while CLIENT LIST looks at
+    it.
     """
 
     __slots__ = (
-        "_unblock", "address", "authenticated", "close_after_reply", "closed_because", "connection", "created_ms", "db",
-        "dirty", "fd", "id", "in_multi", "last_interaction_ms", "last_spec", "last_write_index", "library_name",
-        "library_version", "local_address", "mute", "name", "no_evict", "no_touch", "postponed", "queue", "queue_bytes",
-        "read_bytes", "readonly", "replies_off", "resp", "running", "user", "watched", "written_bytes",
+        "_unblock", "address", "authenticated", "checked", "close_after_reply", "closed_because", "connection",
+        "created_ms", "db", "dirty", "fd", "id", "in_multi", "last_interaction_ms", "last_spec", "last_write_index",
+        "library_name", "library_version", "local_address", "mute", "name", "no_evict", "no_touch", "permissions",
+        "postponed", "queue",
+        "queue_bytes", "read_bytes", "readonly", "replies_off", "resp", "running", "user", "watched", "written_bytes",
     )  # fmt: skip
 
     def __init__(
@@ -91,14 +95,20 @@ class ClientState:
 
     def reset(self, authenticated: bool) -> None:
         """Put back what RESET puts back: all but the library's name and CLIENT NO-EVICT and NO-TOUCH."""
-        self.authenticated = authenticated
-        self.user = DEFAULT_USER
+        self.admit(DEFAULT_USER, None, authenticated)
         self.name = b""
         self.db = 0
         self.resp = 2
         self.readonly = False
         self.replies_off = self.mute = False
         self.end_multi()
+
+    def admit(self, user: bytes, permissions: Permissions | None, authenticated: bool) -> None:
+        """Let the connection be this user's, with these permissions (None: all there are)."""
+        self.user = user
+        self.permissions = permissions
+        self.authenticated = authenticated
+        self.checked = permissions is not None or not authenticated
 
     # -- transactions --------------------------------------------------------------------------------------------
 

@@ -12,7 +12,7 @@ from collections import deque
 from typing import TYPE_CHECKING, Any
 
 from zattredis.commands.context import LocalContext
-from zattredis.resp.parser import RequestParser
+from zattredis.resp.parser import ProtocolLimits, RequestParser
 from zattredis.server.clients import ClientState
 from zattredis.server.units import DONE, Batch, Unit
 
@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from zattredis.server.dispatcher import Dispatcher
 
 WRITE_BUFFER_HIGH = 256 << 10
+WRITE_BUFFER_HIGH_BEFORE_AUTH = 32 << 10
+"""Unread replies for which a client that has not authenticated is closed: it is owed nothing but errors."""
 BACKLOG_MAX = 1024
 """Requests held back, above which the connection is not read from."""
 UNREAD_S = 5.0
@@ -72,8 +74,8 @@ class ClientConnection(asyncio.Protocol):
         )
         self.local = LocalContext(self.state, dispatcher.server, [])
         self.parser = RequestParser(dispatcher.limits(self.state.authenticated))
-        self.transport.set_write_buffer_limits(high=WRITE_BUFFER_HIGH)
-        refusal = dispatcher.refuse_connection()
+        self._set_write_buffer()
+        refusal = dispatcher.refuse_connection(transport.get_extra_info("peername"))
         if refusal is not None:
             self.transport.write(refusal)
             self._part()
@@ -92,19 +94,33 @@ class ClientConnection(asyncio.Protocol):
         if requests:
             if self.held or self.backlog:
                 self.backlog.extend(requests)
-                if len(self.backlog) > BACKLOG_MAX:
+                if len(self.backlog) > BACKLOG_MAX or not state.authenticated:
                     self._pause()
             else:
                 self._dispatcher.dispatch(self, requests)
+        self._parse_on()
+        if self.parser.error is not None:
+            if state.authenticated or not self.held:  # an AUTH that is being looked at may yet allow it
+                self._error = self.parser.error
+                self.flush_soon()
+        elif self.parser.buffered_bytes > self._dispatcher.query_bytes_max:
+            self.close("query buffer limit reached")
+
+    def _parse_on(self) -> None:
+        """Go on with bytes that other limits refused, which an AUTH has lifted."""
         while self.parser.resumable and not self.held and not self.closed:
             requests = self.parser.feed(b"")
             if requests:
                 self._dispatcher.dispatch(self, requests)
-        if self.parser.error is not None:
-            self._error = self.parser.error
-            self.flush_soon()
-        elif self.parser.buffered_bytes > self._dispatcher.query_bytes_max:
-            self.close("query buffer limit reached")
+
+    def set_limits(self, limits: ProtocolLimits) -> None:
+        """The client has authenticated, or is a stranger again: put these bounds in force."""
+        self.parser.limits = limits
+        self._set_write_buffer()
+
+    def _set_write_buffer(self) -> None:
+        high = WRITE_BUFFER_HIGH if self.state.authenticated else WRITE_BUFFER_HIGH_BEFORE_AUTH
+        self.transport.set_write_buffer_limits(high=high)
 
     def eof_received(self) -> bool | None:
         """The client sends no more; what it sent is carried out, as Redis does, but nobody waits for replies."""
@@ -119,6 +135,9 @@ class ClientConnection(asyncio.Protocol):
     def pause_writing(self) -> None:
         """The client does not read: do not read from it either."""
         self._paused_by_peer = True
+        if not self.state.authenticated:
+            self.close("unread replies before authentication")
+            return
         self._pause()
         self._watch_unread()
 
@@ -206,6 +225,10 @@ class ClientConnection(asyncio.Protocol):
             requests = list(self.backlog)
             self.backlog.clear()
             self._dispatcher.dispatch(self, requests)
+        if self.parser.resumable or (self.parser.error is not None and self._error is None):
+            self._parse_on()
+            if not self.held:
+                self._error = self.parser.error
         self._resume()
         if self._error is not None:
             self.flush_soon()

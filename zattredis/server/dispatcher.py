@@ -22,6 +22,7 @@ from zattredis.commands.table import (
     CommandSpec,
     Flag,
     Kind,
+    UnknownCommand,
     WrongArity,
     resolve,
 )
@@ -29,12 +30,14 @@ from zattredis.errors import DefiniteError, ExecAbort, NoAuth, ReplyError
 from zattredis.resp.parser import ProtocolLimits
 from zattredis.resp.replies import append_reply
 from zattredis.server import transactions
+from zattredis.server.access import Access
 from zattredis.server.clients import ClientRegistry, ClientState
 from zattredis.server.connection import ClientConnection
 from zattredis.server.local import LocalCommands
 from zattredis.server.proposals import Proposals
 from zattredis.server.reads import Reads
 from zattredis.server.statistics import Statistics
+from zattredis.server.strangers import PROTECTED, is_local, speaks_http
 from zattredis.server.units import WAITING, Run, Unit
 
 QUEUED: Final = b"+QUEUED\r\n"
@@ -42,6 +45,8 @@ PARTING_MS: Final = 5000
 """How long a client that is refused, or spoke something else than RESP, has to read why."""
 PARTING_MAX: Final = 1024
 READS_KEPT: Final = 64
+QUERY_BYTES_BEFORE_AUTH: Final = 256 << 10
+"""Of one request of a client that has not authenticated: more than ten arguments of the length it may send."""
 TO_WAIT_FOR: Final = frozenset(
     {
         "INFO",
@@ -69,9 +74,9 @@ class Dispatcher:
     __slots__ = (
         "_call_soon", "_clients", "_flushing", "_held_back", "_limits", "_limits_before_auth", "_parting", "_paused",
         "_proposals",
-        "_reads", "_schedule", "_statistics", "_waiting_for_room", "accepting", "inflight_bytes_max", "is_leader",
-        "keepalive_s", "local", "maxclients", "memory_refusal", "now_ms", "output_bytes_max",
-        "output_limit_disconnections", "password_required", "query_bytes_max", "server", "stale_reads",
+        "_reads", "_schedule", "_statistics", "_waiting_for_room", "accepting", "access", "inflight_bytes_max",
+        "is_leader", "keepalive_s", "local", "maxclients", "memory_refusal", "now_ms", "output_bytes_max",
+        "output_limit_disconnections", "protected", "query_bytes_max", "server", "stale_reads",
         "write_refusal",
     )  # fmt: skip
 
@@ -94,7 +99,7 @@ class Dispatcher:
         self._schedule = schedule
         self._call_soon = call_soon
         self._limits = limits
-        self._limits_before_auth = limits_before_auth
+        self._limits_before_auth = _before_auth(limits_before_auth)
         self.inflight_bytes_max = inflight_bytes_max
         self.maxclients = maxclients
         self.output_bytes_max = output_bytes_max
@@ -113,13 +118,15 @@ class Dispatcher:
         self.now_ms = 0
         self.is_leader = False
         self.stale_reads = False
-        self.password_required = False
+        self.protected = False
+        self.access: Access = None  # type: ignore[assignment]
         self.keepalive_s = 0
         self.write_refusal: ReplyError | None = None
         self.memory_refusal: ReplyError | None = None
 
-    def attach(self, server: ServerProtocol, proposals: Proposals, reads: Reads) -> None:
-        """Tell it where LOCAL commands, writes and reads go."""
+    def attach(self, server: ServerProtocol, proposals: Proposals, reads: Reads, access: Access) -> None:
+        """Tell it where LOCAL commands, writes and reads go, and who says what a client may do."""
+        self.access = access
         self.server = server
         self._proposals = proposals
         self._reads = reads
@@ -132,10 +139,10 @@ class Dispatcher:
 
     def set_limits(self, bulk_bytes_max: int, query_bytes_max: int) -> None:
         """Put other protocol bounds in force for all clients, those that are connected included."""
-        self._limits, self._limits_before_auth = (
-            dataclasses.replace(limits, bulk_bytes_max=bulk_bytes_max, query_bytes_max=query_bytes_max)
-            for limits in (self._limits, self._limits_before_auth)
+        self._limits = dataclasses.replace(
+            self._limits, bulk_bytes_max=bulk_bytes_max, query_bytes_max=query_bytes_max
         )
+        self._limits_before_auth = _before_auth(self._limits)
         for client in self._clients:
             connection = client.connection
             assert isinstance(connection, ClientConnection)
@@ -143,18 +150,22 @@ class Dispatcher:
 
     def new_client(self, connection: ClientConnection, address: str, local_address: str, fd: int) -> ClientState:
         """Return the state of a new connection."""
-        return ClientState(
-            self._clients.next_id(), connection, self.now_ms, address=address, local_address=local_address, fd=fd,
-            authenticated=not self.password_required,
-        )  # fmt: skip
+        state = ClientState(
+            self._clients.next_id(), connection, self.now_ms, address=address, local_address=local_address, fd=fd
+        )
+        self.access.greet(state)
+        return state
 
-    def refuse_connection(self) -> bytes | None:
-        """Return the line for a connection that is one too many, else None."""
+    def refuse_connection(self, peer: Any) -> bytes | None:
+        """Return the line for a connection that is one too many, or from where none is taken; else None."""
         if not self.accepting:
             return b"-ERR the server is shutting down\r\n"
         if len(self._clients) >= self.maxclients:
             self._statistics.connections_rejected += 1
             return b"-ERR max number of clients reached\r\n"
+        if self.protected and not is_local(peer):
+            self._statistics.connections_rejected += 1
+            return PROTECTED
         return None
 
     def connected(self, connection: ClientConnection) -> None:
@@ -261,6 +272,9 @@ class Dispatcher:
                     run = None
                     careful = self._must_be_careful(state)
                 run_kind = -1
+                if speaks_http(argv):
+                    self._cut_off(connection)
+                    break
                 self._refuse(connection, spec, WrongArity(spec))
                 continue
             kind = spec.kind
@@ -317,7 +331,7 @@ class Dispatcher:
         return bool(
             state.in_multi
             or state.mute
-            or not state.authenticated
+            or state.checked
             or self._clients.pause_mode
             or self._waiting_for_room
             or self.memory_refusal is not None
@@ -388,6 +402,8 @@ class Dispatcher:
                 raise NoAuth
             if state.in_multi and spec.flags & Flag.NO_MULTI:
                 raise DefiniteError("Command not allowed inside a transaction")
+            if state.permissions is not None:
+                self.access.check(state, spec, argv)
             if spec.variant is not None:
                 spec, argv = spec.variant(connection.local, argv) or (spec, argv)
             if spec.kind == Kind.WRITE and self.write_refusal is not None:
@@ -397,6 +413,9 @@ class Dispatcher:
             ):
                 raise self.memory_refusal
         except ReplyError as error:
+            if isinstance(error, UnknownCommand | WrongArity) and speaks_http(argv):
+                self._cut_off(connection)
+                return True
             self._special_error(connection, spec, argv, error)
             return True
         if spec.sliced is not None and len(argv) > SLICED_ABOVE and not state.in_multi:
@@ -480,14 +499,21 @@ class Dispatcher:
         if muted:
             run.mute_last()
         self._run_complete(run)
-        if spec.heavy or spec.blocking:
-            self.hold_until_answered(connection)
+        if spec.heavy or spec.blocking or (spec.original is not None and spec.original.kind == Kind.LOCAL):
+            self.hold_until_answered(connection)  # of the last kind: what follows may be allowed, or no longer
+
+    def _cut_off(self, connection: ClientConnection) -> None:
+        """Somebody speaks HTTP: without an answer, for a browser would show it to the page that sent the request."""
+        _log.warning("http_refused", client=connection.state.id, address=connection.state.address)
+        connection.close("it sent HTTP")
 
     def _exec(self, connection: ClientConnection, spec: CommandSpec) -> bool:
         state = connection.state
         muted = state.mute and state.drops_reply(spec)
         try:
             self._check_queue(state)
+            if state.permissions is not None:
+                transactions.check_again(state, self.access)
             unit = transactions.exec_unit(connection)
         except ReplyError as error:
             self._refuse(connection, spec, error, muted)
@@ -495,7 +521,7 @@ class Dispatcher:
         if muted:
             unit.mute_last()
         connection.units.append(unit)
-        if unit.final_db != state.db:
+        if unit.final_db != state.db or unit.holds:
             self.hold_until_answered(connection)
         if not unit.is_write:
             self._submit_read(connection, unit)
@@ -559,3 +585,9 @@ class Dispatcher:
             for connection in waiting:
                 if connection not in self._held_back:
                     connection.release()
+
+
+def _before_auth(limits: ProtocolLimits) -> ProtocolLimits:
+    """Return the bounds for a client that has not authenticated."""
+    query_bytes_max = min(limits.query_bytes_max, QUERY_BYTES_BEFORE_AUTH)
+    return dataclasses.replace(limits, authenticated=False, query_bytes_max=query_bytes_max)

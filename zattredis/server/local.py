@@ -55,7 +55,7 @@ class LocalCommands:
             value = internal_error(spec, error)
         self._done(connection, spec, argv, value, perf_counter() - start, muted)
         if state.authenticated != authenticated:
-            connection.parser.limits = self._limits(state.authenticated)
+            connection.set_limits(self._limits(state.authenticated))
 
     def run_in_exec(self, local: LocalContext, spec: CommandSpec) -> Any:
         """Return the reply value of a command inside EXEC, where nothing waits."""
@@ -115,6 +115,8 @@ class LocalCommands:
             result = internal_error(spec, error)
         if not connection.closed:
             self._done(connection, spec, argv, result, perf_counter() - start, muted)
+            if connection.state.authenticated != connection.parser.limits.authenticated:
+                connection.set_limits(self._limits(connection.state.authenticated))
             connection.release()
             self._schedule()
 

@@ -277,7 +277,8 @@ class Node:
         self.applier.on_waiters = self.blocking.on_waiters
         self.applier.on_sliced = self.reads.start_sliced
         self.driver.attach(self.proposals, self.reads)
-        self.dispatcher.attach(self.services, self.proposals, self.reads)
+        self.dispatcher.attach(self.services, self.proposals, self.reads, self.services.access)
+        self.applier.on_users = self.services.access.refresh
         self.compaction = Compaction(
             core=self.core, log=data.log, applier=self.applier, clock=self.clock,
             size_max=settings.log_compaction_bytes, entries_max=settings.log_compaction_entries,

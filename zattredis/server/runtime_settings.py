@@ -16,7 +16,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
 
 from zattredis.commands.arguments import strict_integer
-from zattredis.commands.config import AGREED
+from zattredis.commands.config import AGREED, REQUIREPASS
 from zattredis.commands.glob import compile_glob
 from zattredis.config import SETTINGS, Settings, SettingSpec
 from zattredis.config.load import check_settings
@@ -35,7 +35,6 @@ _FACTS: Final[Mapping[bytes, bytes]] = {
     b"maxmemory-policy": b"noeviction",
     b"maxmemory-clients": b"0",
     b"notify-keyspace-events": b"",
-    b"protected-mode": b"no",
 }
 """What may be SET, but only to what it is: tools and tests say it to be sure."""
 
@@ -174,7 +173,10 @@ Listener = Callable[["RuntimeSettings"], None]
 class RuntimeSettings:
     """The settings as they are now. Read `settings` and `runtime`; both are replaced, never changed."""
 
-    __slots__ = ("_by_name", "_config_file", "_listeners", "parameters", "runtime", "settings")
+    __slots__ = (
+        "_by_name", "_config_file", "_listeners", "agree_on_password", "has_password", "parameters", "runtime",
+        "settings",
+    )  # fmt: skip
 
     def __init__(
         self,
@@ -184,16 +186,14 @@ class RuntimeSettings:
     ) -> None:
         self.parameters = parameters
         """Returns what the cluster has agreed on, as far as this node has applied the log."""
+        self.agree_on_password: Callable[[bytes], bytes] | None = None
+        """Returns what the log gets for a password of the default user; None where no cluster agrees on it."""
+        self.has_password: Callable[[], bool] = lambda: bool(self.settings.requirepass)
         self.settings = settings
         self.runtime = Runtime()
         self._config_file = config_file
         self._listeners: list[Listener] = []
         self._by_name = {spec.config_name.encode(): spec for spec in SETTINGS.values() if spec.config_name}
-
-    @property
-    def requirepass(self) -> bytes:
-        """The password of the default user, empty for none."""
-        return self.settings.requirepass.encode("utf-8", "surrogateescape")
 
     def on_change(self, listener: Listener) -> None:
         """Have `listener` called after every change. It may raise DefiniteError: then the change is taken back.
@@ -210,6 +210,8 @@ class RuntimeSettings:
 
     def value(self, name: bytes) -> bytes:
         """Return a parameter's value as CONFIG GET shows it; secrets that are set are hidden. Raises KeyError."""
+        if name == REQUIREPASS:
+            return b"(hidden)" if self.has_password() else b""
         spec = self._by_name.get(name)
         if spec is not None:
             return self._shown(spec).encode("utf-8", "surrogateescape")
@@ -250,7 +252,7 @@ class RuntimeSettings:
     def change(self, pairs: Sequence[tuple[bytes, bytes]]) -> None:
         """Set all of `pairs`, none of them agreed on by the cluster, or, raising a DefiniteError, none."""
         plan = self._plan(pairs)
-        if plan.agreed:
+        if any(self._is_agreed(name.lower()) for name, _ in pairs):
             raise _failed(plan.last, "it could not be taken when it was sent, try again")
         self._apply(plan.settings, plan.runtime, plan.last)
 
@@ -261,7 +263,13 @@ class RuntimeSettings:
         """
         agreed = self._plan(pairs).agreed
         words = [word for name, value in agreed.items() for word in (name, b"%d" % value)]
-        return words, [pair for pair in pairs if pair[0].lower() not in AGREED]
+        for name, value in pairs:
+            if name.lower() == REQUIREPASS and self.agree_on_password is not None:
+                words += (REQUIREPASS, self.agree_on_password(value))
+        return words, [pair for pair in pairs if not self._is_agreed(pair[0].lower())]
+
+    def _is_agreed(self, name: bytes) -> bool:
+        return name in AGREED or (name == REQUIREPASS and self.agree_on_password is not None)
 
     def _plan(self, pairs: Sequence[tuple[bytes, bytes]]) -> _Plan:
         """Return what is to become of `pairs`, parsed and checked as a whole. Raises DefiniteError."""
@@ -284,6 +292,8 @@ class RuntimeSettings:
             try:
                 if name in AGREED:
                     agreed[name] = _agreed_value(name, value)
+                elif self._is_agreed(name):
+                    continue  # any bytes will do, for only their digest is kept
                 else:
                     self._take(name, value, settings, runtime)
             except _Invalid as reason:

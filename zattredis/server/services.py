@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import ctypes
 import gc
-from collections.abc import Generator, Iterable
+from collections.abc import Callable, Generator, Iterable
 from typing import TYPE_CHECKING, Any
 
 import structlog
@@ -23,7 +23,7 @@ from zattredis.server.latency import LatencyMonitor
 from zattredis.server.proposals import NO_QUORUM
 from zattredis.server.raft_admin import RaftAdmin
 from zattredis.server.runtime_settings import RuntimeSettings
-from zattredis.server.slowlog import Slowlog
+from zattredis.server.slowlog import Slowlog, redacted
 from zattredis.server.statistics import Statistics
 from zattredis.server.status import NodeStatus
 from zattredis.server.units import Call, Unit
@@ -48,7 +48,16 @@ class Services:
         self._slowlog = Slowlog()
         self._latency = LatencyMonitor()
         node.dispatcher.local.note_slow = self.note_slow
-        self._access = Access(self._settings)
+        self._access = Access(
+            self._settings, lambda: node.applier.registers.users, lambda: node.clients, node.clock.wall_ms
+        )
+        self._access.own_users()  # what is wrong with them is said before the node is heard of
+        self._access.read_point = self._read_point
+        self._access.others_may_know = lambda: node.core.leader_id is not None and len(node.core.membership.members) > 1
+        self._access.on_refresh = self._apply_access
+        self._access.on_opened = self._opened
+        self._settings.agree_on_password = self._access.with_password
+        self._settings.has_password = lambda: bool(self._access.default.passwords)
         self._raft = RaftAdmin(node)
         self.status = NodeStatus(node, self._settings)
 
@@ -103,7 +112,8 @@ class Services:
         dispatcher.inflight_bytes_max = current.inflight_bytes_max
         dispatcher.keepalive_s = current.tcp_keepalive_s
         dispatcher.set_limits(current.proto_max_bulk_bytes, current.query_buffer_bytes_max)
-        dispatcher.password_required = bool(current.requirepass)
+        self._access.log.resize(current.acllog_max_len)
+        self._access.refresh()
         dispatcher.stale_reads = current.read_mode == "stale"
         threshold_us = current.slowlog_log_slower_than_us
         dispatcher.local.slow_us = float("inf") if threshold_us < 0 else float(threshold_us)
@@ -114,6 +124,18 @@ class Services:
         node.statistics.latency_tracking = self._settings.runtime.latency_tracking
         node.housekeeping.check_memory()
         node.proposals.request_timeout_s = node.reads.request_timeout_s = current.request_timeout_ms / 1000
+
+    def _apply_access(self) -> None:
+        self._node.dispatcher.protected = self._node.settings.protected_mode == "yes" and self._access.default.nopass
+
+    def _opened(self, client: ClientState) -> None:
+        """A client need not authenticate any more."""
+        client.connection.set_limits(self._node.dispatcher.limits(True))  # type: ignore[attr-defined]
+
+    async def _read_point(self, client: ClientProtocol) -> bool:
+        """Return True once everything is applied here that was committed when it was asked; False without a quorum."""
+        call = await self._read(client, lambda ctx: None)
+        return call.called
 
     # -- slow commands -----------------------------------------------------------------------------------------------
 
@@ -126,7 +148,7 @@ class Services:
         spec = lookup(argv[0])
         if spec is None or not spec.flags & Flag.SKIP_SLOWLOG:
             time_s = self._node.clock.wall_us() // 1_000_000
-            self._slowlog.add(argv, int(seconds * 1e6), time_s, client.address, client.name)
+            self._slowlog.add(redacted(argv), int(seconds * 1e6), time_s, client.address, client.name)
         self.latency_event(b"command", seconds * 1000)
 
     def latency_event(self, event: bytes, milliseconds: float) -> None:
@@ -190,12 +212,23 @@ class Services:
         if spec.kind != Kind.READ:
             raise DefiniteError(f"'{spec.full_name}' does not only read")
         db = client.db
-        done: asyncio.Future[Call] = asyncio.get_running_loop().create_future()
 
         def read(ctx: Context) -> object:
             ctx.db = db
             value = spec.handler(ctx, *argv[spec.words :])
             return drain(value) if isinstance(value, Generator) else value
+
+        call = await self._read(client, read)
+        if not call.called:
+            raise ClusterDown(NO_QUORUM)
+        if call.error is not None:
+            raise call.error
+        return call.value
+
+    async def _read(self, client: ClientProtocol, read: Callable[[Context], object]) -> Call:
+        """Call a function at a fresh read point; return the call, not `called` if none came."""
+        assert isinstance(client, ClientState)
+        done: asyncio.Future[Call] = asyncio.get_running_loop().create_future()
 
         def finished(call: Call) -> None:
             if not done.done():
@@ -203,12 +236,7 @@ class Services:
 
         self._node.reads.submit(Call(client.connection, read, finished))  # type: ignore[arg-type]
         self._node.schedule()
-        call = await done
-        if not call.called:
-            raise ClusterDown(NO_QUORUM)
-        if call.error is not None:
-            raise call.error
-        return call.value
+        return await done
 
     async def sleep(self, seconds: float) -> None:
         """Return after that time; other clients go on."""

@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import islice
 
+from zattredis.keyspace.users import BASE
+
 _ARGUMENTS_MAX = 32
 _ARGUMENT_BYTES_MAX = 128
+_REDACTED = b"(redacted)"
+_SECRET_PARAMETERS = frozenset((b"requirepass", b"masterauth", b"masteruser", b"tls-key-file-pass",
+                                b"tls-client-key-file-pass"))  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,3 +73,57 @@ def _cut(argv: Sequence[bytes]) -> list[bytes]:
     if len(kept) < len(argv):
         kept.append(b"... (%d more arguments)" % (len(argv) - len(kept)))
     return kept
+
+
+def redacted(argv: Sequence[bytes]) -> Sequence[bytes]:
+    """Return a command line as it may be shown: what is secret in it, or may be, replaced."""
+    hide = _SECRETS.get(argv[0].upper())
+    return argv if hide is None else hide(list(argv))
+
+
+def _hide_behind(words: list[bytes], first: int) -> list[bytes]:
+    return [*words[:first], *[_REDACTED] * (len(words) - first)]
+
+
+def _hide_auth(words: list[bytes]) -> list[bytes]:
+    return _hide_behind(words, 1)
+
+
+def _hide_hello(words: list[bytes]) -> list[bytes]:
+    """Hide what follows AUTH."""
+    for place in range(1, len(words)):
+        if words[place].upper() == b"AUTH":
+            words[place + 1 : place + 3] = [_REDACTED] * len(words[place + 1 : place + 3])
+            break
+    return words
+
+
+def _hide_acl(words: list[bytes]) -> list[bytes]:
+    """Hide all that is said of a user; of a logged line, drop what the client did not send (`keyspace.users.Base`)."""
+    if len(words) < 2:
+        return words
+    subcommand = words[1].upper()
+    words = [word for place, word in enumerate(words) if place < 2 or not word.startswith(BASE)]
+    return _hide_behind(words, 2) if subcommand in (b"SETUSER", b"LOAD") else words
+
+
+def _hide_config(words: list[bytes]) -> list[bytes]:
+    if len(words) > 1 and words[1].upper() == b"SET":
+        for place in range(2, len(words) - 1, 2):
+            if words[place].lower() in _SECRET_PARAMETERS:
+                words[place + 1] = _REDACTED
+    return words
+
+
+def _hide_migrate(words: list[bytes]) -> list[bytes]:
+    for place in range(6, len(words)):
+        count = {b"AUTH": 1, b"AUTH2": 2}.get(words[place].upper(), 0)
+        if count:
+            words[place + 1 : place + 1 + count] = [_REDACTED] * len(words[place + 1 : place + 1 + count])
+            break
+    return words
+
+
+_SECRETS: dict[bytes, Callable[[list[bytes]], list[bytes]]] = {
+    b"AUTH": _hide_auth, b"HELLO": _hide_hello, b"ACL": _hide_acl, b"CONFIG": _hide_config, b"MIGRATE": _hide_migrate,
+}  # fmt: skip

@@ -5,15 +5,21 @@ The log holds the writes of an EXEC and what was watched; WATCH compares version
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from dataclasses import replace
+from typing import TYPE_CHECKING, Final
 
 from zattredis.commands.table import CommandSpec, Kind
-from zattredis.errors import DefiniteError, ExecAbort
+from zattredis.errors import DefiniteError, ExecAbort, ReplyError
 from zattredis.keyspace.registers import DATABASES
 from zattredis.server.units import DONE, RIDING, WAITING, Batch, Transaction, Unit, WatchUnit
 
 if TYPE_CHECKING:
+    from zattredis.server.access import Access
+    from zattredis.server.clients import ClientState
     from zattredis.server.connection import ClientConnection
+
+_CHANGE_WHAT_FOLLOWS: Final = frozenset(("SELECT", "AUTH", "HELLO"))
+"""LOCAL commands behind which, in an EXEC, the connection's next commands are read differently."""
 
 
 def watch_unit(connection: ClientConnection, argv: list[bytes]) -> WatchUnit:
@@ -35,17 +41,37 @@ def exec_unit(connection: ClientConnection) -> Transaction:
         state.end_multi()
         raise ExecAbort
     db = state.db
+    holds = False
     commands: list[tuple[int, CommandSpec, list[bytes]]] = []
     is_write = False
     for spec, argv in state.queue:
         commands.append((db, spec, argv))
         if spec.kind == Kind.WRITE:
             is_write = True
-        elif spec.name == "SELECT":
-            db = _selected(argv[1], db)
+            if spec.original is not None and spec.original.kind == Kind.LOCAL:
+                holds = True
+        elif spec.name in _CHANGE_WHAT_FOLLOWS:
+            holds = True
+            if spec.name == "SELECT":
+                db = _selected(argv[1], db)
     watches = [(watched_db, key, version) for (watched_db, key), version in state.watched.items()]
     state.end_multi()
-    return Transaction(connection, is_write, commands, watches, db)
+    return Transaction(connection, is_write, commands, watches, db, holds)
+
+
+def check_again(state: ClientState, access: Access) -> None:
+    """Put an error in the place of each queued command that the client's user may not send by now."""
+    for place, (spec, argv) in enumerate(state.queue):
+        error = access.check_queued(state, spec, argv)
+        if error is not None:
+            state.queue[place] = (_refused(spec.original or spec, error), argv)
+
+
+def _refused(spec: CommandSpec, error: ReplyError) -> CommandSpec:
+    def refuse(_ctx: object, *_words: bytes) -> None:
+        raise error
+
+    return replace(spec, name="refused", kind=Kind.LOCAL, handler=refuse, variant=None, logged=None, original=spec)
 
 
 def _selected(word: bytes, db: int) -> int:

@@ -104,7 +104,7 @@ class Transaction(Unit):
     Writes are what the log holds; reads and local commands are carried out by the origin alone, at their place.
     """
 
-    __slots__ = ("commands", "final_db", "watches")
+    __slots__ = ("commands", "final_db", "holds", "watches")
 
     def __init__(
         self,
@@ -113,11 +113,13 @@ class Transaction(Unit):
         commands: list[tuple[int, CommandSpec, list[bytes]]],
         watches: list[Watch],
         final_db: int,
+        holds: bool = False,
     ) -> None:
         super().__init__(connection, is_write)
         self.commands = commands
         self.watches = watches
         self.final_db = final_db
+        self.holds = holds  # what follows on the connection must wait for it
 
 
 class WatchUnit(Unit):

@@ -1,0 +1,44 @@
+"""Those who are not let in at all: hosts without a password in protected mode, and what speaks HTTP.
+
+A page in a browser can make it send requests to any address it reaches, this port of a person's own machine included.
+So whoever sends HTTP is cut off at its first line, before a later one could be a command.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Sequence
+from typing import Any, Final
+
+PROTECTED: Final = (
+    b"-DENIED Redis is running in protected mode because protected mode is enabled and no password is set for the "
+    b"default user. In this mode connections are only accepted from the loopback interface. If you want to connect"
+    b" from external computers to Redis you may adopt one of the following solutions: 1) Just disable protected "
+    b"mode sending the command 'CONFIG SET protected-mode no' from the loopback interface by connecting to Redis "
+    b"from the same host the server is running, however MAKE SURE Redis is not publicly accessible from internet "
+    b"if you do so. Use CONFIG REWRITE to make this change permanent. 2) Alternatively you can just disable the "
+    b"protected mode by editing the Redis configuration file, and setting the protected mode option to 'no', and "
+    b"then restarting the server. 3) If you started the server manually just for testing, restart it with the '--"
+    b"protected-mode no' option. 4) Setup a an authentication password for the default user. NOTE: You only need "
+    b"to do one of the above things in order for the server to start accepting connections from the outside.\r\n"
+)
+"""Redis's own text: people look for it."""
+
+_HTTP_WORDS: Final = frozenset((b"POST", b"HOST:"))
+
+
+def is_local(peer: Any) -> bool:
+    """Return whether a socket's peer name is of this machine: loopback, or a Unix socket."""
+    if not isinstance(peer, tuple) or not peer:
+        return True
+    try:
+        address = ipaddress.ip_address(str(peer[0]).partition("%")[0])
+    except ValueError:
+        return False
+    mapped = getattr(address, "ipv4_mapped", None)
+    return bool((mapped or address).is_loopback)
+
+
+def speaks_http(argv: Sequence[bytes]) -> bool:
+    """Return whether a request that is no command is a line of an HTTP request."""
+    return argv[0].upper() in _HTTP_WORDS or (len(argv) == 3 and argv[2].startswith(b"HTTP/"))
