@@ -18,11 +18,12 @@ FROM python:3.12-slim
 RUN useradd --system --uid 999 --user-group --no-create-home --shell /usr/sbin/nologin zattredis \
  && install --directory --owner=zattredis --group=zattredis --mode=0700 /data
 COPY --from=build /opt/zattredis /opt/zattredis
-# In a network of its own a container listens on all its addresses; with host networking that is every address of the
-# machine: set ZATTREDIS_BIND=127.0.0.1 there, or a password and a cluster secret.
+# In a network of its own a container listens on all its addresses and takes clients of other containers; with host
+# networking that is every address of the machine: set ZATTREDIS_BIND=127.0.0.1 there, or a password and a cluster secret.
 ENV PATH=/opt/zattredis/bin:$PATH \
     PYTHONUNBUFFERED=1 \
     ZATTREDIS_BIND=0.0.0.0 \
+    ZATTREDIS_PROTECTED_MODE=no \
     ZATTREDIS_DIR=/data
 USER 999:999
 WORKDIR /data
