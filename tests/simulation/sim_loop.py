@@ -206,6 +206,9 @@ class NodeLoop(asyncio.AbstractEventLoop):
         self.servers[host, port] = factory
         return _Server(self, (host, port))
 
+    def get_exception_handler(self) -> Any:
+        return self._handler
+
     def set_exception_handler(self, handler: Any) -> None:
         self._handler = handler
 
