@@ -42,13 +42,14 @@ class RespClient:
                 self.close()
                 raise
 
-    def call(self, *words: str | bytes) -> Any:
+    def call(self, *words: str | bytes, timeout_s: float | None = None) -> Any:
         """Send one command and return its reply: bytes, int, None or a list of these."""
+        patience_s = timeout_s or self._timeout_s
         parts = [word.encode() if isinstance(word, str) else word for word in words]
         request = b"".join([b"*%d\r\n" % len(parts), *(b"$%d\r\n%b\r\n" % (len(part), part) for part in parts)])
-        deadline = time.monotonic() + self._timeout_s
+        deadline = time.monotonic() + patience_s
         try:
-            self._socket.settimeout(self._timeout_s)
+            self._socket.settimeout(patience_s)
             self._socket.sendall(request)
             while (reply := self._reader.gets()) is False:
                 self._socket.settimeout(max(0.001, deadline - time.monotonic()))

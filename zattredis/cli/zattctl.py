@@ -7,20 +7,38 @@ from collections.abc import Sequence
 from typing import Final
 
 from zattredis.cli.arguments import EXIT_DONE, EXIT_FATAL, EXIT_USAGE, complain
-from zattredis.cli.ctl import backup, export_keys, import_keys, ping, recover, restore, status, verify
+from zattredis.cli.ctl import (
+    backup,
+    completion,
+    doctor,
+    export_keys,
+    import_keys,
+    members,
+    ping,
+    recover,
+    restore,
+    status,
+    top,
+    verify,
+)
 from zattredis.cli.ctl.frame import EXIT_UNKNOWN, PROGRAM, Subcommand, parse
 from zattredis.cli.resp_client import ErrorReply
 from zattredis.errors import ConfigError, ZattredisError
 
 SUBCOMMANDS: Final[tuple[Subcommand, ...]] = (
     status.SUBCOMMAND,
+    top.SUBCOMMAND,
+    doctor.SUBCOMMAND,
+    members.SUBCOMMAND,
+    members.TRANSFER,
     backup.SUBCOMMAND,
     restore.SUBCOMMAND,
     verify.SUBCOMMAND,
     recover.SUBCOMMAND,
-    ping.SUBCOMMAND,
     import_keys.SUBCOMMAND,
     export_keys.SUBCOMMAND,
+    ping.SUBCOMMAND,
+    completion.SUBCOMMAND,
 )
 
 
