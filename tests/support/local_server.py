@@ -10,7 +10,7 @@ from typing import Any
 import zattredis.commands
 from tests.support.differential import Backend, words
 from tests.support.resp_client import Argument
-from zattredis.commands.context import NO_REPLY, ClientProtocol, LocalContext
+from zattredis.commands.context import NO_REPLY, ClientProtocol, ClusterViewProtocol, LocalContext
 from zattredis.commands.table import Flag, resolve
 from zattredis.config import make_settings
 from zattredis.errors import DefiniteError, NoAuth, ReplyError
@@ -23,6 +23,7 @@ from zattredis.server.node_facts import (
     DatabaseFacts,
     FlowFacts,
     MemberFacts,
+    Presented,
     RaftFacts,
     SnapshotFacts,
     StorageFacts,
@@ -85,6 +86,8 @@ class LocalServer:
         self.slowlog = Slowlog()
         self.latency = LatencyMonitor()
         self.cluster = FakeCluster()
+        self.cluster_view: ClusterViewProtocol | None = None
+        self.shown = Presented()
         self.settings = RuntimeSettings(make_settings(**settings))
         self.access = Access(self.settings, clients=lambda: self.clients, now_ms=lambda: self.now_us // 1000)
         self.settings.on_change(lambda _settings: self.access.refresh())
@@ -119,7 +122,10 @@ class LocalServer:
         return info.render(self, sections)
 
     def role(self) -> list[Any]:
-        return info.role_reply(self.raft())
+        return info.role_reply(self.raft(), self.shown)
+
+    def shown_as(self) -> tuple[bytes, bytes]:
+        return self.shown.mode.encode(), self.shown.role.encode()
 
     def memory_stats(self) -> dict[bytes, Any]:
         return info.memory_stats(self)
@@ -157,6 +163,9 @@ class LocalServer:
 
     def raft(self) -> RaftFacts:
         return self.raft_facts
+
+    def presented(self) -> Presented:
+        return self.shown
 
     def storage(self) -> StorageFacts:
         return StorageFacts("/data", log_bytes=1000, state_bytes=2000, free_bytes=3000, syncs=5, sync_usec=900)

@@ -139,13 +139,14 @@ def _hello(ctx: LocalContext, words: tuple[bytes, ...]) -> dict[bytes, Any]:
             prefix="NOAUTH",
         )
     client.resp = version
+    mode, role = ctx.server.shown_as()
     return {
         b"server": b"redis",
         b"version": REDIS_VERSION.encode(),
         b"proto": version,
         b"id": client.id,
-        b"mode": b"standalone",
-        b"role": b"master",  # every node takes every command; which of them leads is no client's business
+        b"mode": mode,
+        b"role": role,
         b"modules": [],
     }
 

@@ -429,6 +429,42 @@ class RaftProtocol(Protocol):
         ...
 
 
+class ClusterViewProtocol(Protocol):
+    """CLUSTER, where the setting `cluster_view` shows this cluster as a Redis Cluster."""
+
+    def my_id(self) -> bytes:
+        """Return this node's id: 40 hexadecimal digits, the same for as long as it is a member."""
+        ...
+
+    def slots(self) -> list[Any]:
+        """Return the reply of CLUSTER SLOTS."""
+        ...
+
+    def shards(self) -> list[Any]:
+        """Return the reply of CLUSTER SHARDS."""
+        ...
+
+    def nodes(self) -> list[bytes]:
+        """Return the lines of CLUSTER NODES, without line ends."""
+        ...
+
+    def replicas(self, node: bytes) -> list[bytes]:
+        """Return the lines of the replicas of the node of that id. Raises DefiniteError if it is not the leader."""
+        ...
+
+    def failure_reports(self, node: bytes) -> int:
+        """Return how many others say that the node is down: none, for none are collected. Raises DefiniteError."""
+        ...
+
+    def info(self) -> bytes:
+        """Return the text of CLUSTER INFO."""
+        ...
+
+    def links(self) -> list[Any]:
+        """Return the reply of CLUSTER LINKS."""
+        ...
+
+
 class ServerProtocol(Protocol):
     """The node, as LOCAL handlers see it."""
 
@@ -446,6 +482,15 @@ class ServerProtocol(Protocol):
     def access(self) -> AccessProtocol: ...
     @property
     def cluster(self) -> RaftProtocol: ...
+
+    @property
+    def cluster_view(self) -> ClusterViewProtocol | None:
+        """CLUSTER; None unless the setting `cluster_view` is on."""
+        ...
+
+    def shown_as(self) -> tuple[bytes, bytes]:
+        """Return the mode and the role that HELLO names: `standalone` and `master`, unless a view is on."""
+        ...
 
     def time_us(self) -> int:
         """Return the wall clock in microseconds since 1970."""

@@ -43,7 +43,7 @@ def time(ctx: LocalContext) -> list[bytes]:
 @command("ROLE", arity=1, flags=Flag.NOSCRIPT | _ANY_TIME | Flag.FAST, group="server", since="2.8.12",
          complexity="O(1)", categories=("admin", "dangerous"))  # fmt: skip
 def role(ctx: LocalContext) -> list[Any]:
-    """Return the role of this node: a master, for it takes every command; with its followers if it leads."""
+    """Return the role of this node: a master, for it takes every command, unless a view shows who follows."""
     return ctx.server.role()
 
 

@@ -230,4 +230,26 @@ def _check_users(settings: Settings) -> None:
         )
 
 
-_CHECKS: Final = (_check_raft_times, _check_bounds, _check_listen, _check_admin, _check_users)
+def _check_views(settings: Settings) -> None:
+    if settings.follower_mode == "redirect" and not settings.cluster_view:
+        raise ConfigError(
+            f"follower_mode = redirect ({settings.source('follower_mode')}) needs cluster_view = true: only clients of "
+            "a Redis Cluster follow -MOVED"
+        )
+    name = settings.sentinel_master_name
+    if not re.fullmatch(r"[A-Za-z0-9._-]{1,128}", name):
+        raise ConfigError(
+            f"sentinel_master_name ({settings.source('sentinel_master_name')}): must be letters, digits, . _ -, "
+            f"not {name!r}"
+        )
+    admin = () if settings.admin_listen is None else (settings.admin_listen,)
+    for address, port in settings.sentinel_listen:
+        for other, names in ((settings.client_listen, "bind"), ((settings.peer_listen,), "peer_bind"), (admin, "admin_port")):
+            if (address, port) in other:
+                raise ConfigError(
+                    f"sentinel_port = {port} ({settings.source('sentinel_port')}) and {names} "
+                    f"({settings.source(names)}) both name {address}:{port}; each needs a port of its own"
+                )
+
+
+_CHECKS: Final = (_check_raft_times, _check_bounds, _check_listen, _check_admin, _check_users, _check_views)

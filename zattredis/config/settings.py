@@ -194,6 +194,24 @@ class Settings:
     )  # fmt: skip
     slowlog_max_len: int = _count(128, 0, 1_000_000, "clients", "Commands that SLOWLOG remembers.", hot=True)
 
+    # -- finding the leader the Redis way ------------------------------------------------------------------------
+    cluster_view: bool = _setting(
+        "bool", False, "views",
+        "Show the cluster as a Redis Cluster: the leader owns every slot, the other nodes are its replicas.",
+        config_name="cluster-enabled",
+    )  # fmt: skip
+    follower_mode: str = _setting(
+        "choice", "forward", "views",
+        "forward: a follower carries out every command; redirect: it answers -MOVED to commands with keys.",
+        choices=("forward", "redirect"),
+    )  # fmt: skip
+    sentinel_port: int = _count(
+        0, 0, 65_535, "views", "Port that answers as a Redis Sentinel, on the addresses of bind; 0 means none."
+    )
+    sentinel_master_name: str = _setting(
+        "str", "mymaster", "views", "Name of this cluster for those who ask the Sentinel port."
+    )
+
     # -- bounds --------------------------------------------------------------------------------------------------
     proto_max_bulk_bytes: int = _bytes(
         512 * MIB,
@@ -307,6 +325,13 @@ class Settings:
         return tuple(_listen(text, self.port) for text in self.bind)
 
     @property
+    def sentinel_listen(self) -> tuple[tuple[str, int], ...]:
+        """(address, port) pairs to listen on for those who look for a Sentinel; none without `sentinel_port`."""
+        if not self.sentinel_port:
+            return ()
+        return tuple((address, self.sentinel_port) for address in dict.fromkeys(host for host, _ in self.client_listen))
+
+    @property
     def peer_listen(self) -> tuple[str, int]:
         """(address, port) to listen on for the other nodes."""
         return _listen(self.peer_bind, self.peer_port)
@@ -344,6 +369,7 @@ SECTIONS: Final[Mapping[str, str]] = {
     "watching": "Watching a node",
     "raft": "Agreement between the nodes",
     "clients": "Clients",
+    "views": "Finding the leader the Redis way",
     "bounds": "Bounds",
     "storage": "Storage",
     "shutdown": "Stopping",

@@ -25,6 +25,8 @@ GIB: Final = 1024 * MIB
 
 _HIDDEN: Final = "(hidden)"
 _SIZE: Final = re.compile(r"(\d+)\s*(|b|kb|kib|mb|mib|gb|gib)", re.IGNORECASE)
+_BOOLEANS: Final = {"yes": True, "true": True, "on": True, "1": True, "no": False, "false": False, "off": False,
+                    "0": False}  # fmt: skip
 _SIZE_FACTORS: Final = {"": 1, "b": 1, "kb": KIB, "kib": KIB, "mb": MIB, "mib": MIB, "gb": GIB, "gib": GIB}
 
 
@@ -32,10 +34,10 @@ _SIZE_FACTORS: Final = {"": 1, "b": 1, "kb": KIB, "kib": KIB, "mb": MIB, "mib": 
 class SettingSpec:
     """What is known of one setting; derived from a field of `Settings`, see `SETTINGS`.
 
-    `kind` is `int`, `bytes` (an int that may be written 64MiB), `port`, `str`, `path`, `choice`, `node_id`, `host`,
-    `bind`, `binds`, `cluster`, `seeds` or `lines`. `config_name` is its name in CONFIG GET ("" = not shown). `hot`
-    settings may be changed by CONFIG SET on a running node. `derived` says what a default that depends on other
-    settings will be.
+    `kind` is `int`, `bytes` (an int that may be written 64MiB), `bool` (in text: yes or no), `port`, `str`, `path`,
+    `choice`, `node_id`, `host`, `bind`, `binds`, `cluster`, `seeds` or `lines`. `config_name` is its name in CONFIG GET
+    ("" = not shown). `hot` settings may be changed by CONFIG SET on a running node. `derived` says what a default that
+    depends on other settings will be.
     """
 
     name: str
@@ -73,6 +75,8 @@ class SettingSpec:
             if self.kind == "lines":
                 return "; ".join(value)
             return ",".join(str(part) for part in value)
+        if isinstance(value, bool):
+            return "yes" if value else "no"
         return str(value)
 
     def show(self, value: Any) -> str:
@@ -83,6 +87,8 @@ class SettingSpec:
         """Return `value` as it stands in a TOML file."""
         if self.kind in ("int", "bytes", "port"):
             return str(value)
+        if self.kind == "bool":
+            return "true" if value else "false"
         text = self.format(value).replace("\\", "\\\\").replace('"', '\\"')
         return f'"{text}"'
 
@@ -132,6 +138,14 @@ def parse_size(text: str) -> int:
     if match is None or len(match[1]) > 18:
         raise ConfigError(f"must be a number of bytes, like 67108864 or 64MiB, not {text!r}")
     return int(match[1]) * _SIZE_FACTORS[match[2].lower()]
+
+
+def _parse_bool(_spec: SettingSpec, value: object) -> bool:
+    if isinstance(value, bool):
+        return value
+    if isinstance(value, str) and value.strip().lower() in _BOOLEANS:
+        return _BOOLEANS[value.strip().lower()]
+    raise ConfigError(f"must be yes or no, not {value!r}")
 
 
 def _parse_bytes(spec: SettingSpec, value: object) -> int:
@@ -218,6 +232,7 @@ _PARSERS: Final = {
     "str": _parse_str,
     "path": _parse_str,
     "int": _parse_int,
+    "bool": _parse_bool,
     "bytes": _parse_bytes,
     "port": _parse_port,
     "choice": _parse_choice,

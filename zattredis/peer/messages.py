@@ -33,11 +33,13 @@ class ForwardOpen(Message, array_like=True, gc=False, frozen=True):
 
 
 class StatusReport(Message, array_like=True, gc=False, frozen=True):
-    """Everyone → everyone, twice a second: wall clock in ms since 1970; of the leader also each match index."""
+    """Everyone → everyone, twice a second: wall clock in ms since 1970; of the leader also each match index.
+    `sentinel_port`: where the sender answers as a Sentinel, 0 if it does not."""
 
     commit_index: int
     wall_ms: int
     members: list[tuple[str, int]]
+    sentinel_port: int = 0
 
 
 class Introduction(Message, array_like=True, gc=False, frozen=True):

@@ -36,12 +36,13 @@ _log = structlog.get_logger(room="housekeeping")
 class MemberStatus:
     """What is known of one member: how far its log matches the leader's, and when that was said."""
 
-    __slots__ = ("heard_at", "match_index", "wall_difference_ms")
+    __slots__ = ("heard_at", "match_index", "sentinel_port", "wall_difference_ms")
 
     def __init__(self) -> None:
         self.match_index = 0
         self.heard_at = 0.0
         self.wall_difference_ms: int | None = None
+        self.sentinel_port = 0
 
 
 class Housekeeping:
@@ -128,9 +129,14 @@ class Housekeeping:
                 self._note(node_id, index)
             self.reported_commit = core.commit_index
         wall_ms = node.clock.wall_ms()
+        sentinel_port = node.settings.sentinel_port
         for node_id in core.membership.members:
             if node_id != core.node_id:
-                node.network.send(StatusReport(core.node_id, node_id, core.term, core.commit_index, wall_ms, matches))
+                node.network.send(
+                    StatusReport(
+                        core.node_id, node_id, core.term, core.commit_index, wall_ms, matches, sentinel_port
+                    )
+                )  # fmt: skip
 
     def leader_matches(self) -> list[tuple[str, int]]:
         """Return, as the leader, up to where each member is known to hold the log durably."""
@@ -147,6 +153,7 @@ class Housekeeping:
         status = self.members.setdefault(message.src, MemberStatus())
         status.heard_at = monotonic()
         status.wall_difference_ms = message.wall_ms - node.clock.wall_ms()
+        status.sentinel_port = message.sentinel_port
         if message.members and message.src == node.core.leader_id:
             self.reported_commit = message.commit_index
             for node_id, index in message.members:

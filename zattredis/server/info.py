@@ -12,14 +12,15 @@ import platform
 import resource
 import sys
 from collections.abc import Iterable, Iterator
-from typing import Any
+from typing import Any, Final
 
 from zattredis.commands.context import REDIS_VERSION
 from zattredis.config import bracketed
 from zattredis.server.clients import ClientRegistry
-from zattredis.server.node_facts import MemoryFacts, NodeFacts, RaftFacts, read_memory
+from zattredis.server.node_facts import MemoryFacts, NodeFacts, Presented, RaftFacts, read_memory
 from zattredis.version import __version__
 
+PLAIN: Final = Presented()
 Fields = Iterator[tuple[str, object]]
 
 _DEFAULT = (
@@ -56,11 +57,15 @@ def sections_of(names: Iterable[bytes]) -> list[str]:
     return [name for name in _EVERY if name in wanted]
 
 
-def role_reply(raft: RaftFacts) -> list[Any]:
+def role_reply(raft: RaftFacts, presented: Presented = PLAIN) -> list[Any]:
     """Return the reply of ROLE.
 
-    Always `master`: every node takes every command. A leader lists the members it is connected to and how far they are.
+    A plain server is always `master`: every node takes every command. A leader lists the members it is connected to and
+    how far they are. With a view switched on, the others are `slave` of the leader.
     """
+    if presented.role != "master":
+        host, port = (presented.master.host, presented.master.port) if presented.master else ("?", 0)
+        return [b"slave", host.encode(), port, b"connected" if presented.master_up else b"connect", raft.applied_index]
     followers = []
     if raft.role == "leader":
         followers = [
@@ -122,7 +127,7 @@ def _server(facts: NodeFacts) -> Fields:
     yield "redis_git_sha1", "00000000"
     yield "redis_git_dirty", 0
     yield "redis_build_id", f"zattredis-{__version__}"
-    yield "redis_mode", "standalone"
+    yield "redis_mode", facts.presented().mode
     yield "os", f"{platform.system()} {platform.release()} {platform.machine()}"
     yield "arch_bits", 64 if sys.maxsize > 1 << 32 else 32
     yield "python_version", platform.python_version()
@@ -258,9 +263,11 @@ def _stats(facts: NodeFacts) -> Fields:
 
 
 def _replication(facts: NodeFacts) -> Fields:
-    raft = facts.raft()
+    raft, presented = facts.raft(), facts.presented()
     followers = role_reply(raft)[2]
-    yield "role", "master"
+    yield "role", presented.role
+    if presented.role != "master":
+        yield from _replica(raft, presented)
     yield "connected_slaves", len(followers)
     for number, (host, port, offset) in enumerate(followers):
         lag = max(0, raft.last_index - int(offset))
@@ -277,6 +284,20 @@ def _replication(facts: NodeFacts) -> Fields:
     yield "repl_backlog_size", 0
     yield "repl_backlog_first_byte_offset", 0
     yield "repl_backlog_histlen", 0
+
+
+def _replica(raft: RaftFacts, presented: Presented) -> Fields:
+    master = presented.master
+    yield "master_host", master.host if master else "?"
+    yield "master_port", master.port if master else 0
+    yield "master_link_status", "up" if presented.master_up else "down"
+    yield "master_last_io_seconds_ago", presented.master_heard_s
+    yield "master_sync_in_progress", 0
+    yield "slave_read_repl_offset", raft.applied_index
+    yield "slave_repl_offset", raft.applied_index
+    yield "slave_priority", 100
+    yield "slave_read_only", int(presented.redirects)  # else it takes writes, and hands them to the leader
+    yield "replica_announced", 1
 
 
 def _cpu(_facts: NodeFacts) -> Fields:
@@ -355,8 +376,8 @@ def _modules(_facts: NodeFacts) -> Fields:
     yield from ()
 
 
-def _cluster(_facts: NodeFacts) -> Fields:
-    yield "cluster_enabled", 0
+def _cluster(facts: NodeFacts) -> Fields:
+    yield "cluster_enabled", int(facts.presented().mode == "cluster")
 
 
 _SECTIONS = {

@@ -42,11 +42,14 @@ from zattredis.server.joining import answer_join, join
 from zattredis.server.links import Links, removal
 from zattredis.server.proposals import Proposals
 from zattredis.server.reads import Reads
+from zattredis.server.redirects import RedirectingDispatcher
 from zattredis.server.rejoin import Rejoin
+from zattredis.server.sentinel import SentinelPort
 from zattredis.server.services import Services
 from zattredis.server.sessions import Sessions
 from zattredis.server.snapshots import Receiver, Snapshots
 from zattredis.server.statistics import Statistics
+from zattredis.server.views import Views
 from zattredis.storage.datadir import DataDirectory, open_data_directory, read_identity
 from zattredis.storage.rocks import StoreOptions
 from zattredis.storage.sync_thread import SyncThread
@@ -220,13 +223,17 @@ class Node:
             args_max=ARGS_MAX, bulk_bytes_max=settings.proto_max_bulk_bytes,
             query_bytes_max=settings.query_buffer_bytes_max, inline_bytes_max=INLINE_BYTES_MAX,
         )  # fmt: skip
-        self.dispatcher = Dispatcher(
+        dispatcher_class = RedirectingDispatcher if settings.follower_mode == "redirect" else Dispatcher
+        self.dispatcher = dispatcher_class(
             clients=self.clients, statistics=self.statistics, schedule=self.schedule, call_soon=loop.call_soon,
             limits=limits,
             limits_before_auth=dataclasses.replace(limits, authenticated=False), maxclients=settings.maxclients,
             output_bytes_max=settings.output_buffer_bytes_max, query_bytes_max=settings.query_buffer_bytes_max,
             inflight_bytes_max=settings.inflight_bytes_max,
         )  # fmt: skip
+        self.views = Views(self)
+        if isinstance(self.dispatcher, RedirectingDispatcher):
+            self.dispatcher.moved_to = self.views.moved_to
         self.services = Services(self)
         self.executor = Executor(self.statistics, self.dispatcher.local.run_in_exec, self.services.note_slow_unit)
         self.applier = Applier(
@@ -291,6 +298,7 @@ class Node:
         self.housekeeping = Housekeeping(self)
         self.changes = Changes(self)
         self.links = Links(self)
+        self.sentinel = SentinelPort(self)
         self.services.apply_settings()
         self._network.set_peers(self.links.peers())
 
@@ -343,6 +351,7 @@ class Node:
         if self.settings.admin_listen is not None:
             self._admin = AdminServer(self)
             await self._admin.start(*self.settings.admin_listen)
+        await self.sentinel.listen()
 
     # -- ticks -------------------------------------------------------------------------------------------------------
 
@@ -429,6 +438,7 @@ class Node:
 
     def _on_event(self, event: events.Event) -> None:
         self.dispatcher.is_leader = self.driver.is_leader
+        self.views.on_event(event)
         self.services.on_raft_event(event)
         if isinstance(event, events.MembershipChanged):
             self.links.on_changed(event.membership)
@@ -573,6 +583,8 @@ class Node:
             self._timer.cancel()
         for server in self._servers:
             server.close()
+        if self._data is not None and hasattr(self, "sentinel"):
+            self.sentinel.close()
         if was_open:
             self.dispatcher.flush()
             for client in self.clients:

@@ -117,6 +117,21 @@ class FlowFacts:
     read_rounds: int = 0
 
 
+@dataclass(frozen=True, slots=True)
+class Presented:
+    """What this node shows itself as: one plain server, unless a view of `server.views` is switched on.
+
+    With a view, whoever does not lead is a `slave` of `master`, the leader known last (None: none known yet).
+    """
+
+    mode: str = "standalone"  # or cluster, sentinel
+    role: str = "master"
+    master: MemberFacts | None = None
+    master_up: bool = False  # it leads now, and messages to it can leave
+    master_heard_s: int = -1
+    redirects: bool = False
+
+
 class NodeFacts(Protocol):
     """What the node implements for `server.info`; asked on the loop, when INFO needs it."""
 
@@ -153,6 +168,10 @@ class NodeFacts(Protocol):
 
     def raft(self) -> RaftFacts:
         """Return Raft's state."""
+        ...
+
+    def presented(self) -> Presented:
+        """Return what this node shows itself as."""
         ...
 
     def storage(self) -> StorageFacts:

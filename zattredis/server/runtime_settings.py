@@ -39,7 +39,6 @@ _FACTS: Final[Mapping[bytes, bytes]] = {
 """What may be SET, but only to what it is: tools and tests say it to be sure."""
 
 _UNCHANGEABLE: Final[Mapping[bytes, bytes]] = {
-    b"cluster-enabled": b"no",
     b"daemonize": b"no",
     b"io-threads": b"1",
     b"replicaof": b"",

@@ -18,6 +18,7 @@ from zattredis.raft import ready as events
 from zattredis.server.access import Access
 from zattredis.server.clients import ClientRegistry, ClientState
 from zattredis.server.clock import monotonic
+from zattredis.server.cluster_view import ClusterView
 from zattredis.server.info import memory_stats, render, role_reply
 from zattredis.server.latency import LatencyMonitor
 from zattredis.server.proposals import NO_QUORUM
@@ -96,6 +97,16 @@ class Services:
         """RAFT."""
         return self._raft
 
+    @property
+    def cluster_view(self) -> ClusterView | None:
+        """CLUSTER; None unless the setting `cluster_view` is on."""
+        return self._node.views.cluster_view
+
+    def shown_as(self) -> tuple[bytes, bytes]:
+        """Return the mode and the role that HELLO names; Redis calls a replica by that name there."""
+        shown = self._node.views.presented()
+        return shown.mode.encode(), b"master" if shown.role == "master" else b"replica"
+
     # -- settings that change at run time ----------------------------------------------------------------------------
 
     def apply_settings(self) -> None:
@@ -166,8 +177,8 @@ class Services:
         return render(self.status, sections)
 
     def role(self) -> list[Any]:
-        """Return the reply of ROLE: a master, with the other members and how far they are."""
-        return role_reply(self.status.raft())
+        """Return the reply of ROLE: a master, with the other members and how far they are, or a slave of the leader."""
+        return role_reply(self.status.raft(), self.status.presented())
 
     def memory_stats(self) -> dict[bytes, Any]:
         """Return the reply of MEMORY STATS."""

@@ -13,6 +13,7 @@ from zattredis.server.node_facts import (
     DatabaseFacts,
     FlowFacts,
     MemberFacts,
+    Presented,
     RaftFacts,
     SnapshotFacts,
     StorageFacts,
@@ -97,6 +98,10 @@ class NodeStatus:
             leader_changes=self.leader_changes,
             leader_since_s=self.leader_since_us // 1_000_000 if core.leader_id is not None else 0,
         )
+
+    def presented(self) -> Presented:
+        """Return what this node shows itself as."""
+        return self._node.views.presented()
 
     def _state(self) -> str:
         node = self._node

@@ -1,0 +1,201 @@
+"""The Sentinel port (setting `sentinel_port`): who leads, for clients that ask Redis Sentinel, and news of it.
+
+It is a listener of its own with a small table of commands of its own (`sentinel_connection`, `sentinel_table`). What it
+shows is this node's knowledge of the Raft cluster, so every node that has the port answers on its own and none has to
+agree with another: the name `sentinel_master_name` stands for the cluster, its master is the leader. The nodes tell
+each other the ports they answer on (StatusReport). Passwords and bounds are those of the client port.
+
+Subscribers are told, in Redis's words, on `+switch-master` who leads now, on `+new-epoch` its term, on `+sdown` and
+`-sdown` which member got out of reach of this node and came back, on `+slave` who joined.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Final, cast
+
+import structlog
+
+from zattredis.commands.context import ServerProtocol
+from zattredis.errors import FatalError
+from zattredis.server.clients import ClientRegistry
+from zattredis.server.clock import monotonic
+from zattredis.server.node_facts import MemberFacts
+from zattredis.server.sentinel_connection import SentinelConnection
+from zattredis.server.sentinel_table import SentinelTable
+
+if TYPE_CHECKING:
+    import asyncio
+
+    from zattredis.server.access import Access
+    from zattredis.server.node import Node
+
+COMPARE_S: Final = 0.5
+HEARD_S: Final = 5.0
+"""A node that did not say for so long that it answers as a Sentinel is not named as one."""
+
+_log = structlog.get_logger(room="sentinel")
+
+
+class SentinelPort:
+    """One per node; does nothing unless the setting names a port."""
+
+    def __init__(self, node: Node) -> None:
+        self._node = node
+        self.name = node.settings.sentinel_master_name.encode()
+        self.clients = ClientRegistry()
+        self.subscribers: set[SentinelConnection] = set()
+        self.table = SentinelTable(node, self)
+        self._servers: list[asyncio.Server] = []
+        self._leader: MemberFacts | None = None
+        self._leader_since = monotonic()
+        self._up: dict[str, bool] = {}
+        self._term = 0
+
+    # -- life --------------------------------------------------------------------------------------------------------
+
+    async def listen(self) -> None:
+        """Listen where the settings say. Raises FatalError when the port cannot be had."""
+        node = self._node
+        for host, port in node.settings.sentinel_listen:
+            try:
+                server = await node._loop.create_server(
+                    lambda: SentinelConnection(self), host, port, reuse_address=True
+                )  # fmt: skip
+            except OSError as error:
+                raise FatalError(
+                    f"cannot listen for Sentinel's clients on {host}:{port}: {error.strerror or error}"
+                ) from error
+            self._servers.append(server)
+        if self._servers:
+            node.views.on_change(self.compare)
+            self._compare_again()
+
+    def close(self) -> None:
+        """Close the port and all connections."""
+        for server in self._servers:
+            server.close()
+        self._servers.clear()
+        for client in self.clients:
+            client.connection.close("the node ends")
+
+    # -- for connections ---------------------------------------------------------------------------------------------
+
+    @property
+    def node(self) -> Node:
+        """The node whose cluster is shown."""
+        return self._node
+
+    @property
+    def access(self) -> Access:
+        """Who may come in: as on the client port."""
+        return self._node.services.access
+
+    def shown_as(self) -> tuple[bytes, bytes]:
+        """Return the mode that HELLO names; a Sentinel has no role."""
+        return b"sentinel", b""
+
+    def time_us(self) -> int:
+        """Return the wall clock in microseconds since 1970."""
+        return self._node.clock.wall_us()
+
+    def as_server(self) -> ServerProtocol:
+        """Return this port as what the handlers of shared commands (CLIENT, AUTH, HELLO) ask of a server."""
+        return cast(ServerProtocol, self)
+
+    # -- what is shown -----------------------------------------------------------------------------------------------
+
+    @property
+    def quorum(self) -> int:
+        """How many voters elect a leader."""
+        return len(self._node.core.membership.voters) // 2 + 1
+
+    def voters_in_reach(self) -> int:
+        """Return how many voters this node is connected to, itself included if it is one."""
+        node = self._node
+        return sum(
+            voter == node.core.node_id or node.network.connected(voter) for voter in node.core.membership.voters
+        )
+
+    def others(self) -> list[tuple[MemberFacts, int]]:
+        """Return the other members that answer as Sentinels, each with its port."""
+        node = self._node
+        found = []
+        for member in node.views.members():
+            status = node.housekeeping.members.get(member.node_id)
+            if member.node_id == node.core.node_id or status is None or not status.sentinel_port:
+                continue
+            if member.connected or monotonic() - status.heard_at < HEARD_S:
+                found.append((member, status.sentinel_port))
+        return found
+
+    def leader_since_ms(self) -> int:
+        """Return since when the present leader is known here."""
+        return int((monotonic() - self._leader_since) * 1000)
+
+    def info_lines(self) -> Iterator[tuple[str, object]]:
+        """Yield the fields of INFO sentinel."""
+        master = self._node.views.master()
+        yield "sentinel_masters", int(master is not None)
+        yield "sentinel_tilt", 0
+        yield "sentinel_tilt_since_seconds", -1
+        yield "sentinel_running_scripts", 0
+        yield "sentinel_scripts_queue_length", 0
+        yield "sentinel_simulate_failure_flags", 0
+        if master is not None:
+            core = self._node.core
+            status = "ok" if self._node.views.master_is_up() else "sdown" if core.leader_id is not None else "odown"
+            yield (
+                "master0",
+                f"name={self.name.decode()},status={status},address={master.host}:{master.port},"
+                f"slaves={len(core.membership.members) - 1},sentinels={len(self.others()) + 1}",
+            )
+
+    # -- news --------------------------------------------------------------------------------------------------------
+
+    def _compare_again(self) -> None:
+        if self._servers:
+            self.compare()
+            self._node.call_later(COMPARE_S, self._compare_again)
+
+    def compare(self) -> None:
+        """Tell subscribers what has changed since the last time."""
+        node = self._node
+        before, now = self._leader, node.views.master()
+        if now is not None and node.core.leader_id == now.node_id:
+            if before is None or (before.host, before.port) != (now.host, now.port):
+                self._leader, self._leader_since = now, monotonic()
+                if before is not None:
+                    self._switched(before, now)
+            if node.core.term > self._term:
+                self._term = node.core.term
+                self.publish(b"+new-epoch", b"%d" % self._term)
+        master_up = node.views.master_is_up()
+        for member in node.views.members():
+            leads = self._leader is not None and member.node_id == self._leader.node_id
+            up = master_up if leads else member.connected
+            known = self._up.get(member.node_id)
+            if known is None and self._up and not leads:
+                self.publish(b"+slave", self._described(member, leads))
+            elif known is not None and known != up:
+                self.publish(b"-sdown" if up else b"+sdown", self._described(member, leads))
+            self._up[member.node_id] = up
+        for gone in self._up.keys() - node.core.membership.addresses.keys():
+            del self._up[gone]
+
+    def _switched(self, before: MemberFacts, now: MemberFacts) -> None:
+        _log.info("switch_master", leader_id=now.node_id, before=before.node_id, subscribers=len(self.subscribers))
+        text = f"{self.name.decode()} {before.host} {before.port} {now.host} {now.port}"
+        self.publish(b"+switch-master", text.encode())
+
+    def _described(self, member: MemberFacts, leads: bool) -> bytes:
+        """Return a member as Sentinel's messages name it."""
+        name = self.name.decode()
+        if leads or self._leader is None:
+            return f"{'master' if leads else 'slave'} {name} {member.host} {member.port}".encode()
+        own = f"slave {member.host}:{member.port} {member.host} {member.port}"
+        return f"{own} @ {name} {self._leader.host} {self._leader.port}".encode()
+
+    def publish(self, channel: bytes, message: bytes) -> int:
+        """Send a message to those who listen to the channel; return how many times it was sent."""
+        return sum(subscriber.deliver(channel, message) for subscriber in list(self.subscribers))
