@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import asyncio
 import inspect
+import re
 from collections import deque
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Iterable
 from typing import TYPE_CHECKING, Any, Final
 
 from zattredis.commands.context import LocalContext, NoReply
 from zattredis.commands.glob import compile_glob
-from zattredis.commands.table import UnknownCommand, UnknownSubcommand, resolve
+from zattredis.commands.table import UnknownCommand, UnknownSubcommand, lookup, resolve
 from zattredis.errors import DefiniteError, NoAuth, ReplyError
 from zattredis.resp.parser import ProtocolLimits, RequestParser
 from zattredis.resp.replies import Push, Verbatim, encode
@@ -30,7 +31,7 @@ UNREAD_BYTES_MAX: Final = 1 << 20
 CHANNELS_MAX: Final = 1024
 """Channels and patterns of one connection."""
 
-_SHARED: Final = frozenset({b"AUTH", b"HELLO", b"PING", b"QUIT", b"RESET", b"COMMAND", b"CLIENT"})
+_SHARED: Final = frozenset({b"AUTH", b"HELLO", b"PING", b"QUIT", b"RESET", b"CLIENT"})
 """Commands that the handlers of the client port carry out."""
 _CLIENT: Final = frozenset(
     {b"GETNAME", b"HELP", b"ID", b"INFO", b"KILL", b"LIST", b"NO-EVICT", b"NO-TOUCH", b"SETINFO", b"SETNAME"}
@@ -40,7 +41,12 @@ _SUBSCRIBED: Final = frozenset(
     {b"SUBSCRIBE", b"PSUBSCRIBE", b"UNSUBSCRIBE", b"PUNSUBSCRIBE", b"PING", b"QUIT", b"RESET"}
 )
 """What a RESP2 connection may call while it is subscribed."""
-_OF_INFO: Final = (b"server", b"clients", b"stats", b"cpu")
+_OWN_LINES: Final = re.compile(rb"redis_mode:\w+|tcp_port:\d+")
+
+
+def _section(title: str, fields: Iterable[tuple[str, object]]) -> bytes:
+    lines = "".join(f"{name}:{value}\r\n" for name, value in fields)
+    return f"# {title}\r\n{lines}".encode()
 
 
 def _limits(authenticated: bool) -> ProtocolLimits:
@@ -61,6 +67,7 @@ class SentinelConnection(asyncio.Protocol):
         self._task: asyncio.Task[None] | None = None
         self._closed = False
         self._own = {
+            b"COMMAND": self._command,
             b"INFO": self._info,
             b"ROLE": self._role,
             b"PUBLISH": self._publish,
@@ -200,10 +207,11 @@ class SentinelConnection(asyncio.Protocol):
             )
         if own is not None:
             return own(argv)
-        return self._shared(name, argv)
+        return self._shared(argv)
 
-    def _shared(self, name: bytes, argv: list[bytes]) -> Any:
+    def _shared(self, argv: list[bytes]) -> Any:
         spec = resolve(argv)
+        name = argv[0].upper()
         if name == b"CLIENT" and len(argv) > 1 and argv[1].upper() not in _CLIENT:
             assert spec.parent is not None
             raise UnknownSubcommand(spec.parent, argv[1])
@@ -211,6 +219,7 @@ class SentinelConnection(asyncio.Protocol):
             return [b"pong", argv[1] if len(argv) == 2 else b""]
         local = self._local
         local.argv = argv
+        self.state.last_spec = spec
         before = self.state.authenticated
         value = spec.handler(local, *argv[spec.words :])
         if self.state.authenticated != before:
@@ -231,13 +240,35 @@ class SentinelConnection(asyncio.Protocol):
     def _info(self, argv: list[bytes]) -> Verbatim:
         asked = {word.lower() for word in argv[1:]} or {b"default"}
         whole = bool(asked & {b"default", b"all", b"everything"})
-        shown = [name for name in _OF_INFO if whole or name in asked]
-        texts = [render(self._port.node.services.status, shown)] if shown else []
+        port = self._port
+        texts = []
+        if whole or b"server" in asked:
+            of_the_node = render(port.node.services.status, [b"server"])
+            own = (b"redis_mode:sentinel", b"tcp_port:%d" % port.node.settings.sentinel_port)
+            texts.append(_OWN_LINES.sub(lambda line: own[line[0].startswith(b"tcp")], of_the_node))
+        if whole or b"clients" in asked:
+            fields = (("connected_clients", len(port.clients)), ("maxclients", port.node.settings.maxclients),
+                      ("pubsub_clients", len(port.subscribers)))  # fmt: skip
+            texts.append(_section("Clients", fields))
+        if whole or b"cpu" in asked:
+            texts.append(render(port.node.services.status, [b"cpu"]))
         if whole or b"sentinel" in asked:
-            lines = "".join(f"{name}:{value}\r\n" for name, value in self._port.info_lines())
-            texts.append(f"# Sentinel\r\n{lines}".encode())
-        text = b"\r\n".join(texts).replace(b"redis_mode:standalone\r\n", b"redis_mode:sentinel\r\n")
-        return Verbatim("txt", text.replace(b"redis_mode:cluster\r\n", b"redis_mode:sentinel\r\n"))
+            texts.append(_section("Sentinel", port.info_lines()))
+        return Verbatim("txt", b"\r\n".join(texts))
+
+    def _command(self, argv: list[bytes]) -> Any:
+        """COMMAND: what can be called here, described where the client port has it too."""
+        names = sorted(name.lower() for name in self._own.keys() | _SHARED)
+        word = argv[1].upper() if len(argv) > 1 else b"INFO"
+        if word == b"COUNT" and len(argv) == 2:
+            return len(names)
+        if word == b"LIST" and len(argv) == 2:
+            return names
+        if word not in (b"INFO", b"DOCS"):
+            raise DefiniteError("of COMMAND's subcommands only COUNT, DOCS, INFO and LIST are known here")
+        asked = [name.lower() for name in argv[2:]] or names
+        known = [name for name in asked if name in names and lookup(name) is not None]
+        return self._shared([b"COMMAND", word, *(known or [b"-"])])
 
     def _publish(self, argv: list[bytes]) -> object:
         if len(argv) != 3:
