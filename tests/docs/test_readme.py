@@ -9,7 +9,7 @@ A fenced block is run by its info string:
 - `python`      as a program
 - `sh repository`  in the repository, with the counts of seeds and inputs cut down
 
-What is changed before running, so that tests can run beside anything else: the ports (6379, 7001–7003, 5254–5256)
+What is changed before running, so that tests can run beside anything else: the ports (6379, 7001–7003, 5254–5256, 26379)
 become free ones, in the commands and in conf/; the directory is a temporary one with a copy of conf/; `.venv/bin/zattd`
 and `zattctl` are those of the code under test; in the section "Try it" the server gets its port by ZATTREDIS_PORT.
 """
@@ -32,7 +32,7 @@ from tests.support.cluster import REPOSITORY, free_port, wait_until
 from tests.support.command_table import END, render, split_readme
 
 TEXT = (REPOSITORY / "README.md").read_text(encoding="utf-8")
-PORTS = ("6379", "7001", "7002", "7003", "5254", "5255", "5256")
+PORTS = ("6379", "7001", "7002", "7003", "5254", "5255", "5256", "26379")
 READY = re.compile(r'"event":"(ready|no_leader_yet)"|Ctrl-C ends all')
 """What a server says when it serves; one node of three alone says that it has no leader yet."""
 EXPECTED = re.compile(r"\s+# → (.*)$")

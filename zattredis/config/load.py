@@ -243,8 +243,9 @@ def _check_views(settings: Settings) -> None:
             f"not {name!r}"
         )
     admin = () if settings.admin_listen is None else (settings.admin_listen,)
+    taken = (("bind", settings.client_listen), ("peer_bind", (settings.peer_listen,)), ("admin_port", admin))
     for address, port in settings.sentinel_listen:
-        for other, names in ((settings.client_listen, "bind"), ((settings.peer_listen,), "peer_bind"), (admin, "admin_port")):
+        for names, other in taken:
             if (address, port) in other:
                 raise ConfigError(
                     f"sentinel_port = {port} ({settings.source('sentinel_port')}) and {names} "
