@@ -9,7 +9,7 @@ A fenced block is run by its info string:
 - `python`      as a program
 - `sh repository`  in the repository, with the counts of seeds and inputs cut down
 
-What is changed before running, so that tests can run beside anything else: the ports (6379, 7001–7003, 5254–5256, 26379)
+What is changed before running, so that tests can run beside anything else: the ports (7001 and the others of PORTS)
 become free ones, in the commands and in conf/; the directory is a temporary one with a copy of conf/; `.venv/bin/zattd`
 and `zattctl` are those of the code under test; in the section "Try it" the server gets its port by ZATTREDIS_PORT.
 """
