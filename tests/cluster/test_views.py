@@ -408,6 +408,25 @@ def test_before_authentication_the_sentinel_port_tells_nothing(running_redirecti
         assert len(ask(client, "SENTINEL MASTERS")) == 1
 
 
+def test_permissions_count_on_the_sentinel_port_too(running_redirecting: Viewed) -> None:
+    cluster = running_redirecting
+    leader, follower = leader_and_follower(cluster)
+    with cluster.client(leader) as admin, cluster.sentinel(follower) as client:
+        admin.call("AUTH", "secret")
+        admin.call("ACL", "SETUSER", "watcher", "on", ">word", "+role", "+ping", "+hello")
+        assert ask(client, "HELLO 2 AUTH watcher nothing").startswith(b"-WRONGPASS")
+        assert b"role" not in ask(client, "HELLO 2 AUTH watcher word")
+        assert len(ask(client, "SENTINEL MASTERS")) == 1
+        assert ask(client, "PING") == b"PONG"
+        no = b"-NOPERM this user has no permissions to run the '%b' command"
+        assert ask(client, "CLIENT LIST") == no % b"client|list"
+        assert ask(client, "SENTINEL FAILOVER mymaster") == no % b"raft|transfer"
+        assert ask(client, "SUBSCRIBE +switch-master") == [b"subscribe", b"+switch-master", 1]
+        admin.call("ACL", "DELUSER", "watcher")
+        with pytest.raises(ConnectionError):
+            client.read()
+
+
 @pytest.mark.parametrize("resp", [2, 3])
 def test_subscribers_on_every_node_hear_of_a_new_leader(viewed: Viewed, resp: int) -> None:
     old = viewed.wait_leader()

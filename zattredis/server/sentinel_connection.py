@@ -21,6 +21,7 @@ from zattredis.resp.parser import ProtocolLimits, RequestParser
 from zattredis.resp.replies import Push, Verbatim, encode
 from zattredis.server.clients import ClientState
 from zattredis.server.info import render
+from zattredis.server.strangers import PROTECTED, is_local, speaks_http
 
 if TYPE_CHECKING:
     from zattredis.server.sentinel import SentinelPort
@@ -56,6 +57,15 @@ def _limits(authenticated: bool) -> ProtocolLimits:
     )  # fmt: skip
 
 
+def _roleless(hello: dict[bytes, Any]) -> dict[bytes, Any]:
+    """Return HELLO's reply as a Sentinel gives it."""
+    return {field: value for field, value in hello.items() if field != b"role"}
+
+
+async def _roleless_later(hello: Coroutine[Any, Any, dict[bytes, Any]]) -> dict[bytes, Any]:
+    return _roleless(await hello)
+
+
 class SentinelConnection(asyncio.Protocol):
     """See the module. `_waiting` holds requests behind one whose answer takes a while."""
 
@@ -86,17 +96,21 @@ class SentinelConnection(asyncio.Protocol):
         names = [transport.get_extra_info(name) for name in ("peername", "sockname")]
         peer, local = (f"{name[0]}:{name[1]}" if isinstance(name, tuple) else "" for name in names)
         self.state = ClientState(
-            port.clients.next_id(), self, port.time_us() // 1000, address=peer, local_address=local,
-            authenticated=not port.access.password_required,
-        )  # fmt: skip
+            port.clients.next_id(), self, port.time_us() // 1000, address=peer, local_address=local
+        )
+        port.access.greet(self.state)
         self._local = LocalContext(self.state, port.as_server(), [])
         self._parser = RequestParser(_limits(self.state.authenticated))
+        refusal = b""
         if len(port.clients) >= port.node.settings.maxclients:
-            self._send(b"-ERR max number of clients reached\r\n")
-            self._closed = True
-            self._transport.close()
-            return
-        port.clients.add(self.state)
+            refusal = b"-ERR max number of clients reached\r\n"
+        elif port.node.dispatcher.protected and not is_local(names[0]):
+            refusal = PROTECTED
+        if refusal:
+            self._send(refusal)
+            self._end()
+        else:
+            port.clients.add(self.state)
 
     def data_received(self, data: bytes) -> None:
         if self._closed:
@@ -144,6 +158,21 @@ class SentinelConnection(asyncio.Protocol):
             self._waiting.clear()
             self._transport.abort()
 
+    def set_limits(self, _limits_of_clients: ProtocolLimits) -> None:
+        """The client need not authenticate any more: this port's own bounds for such are in force."""
+        self._parser.limits = _limits(True)
+        self._go_on()
+
+    @property
+    def closed(self) -> bool:
+        """Whether the connection has ended."""
+        return self._closed
+
+    @property
+    def choked(self) -> bool:
+        """Whether the client leaves its replies unread: no more than a little, or it is closed."""
+        return False
+
     @property
     def busy(self) -> bool:
         """Whether a request is not answered yet."""
@@ -172,6 +201,8 @@ class SentinelConnection(asyncio.Protocol):
     def _answer(self, value: Any) -> None:
         if not isinstance(value, NoReply):
             self._send(encode(value, self.state.resp))
+        if self.state.authenticated != self._parser.limits.authenticated:
+            self._parser.limits = _limits(self.state.authenticated)
         if self.state.close_after_reply and not self._closed:
             self._end()
 
@@ -191,11 +222,11 @@ class SentinelConnection(asyncio.Protocol):
     def _call(self, argv: list[bytes]) -> Any:
         """Carry out a request; return its reply value, or a coroutine for it. Raises ReplyError."""
         name = argv[0].upper()
-        if name in (b"POST", b"HOST:"):  # a browser that was led here: nothing of what it sends is carried out
-            self.close("spoke HTTP")
-            return NoReply()
         own = self._own.get(name)
         if own is None and name not in _SHARED:
+            if speaks_http(argv):
+                self.close("it sent HTTP")
+                return NoReply()
             raise UnknownCommand(argv)
         if not self.state.authenticated and name not in _BEFORE_AUTH:
             raise NoAuth
@@ -205,9 +236,19 @@ class SentinelConnection(asyncio.Protocol):
                 f"Can't execute '{shown}': only (P|S)SUBSCRIBE / (P|S)UNSUBSCRIBE / PING / QUIT / RESET are allowed in "
                 "this context"
             )
+        self._check_permissions(name, argv)
         if own is not None:
             return own(argv)
         return self._shared(argv)
+
+    def _check_permissions(self, name: bytes, argv: list[bytes]) -> None:
+        """Raise what the user's permissions say: asking needs that of ROLE, FAILOVER that of RAFT TRANSFER."""
+        if self.state.permissions is None:
+            return
+        if name in self._own:
+            moves = name == b"SENTINEL" and len(argv) > 1 and argv[1].upper() == b"FAILOVER"
+            argv = [b"RAFT", b"TRANSFER"] if moves else [b"ROLE"]
+        self._port.access.check(self.state, resolve(argv), argv)
 
     def _shared(self, argv: list[bytes]) -> Any:
         spec = resolve(argv)
@@ -220,13 +261,10 @@ class SentinelConnection(asyncio.Protocol):
         local = self._local
         local.argv = argv
         self.state.last_spec = spec
-        before = self.state.authenticated
         value = spec.handler(local, *argv[spec.words :])
-        if self.state.authenticated != before:
-            self._parser.limits = _limits(self.state.authenticated)
         if name == b"HELLO":
-            del value[b"role"]
-        elif name == b"RESET":
+            return _roleless_later(value) if inspect.iscoroutine(value) else _roleless(value)
+        if name == b"RESET":
             self._channels.clear()
             self._patterns.clear()
             self._port.subscribers.discard(self)

@@ -50,7 +50,8 @@ class Services:
         self._latency = LatencyMonitor()
         node.dispatcher.local.note_slow = self.note_slow
         self._access = Access(
-            self._settings, lambda: node.applier.registers.users, lambda: node.clients, node.clock.wall_ms
+            self._settings, lambda: node.applier.registers.users, lambda: (*node.clients, *node.sentinel.clients),
+            node.clock.wall_ms,
         )
         self._access.own_users()  # what is wrong with them is said before the node is heard of
         self._access.read_point = self._read_point
