@@ -63,7 +63,11 @@ class Origin:
         self.proposals = Proposals(
             node_id="n1", sessions=self.sessions, transport=self.transport, on_read=self.resubmitted.append,
             request_timeout_s=5.0, retry_s=0.5, batch_bytes_max=1 << 20, batch_commands_max=100,
+            schedule=self._flush_again,
         )  # fmt: skip
+
+    def _flush_again(self) -> None:
+        self.proposals.flush()
 
     def open(self, index: int = 7) -> None:
         """Let the log open the session that was asked for."""

@@ -105,7 +105,7 @@ class MiniNode:
         )  # fmt: skip
         self.proposals = Proposals(
             node_id="n1", sessions=self.sessions, transport=self, on_read=self.reads.submit, request_timeout_s=60.0,
-            retry_s=60.0, batch_bytes_max=1 << 30, batch_commands_max=1 << 20,
+            retry_s=60.0, batch_bytes_max=1 << 30, batch_commands_max=1 << 20, schedule=self._flush_again,
         )  # fmt: skip
         self.applier.attach(self.proposals)
         self.applier.on_batch_done = self.reads.finish_after
@@ -120,6 +120,9 @@ class MiniNode:
         self.dispatcher.attach(None, self.proposals, self.reads, access)  # type: ignore[arg-type]
         self.proposals.ask_session()
         self.apply()
+
+    def _flush_again(self) -> None:
+        self.proposals.flush()
 
     def _later(self, function: Callable[..., None]) -> None:
         self.soon.append(function)

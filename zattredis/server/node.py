@@ -272,7 +272,7 @@ class Node:
         self.proposals = Proposals(
             node_id=settings.node_id, sessions=self.sessions, transport=self.driver, on_read=self.reads.submit,
             request_timeout_s=timeout_s, retry_s=retry_s, batch_bytes_max=settings.batch_bytes_max,
-            batch_commands_max=settings.batch_commands_max,
+            batch_commands_max=settings.batch_commands_max, schedule=self.schedule,
         )  # fmt: skip
         self.applier.attach(self.proposals)
         self.applier.on_batch_done = self.reads.finish_after

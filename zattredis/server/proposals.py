@@ -19,6 +19,7 @@ from zattredis.errors import ClusterDown, OutcomeUnknown
 from zattredis.observability.exposition import BOUNDS_S
 from zattredis.resp.replies import encode
 from zattredis.server.clock import monotonic, random_64
+from zattredis.server.gathering import Gathering
 from zattredis.server.sessions import BATCH_HEADER, Sessions
 from zattredis.server.units import DONE, EMPTY_UNITS, SLICED, Batch, Unit, encode_units
 
@@ -47,12 +48,10 @@ class Proposals:
     """One per node. Invariant: batches in flight have consecutive sequences, the first is `applied_sequence` + 1."""
 
     __slots__ = (
-        "_applied_at", "_batch_bytes_max", "_batch_commands_max", "_in_flight", "_next_sequence", "_node_id", "_nonce",
-        "_on_read", "_open", "_open_asked_at", "_progress_at", "_queue", "_retry_s", "_sent", "_sessions", "_transport",
-        "agreed_buckets", "agreed_s",
-        "applied_sequence", "batched_commands", "batches", "bytes_held", "refused", "request_timeout_s", "session",
-        "sessions_had",
-        "timed_out",
+        "_applied_at", "_batch_bytes_max", "_batch_commands_max", "_gathering", "_in_flight", "_next_sequence",
+        "_node_id", "_nonce", "_on_read", "_open", "_open_asked_at", "_progress_at", "_queue", "_retry_s", "_schedule",
+        "_sent", "_sessions", "_transport", "agreed_buckets", "agreed_s", "applied_sequence", "batched_commands",
+        "batches", "bytes_held", "refused", "request_timeout_s", "session", "sessions_had", "timed_out",
     )  # fmt: skip
 
     def __init__(
@@ -66,7 +65,9 @@ class Proposals:
         retry_s: float,
         batch_bytes_max: int,
         batch_commands_max: int,
+        schedule: Callable[[], None],
     ) -> None:
+        """`schedule` asks for another end of a tick, at which `flush` is called again."""
         self._node_id = node_id
         self._sessions = sessions
         self._transport = transport
@@ -74,6 +75,8 @@ class Proposals:
         self._retry_s = retry_s
         self._batch_bytes_max = batch_bytes_max
         self._batch_commands_max = batch_commands_max
+        self._schedule = schedule
+        self._gathering = Gathering()
         self.request_timeout_s = request_timeout_s
         self._nonce = random_64()
         self.session = 0
@@ -145,10 +148,20 @@ class Proposals:
             if not self._queue:
                 if self._open is None:
                     return
+                if self._lingers(self._open):
+                    self._schedule()
+                    return
                 self.close_open()
             if not self._hand_over(self._queue[0]):
                 return
             self._queue.popleft()
+
+    def _lingers(self, batch: Batch) -> bool:
+        under_way = sum([len(one.units) for one in self._in_flight])
+        if self._gathering.worth_waiting(len(batch.units), under_way, monotonic() - batch.opened_at):
+            return True
+        self._gathering.handed_over()
+        return False
 
     def _window_open(self) -> bool:
         """Whether one more batch may be under way, by their number and bytes (a single one may be of any size)."""
