@@ -77,7 +77,7 @@ class SimTransport:
         self.closing = False
 
     def get_extra_info(self, name: str) -> Any:
-        return ("10.0.0.1", 1000 + self._client.number) if name in ("peername", "sockname") else None
+        return ("127.0.0.1", 1000 + self._client.number) if name in ("peername", "sockname") else None
 
     def set_write_buffer_limits(self, high: int | None = None, low: int | None = None) -> None:
         """Clients read everything at once."""
