@@ -12,25 +12,12 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.support.cluster import REPOSITORY, wait_until
+from tests.support.cluster import wait_until
 from tests.support.growing import GrowingCluster
+from tests.support.zattctl import COMMAND, ENVIRONMENT, zattctl
 from zattredis.cli.zattctl import SUBCOMMANDS
 
-COMMAND = [sys.executable, "-m", "zattredis.cli.zattctl"]
-ENVIRONMENT = {key: value for key, value in os.environ.items() if not key.startswith("ZATTREDIS_")} | {
-    "PYTHONPATH": str(REPOSITORY)
-}
 NAMES = [each.name for each in SUBCOMMANDS]
-
-
-def zattctl(*words: object, code: int = 0) -> str:
-    """Run zattctl and return what it printed: standard output, or standard error where it is to fail."""
-    done = subprocess.run(
-        [*COMMAND, *map(str, words)], capture_output=True, text=True, timeout=120, env=ENVIRONMENT, check=False
-    )
-    assert done.returncode == code, f"{words}: {done.returncode}\n{done.stdout}{done.stderr}"
-    assert "Traceback" not in done.stderr
-    return done.stdout if code == 0 else done.stdout + done.stderr
 
 
 @pytest.fixture(scope="module")
