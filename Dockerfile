@@ -3,7 +3,8 @@
 #   docker build -t zattredis .
 #   docker run -d --name zattredis -p 6379:6379 -v zattredis-data:/data zattredis
 #
-# Give settings as variables (-e ZATTREDIS_REQUIREPASS=…): the health check reads the same ones.
+# Give settings as variables (-e ZATTREDIS_REQUIREPASS=…): the health check reads the same ones. Console and metrics are on
+# 9379 with -e ZATTREDIS_ADMIN_PORT=9379 -e ZATTREDIS_ADMIN_BIND=0.0.0.0 -p 127.0.0.1:9379:9379.
 
 FROM python:3.12-slim AS build
 WORKDIR /src
@@ -28,7 +29,7 @@ ENV PATH=/opt/zattredis/bin:$PATH \
 USER 999:999
 WORKDIR /data
 VOLUME /data
-EXPOSE 6379 16379
+EXPOSE 6379 16379 9379
 STOPSIGNAL SIGTERM
 HEALTHCHECK --interval=10s --timeout=5s --start-period=60s --retries=3 CMD ["zattctl", "ping"]
 ENTRYPOINT ["zattd"]

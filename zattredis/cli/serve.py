@@ -17,12 +17,14 @@ import uvloop
 from zattredis.cli import banner
 from zattredis.cli.arguments import EXIT_DONE, complain, exit_code_of
 from zattredis.cli.preflight import check_ports, fit_open_files
+from zattredis.cli.supervision import Supervisor
 from zattredis.config import Settings
 from zattredis.errors import FatalError
 from zattredis.observability.events import configure_events, uses_console
 from zattredis.version import __version__
 
 _LEADER_POLL_S: Final = 0.05
+_STATUS_POLL_S: Final = 1.0
 _TOGETHER_S: Final = 0.5
 """A leader found within this time is told in one piece with the rest."""
 _PATIENCE_S: Final = 3.0
@@ -65,12 +67,13 @@ def run(settings: Settings) -> int:
 
 
 async def serve(node: ServedNode, settings: Settings) -> int:
-    """Start `node`, tell a person about it, and stop it at the first signal. Returns the exit code.
+    """Start `node`, tell a person and systemd about it, and stop it at the first signal. Returns the exit code.
 
     Raises FatalError when it cannot start. If it has to end later, prints why and ends the process at once: a disk that
     hangs would hold any orderly end.
     """
     stop = asyncio.Event()
+    supervisor = Supervisor()
     _stop_at_first_signal(stop)
     signalled = asyncio.create_task(stop.wait())
     starting = asyncio.create_task(node.start())
@@ -82,10 +85,12 @@ async def serve(node: ServedNode, settings: Settings) -> int:
         return EXIT_DONE
     starting.result()
     _spare_the_collector()
-    telling = asyncio.create_task(_tell(node, settings))
+    supervisor.ready()
+    telling = asyncio.create_task(_tell(node, settings, supervisor))
     running = asyncio.create_task(node.wait_stopped())
     await asyncio.wait({signalled, running}, return_when=asyncio.FIRST_COMPLETED)
     telling.cancel()
+    supervisor.stopping()
     try:
         if not running.done():
             await node.stop()
@@ -95,6 +100,7 @@ async def serve(node: ServedNode, settings: Settings) -> int:
         sys.stdout.flush()
         os._exit(exit_code_of(error))
     signalled.cancel()
+    supervisor.close()
     _log.info("stopped")
     return EXIT_DONE
 
@@ -128,8 +134,8 @@ def _end_at_once(number: int, _frame: object) -> None:
     os._exit(128 + number)
 
 
-async def _tell(node: ServedNode, settings: Settings) -> None:
-    """Say where everything is, and who leads once that is known."""
+async def _tell(node: ServedNode, settings: Settings, supervisor: Supervisor) -> None:
+    """Say where everything is, and who leads once that is known; go on telling a supervisor who leads."""
     console = uses_console(settings.log_format)
     if console:
         await _leader(node, _TOGETHER_S)
@@ -152,6 +158,12 @@ async def _tell(node: ServedNode, settings: Settings) -> None:
         _say(banner.ready_text(settings, leader_id, term))
     else:
         _log.info("ready", leader_id=leader_id, term=term, hint=f"redis-cli{banner.reach_flags(settings)}")
+    told = None
+    while supervisor.present:
+        if node.leader != told:
+            told = node.leader
+            supervisor.status(f"{told[0]} leads, term {told[1]}" if told[0] else f"nobody leads, term {told[1]}")
+        await asyncio.sleep(_STATUS_POLL_S)
 
 
 async def _leader(node: ServedNode, patience_s: float = float("inf")) -> str | None:

@@ -133,7 +133,7 @@ def _server(facts: NodeFacts) -> Fields:
     yield "python_version", platform.python_version()
     yield "multiplexing_api", "uvloop"
     yield "process_id", os.getpid()
-    yield "process_supervised", "no"
+    yield "process_supervised", "systemd" if os.environ.get("NOTIFY_SOCKET") else "no"
     yield "run_id", facts.run_id
     yield "tcp_port", settings.port
     yield "server_time_usec", now_us
