@@ -125,6 +125,7 @@ def make_plan(rng: random.Random, storm_s: float) -> NodePlan:
             "tick_ms": tick_ms,
             "heartbeat_ms": min(election_ms // 3, rng.choice([50, 100])),
             "election_timeout_ms": election_ms,
+            "protected_mode": "no",  # no simulated address is one of this machine
             "request_timeout_ms": rng.choice([500, 1500, 5000]),
             "raft_window_entries": rng.choice([1, 4, 256]),
             "batch_commands_max": rng.choice([1, 3, 4096]),
