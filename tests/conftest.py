@@ -20,6 +20,7 @@ MACHINE_FORCED = (
     r"needs a kernel with",
     r"needs a tmpfs at",
     r"needs \d+ cores",
+    r"needs the history of the repository",
 )
 """Beginnings of the reasons of skips that no installation could cure."""
 
