@@ -14,6 +14,7 @@ from zattredis.peer.connection import Connection, Timing, connect
 from zattredis.peer.control import Purpose
 from zattredis.peer.handshake import Identity, Listening
 from zattredis.peer.network import PeerNetwork
+from zattredis.peer.tls import PeerTls
 from zattredis.raft.messages import Heartbeat, Message
 
 QUICK = Timing(
@@ -115,6 +116,8 @@ async def nets(*nodes: Net, connected: bool = True) -> Any:
 
 async def dial(net: Net, node_id: str, *, purpose: Purpose = Purpose.MESSAGES, **changes: Any) -> Connection:
     """Connect to a network as the node `node_id`, handshake included."""
+    if changes.get("secret") and "tls" not in changes:
+        changes["tls"] = PeerTls.from_secret()
     identity = replace(Identity(node_id, "c", f"{node_id}-1"), **changes)
     return await connect(identity, net.node_id, net.address, purpose, QUICK)
 

@@ -12,6 +12,7 @@ from zattredis.errors import HandshakeRefused
 from zattredis.peer.connection import connect
 from zattredis.peer.control import JoinAnswer, JoinRequest, Purpose
 from zattredis.peer.handshake import Identity
+from zattredis.peer.tls import PeerTls
 
 
 def test_a_removed_node_is_told_so_once_both_sides_have_proved_themselves() -> None:
@@ -69,7 +70,7 @@ def test_a_node_that_joins_is_answered_without_knowing_the_cluster() -> None:
 
         n1 = Net("n1", secret=b"s", on_join=answer)
         async with nets(n1):
-            identity = Identity("n4", "", "n4-1", b"s")
+            identity = Identity("n4", "", "n4-1", b"s", PeerTls.from_secret())
             connection = await connect(identity, "", n1.address, Purpose.JOIN, QUICK)
             frames: list[object] = []
             connection.receive = frames.extend

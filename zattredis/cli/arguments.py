@@ -9,7 +9,7 @@ import sys
 from collections.abc import Sequence
 from typing import Final, NoReturn
 
-from zattredis.config import SECTIONS, SETTINGS, Settings, SettingSpec, load_settings
+from zattredis.config import CONFIG_VARIABLE, SECTIONS, SETTINGS, Settings, SettingSpec, load_settings
 from zattredis.errors import NodeRemoved
 
 EXIT_DONE: Final = 0
@@ -22,6 +22,8 @@ _METAVARS: Final = {
     "int": "N",
     "bytes": "BYTES",
     "port": "PORT",
+    "port0": "PORT",
+    "tls_protocols": "VERSIONS",
     "str": "TEXT",
     "path": "DIR",
     "node_id": "ID",
@@ -89,6 +91,12 @@ def _help(spec: SettingSpec) -> str:
     default = spec.derived or (spec.format(spec.default) or "none")
     description = spec.description[0].lower() + spec.description[1:].removesuffix(".")
     return f"{description} (default: {default})".replace("%", "%%")
+
+
+def config_file_of(arguments: argparse.Namespace) -> str | None:
+    """Return the absolute path of the settings file, or None without one."""
+    path = arguments.config_file or os.environ.get(CONFIG_VARIABLE)
+    return os.path.abspath(path) if path else None
 
 
 def settings_from(arguments: argparse.Namespace) -> Settings:

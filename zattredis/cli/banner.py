@@ -22,7 +22,8 @@ def _started_lines(settings: Settings, pid: int) -> Iterator[str]:
     listens = ", ".join(f"{bracketed(host)}:{port}" for host, port in settings.client_listen)
     yield f"zattredis {__version__}, node {settings.node_id}, process {pid}"
     yield f"  data     {Path(settings.dir).absolute()}"
-    yield f"  clients  {listens}"
+    tls = ", ".join(f"{bracketed(host)}:{port}" for host, port in settings.tls_listen)
+    yield f"  clients  {listens}{' (TLS)' if settings.tls_only else f', TLS {tls}' if tls else ''}"
     if settings.admin_listen is not None:
         host, port = settings.admin_listen
         yield f"  console  http://{bracketed(host)}:{port}/"
@@ -78,7 +79,8 @@ def missing_tools() -> list[str]:
 def reach_flags(settings: Settings) -> str:
     """Return the flags of redis-cli that reach this node from this machine, with a leading space each."""
     host, port = local_address(settings)
-    return (f" -h {host}" if host != "127.0.0.1" else "") + f" -p {port}"
+    tls = " --tls --cacert FILE" if settings.tls_only else ""
+    return (f" -h {host}" if host != "127.0.0.1" else "") + f" -p {port}" + tls
 
 
 def local_address(settings: Settings) -> tuple[str, int]:

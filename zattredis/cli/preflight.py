@@ -26,6 +26,8 @@ _REASONS: Final = {
 def check_ports(settings: Settings) -> None:
     """Raise FatalError unless everything that this node will listen on can be listened on now."""
     wanted = [("bind", "--port", address) for address in settings.client_listen]
+    if not settings.tls_only:
+        wanted += [("tls_port", "--tls-port", address) for address in settings.tls_listen]
     if settings.peers or settings.join:
         wanted.append(("peer_bind", "--peer-port", settings.peer_listen))
     if settings.admin_listen is not None:

@@ -8,6 +8,7 @@ import gc
 import os
 import signal
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Final, Protocol
 
@@ -50,20 +51,27 @@ class ServedNode(Protocol):
         """Hand over, finish what was accepted, flush, close. Does no harm before or during `start`, or twice."""
         ...
 
+    def reload(self) -> None:
+        """Read settings and certificates again; what cannot be put in force is logged."""
+        ...
+
     async def wait_stopped(self) -> None:
         """Return once the node has stopped by itself (SHUTDOWN) or by `stop`. Raises FatalError if it had to end."""
         ...
 
 
-def run(settings: Settings) -> int:
-    """Serve until told to stop and return the exit code. Raises FatalError when the node cannot start."""
+def run(settings: Settings, config_file: str | None = None, reread: Callable[[], Settings] | None = None) -> int:
+    """Serve until told to stop and return the exit code. Raises FatalError when the node cannot start.
+
+    `config_file` is where CONFIG REWRITE writes; `reread` returns the settings as they are given at SIGHUP.
+    """
     configure_events(settings.log_format, settings.log_level, node_id=settings.node_id)
     check_ports(settings)
     settings = fit_open_files(settings)
     from zattredis.server.node import Node
 
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        return runner.run(serve(Node(settings), settings))
+        return runner.run(serve(Node(settings, config_file, reread), settings))
 
 
 async def serve(node: ServedNode, settings: Settings) -> int:
@@ -75,6 +83,7 @@ async def serve(node: ServedNode, settings: Settings) -> int:
     stop = asyncio.Event()
     supervisor = Supervisor()
     _stop_at_first_signal(stop)
+    asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, lambda: node.reload())
     signalled = asyncio.create_task(stop.wait())
     starting = asyncio.create_task(node.start())
     await asyncio.wait({signalled, starting}, return_when=asyncio.FIRST_COMPLETED)

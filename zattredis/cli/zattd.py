@@ -12,6 +12,7 @@ from zattredis.cli.arguments import (
     OneLineParser,
     add_setting_flags,
     complain,
+    config_file_of,
     exit_code_of,
     settings_from,
 )
@@ -34,6 +35,7 @@ examples:
   zattd config example                         a settings file that explains every setting
 
 Every flag is also a line of the settings file (port = 7001) and a variable (ZATTREDIS_PORT=7001).
+SIGHUP has it read the file and the certificates again; the log says what needs a restart.
 Stop a node with Ctrl-C or SIGTERM: it hands over, finishes what it accepted and exits 0. A second one ends it at once.
 """
 
@@ -72,10 +74,11 @@ def _serve(words: list[str]) -> int:
     )  # fmt: skip
     parser.add_argument("--version", action="version", version=f"zattredis {__version__}")
     add_setting_flags(parser)
-    settings = settings_from(parser.parse(words))
+    arguments = parser.parse(words)
+    settings = settings_from(arguments)
     from zattredis.cli.serve import run
 
-    return run(settings)
+    return run(settings, config_file_of(arguments), lambda: settings_from(arguments))
 
 
 if __name__ == "__main__":

@@ -253,4 +253,33 @@ def _check_views(settings: Settings) -> None:
                 )
 
 
-_CHECKS: Final = (_check_raft_times, _check_bounds, _check_listen, _check_admin, _check_users, _check_views)
+def _check_tls(settings: Settings) -> None:
+    wanted = {"tls_port": settings.tls_port, "tls_cluster": settings.tls_cluster == "yes"}
+    name = next((name for name, on in wanted.items() if on), None)
+    if name is None:
+        return
+    where = f"{settings.source(name)}: {name}"
+    cert = settings.tls_cert_file or (settings.tls_cluster_cert_file if not settings.tls_port else "")
+    if not cert:
+        raise ConfigError(f"{where} needs a certificate; set tls_cert_file and tls_key_file")
+    authority = settings.tls_ca_cert_file or settings.tls_ca_cert_dir
+    if settings.tls_port and settings.tls_auth_clients != "no" and not authority:
+        raise ConfigError(
+            f"{where}: clients need a certificate ({settings.source('tls_auth_clients')}: tls_auth_clients = "
+            f"{settings.tls_auth_clients}), but nothing says whose; set tls_ca_cert_file, or tls_auth_clients = \"no\""
+        )
+    if settings.tls_cluster == "yes" and not (settings.tls_cluster_ca_cert_file or authority):
+        raise ConfigError(
+            f"{settings.source('tls_cluster')}: tls_cluster needs the authority of the nodes' certificates; "
+            "set tls_ca_cert_file or tls_cluster_ca_cert_file"
+        )
+    ports = [settings.peer_listen, *(() if settings.tls_only else settings.client_listen)]
+    for address in settings.tls_listen:
+        if address in ports:
+            raise ConfigError(
+                f"{settings.source('tls_port')}: tls_port {settings.tls_port} is taken by the other nodes or by bind; "
+                "choose another, or the same as port for TLS alone"
+            )
+
+
+_CHECKS: Final = (_check_raft_times, _check_bounds, _check_listen, _check_admin, _check_users, _check_views, _check_tls)

@@ -83,7 +83,8 @@ class Settings:
         secret=True, hot=True, config_name="requirepass",
     )  # fmt: skip
     cluster_secret: str = _setting(
-        "str", "", "secrets", "Secret that all nodes of the cluster share and prove to each other; empty means none.",
+        "str", "", "secrets",
+        "Secret that all nodes share and prove to each other over encrypted links; empty means neither.",
         secret=True, config_name=None,
     )  # fmt: skip
 
@@ -109,6 +110,50 @@ class Settings:
         choices=("resetchannels", "allchannels"), hot=True,
     )  # fmt: skip
     acllog_max_len: int = _count(128, 0, 1_000_000, "access", "Denials that ACL LOG remembers.", hot=True)
+
+    # -- TLS -----------------------------------------------------------------------------------------------------
+    tls_port: int = _setting(
+        "port0", 0, "tls",
+        "Port on which clients are served over TLS; 0 means none. The same as port: no plain port is opened.",
+        config_name="tls-port",
+    )  # fmt: skip
+    tls_cert_file: str = _setting("str", "", "tls", "Certificate of this node (PEM, the chain behind it).", hot=True)
+    tls_key_file: str = _setting(
+        "str", "", "tls", "Private key of tls_cert_file; empty means that the same file holds it.", hot=True
+    )
+    tls_key_file_pass: str = _setting("str", "", "tls", "Password of the private keys.", secret=True, hot=True)
+    tls_ca_cert_file: str = _setting(
+        "str", "", "tls", "Certificates of the authorities that clients' certificates must come from.", hot=True
+    )
+    tls_ca_cert_dir: str = _setting(
+        "str", "", "tls", "Directory of such certificates, named by hash (openssl rehash).", hot=True
+    )
+    tls_auth_clients: str = _setting(
+        "choice", "yes", "tls",
+        "Whether clients need a certificate: yes, no, or optional (it must be good if there is one).",
+        choices=("no", "yes", "optional"), hot=True,
+    )  # fmt: skip
+    tls_protocols: str = _setting(
+        "tls_protocols", "TLSv1.2 TLSv1.3", "tls", "Versions of TLS that clients may speak.", hot=True
+    )
+    tls_ciphers: str = _setting(
+        "str", "", "tls", "Ciphers for TLSv1.2, as OpenSSL lists them; empty means Python's choice.", hot=True
+    )
+    tls_cluster: str = _setting(
+        "choice", "no", "tls",
+        "yes: nodes speak TLS to each other and each needs a certificate with the URI zattredis://ITS-NODE-ID.",
+        choices=("no", "yes"),
+    )  # fmt: skip
+    tls_cluster_cert_file: str = _setting(
+        "str", "", "tls", "Certificate for the other nodes.", hot=True, derived="tls_cert_file"
+    )
+    tls_cluster_key_file: str = _setting(
+        "str", "", "tls", "Private key of tls_cluster_cert_file.", hot=True, derived="tls_key_file"
+    )
+    tls_cluster_ca_cert_file: str = _setting(
+        "str", "", "tls", "Certificates of the authorities that the other nodes' certificates must come from.",
+        hot=True, derived="tls_ca_cert_file",
+    )  # fmt: skip
 
     # -- log of the house ----------------------------------------------------------------------------------------
     log_format: str = _setting(
@@ -299,6 +344,9 @@ class Settings:
         "With less free disk than this, writes are refused with DISKFULL; 0 means never.",
         hot=True,
     )
+    disk_free_percent_min: int = _count(
+        0, 0, 90, "storage", "The same as a part of the disk, in percent; the larger of the two counts.", hot=True
+    )
 
     # -- the end -------------------------------------------------------------------------------------------------
     shutdown_timeout_ms: int = _count(
@@ -321,7 +369,7 @@ class Settings:
 
     @property
     def client_listen(self) -> tuple[tuple[str, int], ...]:
-        """(address, port) pairs to listen on for clients; at least one."""
+        """(address, port) pairs to listen on for clients, plain unless `tls_only`; at least one."""
         return tuple(_listen(text, self.port) for text in self.bind)
 
     @property
@@ -330,6 +378,18 @@ class Settings:
         if not self.sentinel_port:
             return ()
         return tuple((address, self.sentinel_port) for address in dict.fromkeys(host for host, _ in self.client_listen))
+
+    @property
+    def tls_only(self) -> bool:
+        """Whether clients are served over TLS alone."""
+        return self.tls_port == self.port != 0
+
+    @property
+    def tls_listen(self) -> tuple[tuple[str, int], ...]:
+        """(address, port) pairs to listen on for clients over TLS."""
+        if self.tls_only:
+            return self.client_listen
+        return tuple((_listen(text, 0)[0], self.tls_port) for text in self.bind) if self.tls_port else ()
 
     @property
     def peer_listen(self) -> tuple[str, int]:
@@ -365,6 +425,7 @@ SECTIONS: Final[Mapping[str, str]] = {
     "node": "This node and its cluster",
     "secrets": "Secrets",
     "access": "Who may come in",
+    "tls": "TLS: encrypted and proved connections",
     "log": "Log of what the server does",
     "watching": "Watching a node",
     "raft": "Agreement between the nodes",

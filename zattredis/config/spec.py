@@ -34,10 +34,10 @@ _SIZE_FACTORS: Final = {"": 1, "b": 1, "kb": KIB, "kib": KIB, "mb": MIB, "mib": 
 class SettingSpec:
     """What is known of one setting; derived from a field of `Settings`, see `SETTINGS`.
 
-    `kind` is `int`, `bytes` (an int that may be written 64MiB), `bool` (in text: yes or no), `port`, `str`, `path`,
-    `choice`, `node_id`, `host`, `bind`, `binds`, `cluster`, `seeds` or `lines`. `config_name` is its name in CONFIG GET
-    ("" = not shown). `hot` settings may be changed by CONFIG SET on a running node. `derived` says what a default that
-    depends on other settings will be.
+    `kind` is `int`, `bytes` (an int that may be written 64MiB), `bool` (in text: yes or no), `port`, `port0` (0 for
+    none), `str`, `path`, `choice`, `tls_protocols`, `node_id`, `host`, `bind`, `binds`, `cluster`, `seeds` or `lines`.
+    `config_name` is its name in CONFIG GET ("" = not shown). `hot` settings may be changed by CONFIG SET on a running
+    node. `derived` says what a default that depends on other settings will be.
     """
 
     name: str
@@ -85,7 +85,7 @@ class SettingSpec:
 
     def toml(self, value: Any) -> str:
         """Return `value` as it stands in a TOML file."""
-        if self.kind in ("int", "bytes", "port"):
+        if self.kind in ("int", "bytes", "port", "port0"):
             return str(value)
         if self.kind == "bool":
             return "true" if value else "false"
@@ -170,6 +170,23 @@ def _parse_port(_spec: SettingSpec, value: object) -> int:
     return parse_port(str(value).strip())
 
 
+def _parse_port_or_none(spec: SettingSpec, value: object) -> int:
+    if isinstance(value, int | str) and not isinstance(value, bool) and str(value).strip() == "0":
+        return 0
+    return _parse_port(spec, value)
+
+
+_TLS_PROTOCOLS: Final = {"tlsv1.2": "TLSv1.2", "tlsv1.3": "TLSv1.3"}
+
+
+def _parse_tls_protocols(_spec: SettingSpec, value: object) -> str:
+    words = re.split(r"[,\s]+", _text(value).strip().lower())
+    unknown = [word for word in words if word not in _TLS_PROTOCOLS]
+    if unknown:
+        raise ConfigError(f"must be TLSv1.2, TLSv1.3 or both, not {value!r}")
+    return " ".join(shown for word, shown in _TLS_PROTOCOLS.items() if word in words)
+
+
 def _parse_choice(spec: SettingSpec, value: object) -> str:
     if isinstance(value, bool) and spec.choices == ("yes", "no"):
         return "yes" if value else "no"
@@ -235,6 +252,8 @@ _PARSERS: Final = {
     "bool": _parse_bool,
     "bytes": _parse_bytes,
     "port": _parse_port,
+    "port0": _parse_port_or_none,
+    "tls_protocols": _parse_tls_protocols,
     "choice": _parse_choice,
     "node_id": _parse_node_id,
     "host": _parse_host,

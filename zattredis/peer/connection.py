@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import socket
+import ssl
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, cast
@@ -12,6 +13,7 @@ from typing import Any, Final, cast
 from zattredis.errors import FrameError, HandshakeRefused
 from zattredis.peer.control import Purpose, Refused, TurnedAway
 from zattredis.peer.handshake import REASON_CHARACTERS_MAX, Connecting, Identity, Listening, Peer, clean_reason
+from zattredis.peer.tls import in_words
 from zattredis.peer.wire import (
     HANDSHAKE_DECODERS,
     HANDSHAKE_VERSION,
@@ -120,6 +122,14 @@ class Connection(asyncio.Protocol):
         transport.set_write_buffer_limits(_WRITE_HIGH_BYTES, _WRITE_LOW_BYTES)
         _set_socket_options(transport.get_extra_info("socket"), self._timing.dead_ms)
         self._timer = self._loop.call_later(self._timing.handshake_ms / 1000, self._on_handshake_timeout)
+        tls = self._handshake.tls
+        if tls is not None:
+            try:
+                self._handshake.channel = tls.channel(transport.get_extra_info("ssl_object"))
+            except HandshakeRefused as error:  # nothing may be said here, not even why
+                self._fail_ready(error)
+                self.abort(str(error))
+                return
         if isinstance(self._handshake, Connecting):
             transport.write(encode_frame(self._handshake.begin(), HANDSHAKE_VERSION))
 
@@ -143,8 +153,11 @@ class Connection(asyncio.Protocol):
         self.writable = False
         if self._timer is not None:
             self._timer.cancel()
+        refused = isinstance(error, ssl.SSLError)
+        if isinstance(error, OSError) and not self._reason:
+            self._reason = in_words(error)
         self._reason = self._reason or (str(error) if error is not None else "closed by the other side")
-        self._fail_ready(ConnectionError(self._reason))
+        self._fail_ready(HandshakeRefused(self._reason) if refused else ConnectionError(self._reason))
         self.closed.set_result(self._reason)
         self.receive = _ignore
         self.on_writable = _nothing
@@ -281,7 +294,9 @@ async def connect(
     connection = Connection(Connecting(identity, target, purpose), loop, timing)
     try:
         async with asyncio.timeout(timing.connect_ms / 1000):
-            await loop.create_connection(lambda: connection, *address)
+            await _open(loop, connection, address, identity, timing)
+    except ssl.SSLError as error:
+        raise HandshakeRefused(in_words(error)) from error
     except UnicodeError as error:  # a host name that cannot be one
         raise OSError(f"{address[0]!r} is not a host name") from error
     try:
@@ -290,6 +305,22 @@ async def connect(
         connection.abort("the handshake failed")
         raise
     return connection
+
+
+async def _open(
+    loop: asyncio.AbstractEventLoop,
+    connection: Connection,
+    address: tuple[str, int],
+    identity: Identity,
+    timing: Timing,
+) -> None:
+    if identity.tls is None:
+        await loop.create_connection(lambda: connection, *address)
+        return
+    await loop.create_connection(
+        lambda: connection, *address, ssl=identity.tls.connecting, ssl_handshake_timeout=timing.connect_ms / 1000,
+        ssl_shutdown_timeout=timing.dead_ms / 1000,
+    )  # fmt: skip
 
 
 def format_address(address: tuple[str, int]) -> str:

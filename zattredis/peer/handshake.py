@@ -10,7 +10,10 @@ Either side may answer Refused with the reason instead, and both then know it. T
 so a stranger learns nothing that the secret went into. The proofs cover every byte of Hello and Challenge and differ by
 role, so neither can be replayed or reflected, and nothing in them can be changed on the way.
 
-The secret keeps strangers out; it does not hide or protect what is said afterwards. That needs a private network.
+All this goes over TLS wherever a secret or certificates are set (see `tls`). The proofs then also cover the TLS
+connection itself: what its client sent as Finished, a MAC over the whole TLS handshake under a key of that connection
+alone. Somebody in between has two TLS connections and cannot make one proof fit the other. With certificates, each side
+must be one of the nodes that its certificate is for.
 """
 
 from __future__ import annotations
@@ -18,11 +21,12 @@ from __future__ import annotations
 import hashlib
 import hmac
 import secrets
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final
 
 from zattredis.errors import FrameError, HandshakeRefused
 from zattredis.peer.control import Accepted, Challenge, Control, Hello, Proof, Purpose, Refused
+from zattredis.peer.tls import NODE_URI, PLAIN, Channel, PeerTls
 from zattredis.peer.wire import PROTOCOL_VERSION, encode_body
 
 VERSION_MIN: Final = 1
@@ -32,6 +36,7 @@ REASON_CHARACTERS_MAX: Final = 300
 
 _LABEL_CONNECTING: Final = b"zattredis peer handshake: connecting side"
 _LABEL_LISTENING: Final = b"zattredis peer handshake: listening side"
+_LABEL_CHANNEL: Final = b" over TLS "
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +46,9 @@ class Identity:
     node_id: str
     cluster_id: str
     incarnation: str
-    secret: bytes | None = None
+    secret: bytes | None = field(default=None, repr=False)
+    tls: PeerTls | None = field(default=None, compare=False)
+    """Set wherever there are a secret or certificates: then nothing is said that is not encrypted."""
 
     def __post_init__(self) -> None:
         if self.secret is not None and not self.secret:
@@ -59,18 +66,27 @@ class Peer:
 
 
 class Connecting:
-    """The side that connects, looking for node `target`. Feed each frame to `receive` until `peer` is set."""
+    """The side that connects, looking for node `target`. Feed each frame to `receive` until `peer` is set.
 
-    __slots__ = ("_challenge", "_hello", "_identity", "peer")
+    `channel` is to be set before, where the connection is encrypted.
+    """
+
+    __slots__ = ("_challenge", "_hello", "_identity", "channel", "peer")
 
     def __init__(self, identity: Identity, target: str, purpose: Purpose) -> None:
         self._identity = identity
+        self.channel = PLAIN
         self._challenge: Challenge | None = None
         self.peer: Peer | None = None
         self._hello = Hello(
             identity.cluster_id, identity.node_id, identity.incarnation, target, purpose, VERSION_MIN, VERSION_MAX,
             secrets.token_bytes(NONCE_BYTES),
         )  # fmt: skip
+
+    @property
+    def tls(self) -> PeerTls | None:
+        """What is demanded of the connection."""
+        return self._identity.tls
 
     def begin(self) -> Hello:
         """Return the first frame."""
@@ -86,9 +102,9 @@ class Connecting:
         if isinstance(frame, Challenge) and self._challenge is None:
             return self._answer(frame)
         if isinstance(frame, Accepted) and self._challenge is not None and self.peer is None:
-            expected = _mac(self._identity.secret, _LABEL_LISTENING, self._hello, self._challenge)
+            expected = self._mac(_LABEL_LISTENING, self._challenge)
             if not hmac.compare_digest(expected, frame.mac):
-                raise HandshakeRefused("the other side does not know the cluster secret")
+                raise HandshakeRefused(f"the other side does not know the cluster secret{_or_between(self.channel)}")
             hello, challenge = self._hello, self._challenge
             self.peer = Peer(challenge.node_id, challenge.incarnation, Purpose(hello.purpose), challenge.version)
             return None
@@ -102,6 +118,7 @@ class Connecting:
             raise HandshakeRefused(
                 f"peer protocol version {challenge.version} is not one of {VERSION_MIN} to {VERSION_MAX}"
             )
+        check_certificate(self.channel, challenge.node_id)
         wanted = challenge.node_id
         if challenge.secret_wanted and self._identity.secret is None:
             raise HandshakeRefused(f"node {wanted!r} wants the cluster secret, which {self._hello.node_id!r} has not")
@@ -110,19 +127,31 @@ class Connecting:
         if len(challenge.nonce) != NONCE_BYTES:
             raise FrameError("a nonce of the wrong length")
         self._challenge = challenge
-        return Proof(_mac(self._identity.secret, _LABEL_CONNECTING, self._hello, challenge))
+        return Proof(self._mac(_LABEL_CONNECTING, challenge))
+
+    def _mac(self, label: bytes, challenge: Challenge) -> bytes:
+        return _mac(self._identity.secret, label, self.channel, self._hello, challenge)
 
 
 class Listening:
-    """The side that was connected to. Feed each frame to `receive` until `peer` is set."""
+    """The side that was connected to. Feed each frame to `receive` until `peer` is set.
 
-    __slots__ = ("_challenge", "_hello", "_identity", "peer")
+    `channel` is as in `Connecting`.
+    """
+
+    __slots__ = ("_challenge", "_hello", "_identity", "channel", "peer")
 
     def __init__(self, identity: Identity) -> None:
         self._identity = identity
+        self.channel = PLAIN
         self._hello: Hello | None = None
         self._challenge: Challenge | None = None
         self.peer: Peer | None = None
+
+    @property
+    def tls(self) -> PeerTls | None:
+        """What is demanded of the connection."""
+        return self._identity.tls
 
     def receive(self, frame: Control) -> Control:
         """Return the frame to send. Raises as `Connecting.receive`."""
@@ -139,15 +168,17 @@ class Listening:
             return self._challenge
         if isinstance(frame, Proof) and self._hello is not None and self._challenge is not None and self.peer is None:
             hello, challenge, secret = self._hello, self._challenge, self._identity.secret
-            if not hmac.compare_digest(_mac(secret, _LABEL_CONNECTING, hello, challenge), frame.mac):
-                raise HandshakeRefused(f"node {hello.node_id!r} does not know the cluster secret")
+            if not hmac.compare_digest(_mac(secret, _LABEL_CONNECTING, self.channel, hello, challenge), frame.mac):
+                name = clean_reason(hello.node_id)
+                raise HandshakeRefused(f"node {name!r} does not know the cluster secret{_or_between(self.channel)}")
             self.peer = Peer(hello.node_id, hello.incarnation, Purpose(hello.purpose), challenge.version)
-            return Accepted(_mac(secret, _LABEL_LISTENING, hello, challenge))
+            return Accepted(_mac(secret, _LABEL_LISTENING, self.channel, hello, challenge))
         raise FrameError(f"{type(frame).__name__} out of turn in a handshake")
 
     def _check(self, hello: Hello) -> None:
         identity = self._identity
         name = clean_reason(hello.node_id)
+        check_certificate(self.channel, hello.node_id)
         joins = hello.purpose == Purpose.JOIN  # it has yet to be told which cluster this is
         if hello.cluster_id != identity.cluster_id and not joins:
             raise HandshakeRefused(
@@ -173,11 +204,27 @@ class Listening:
             raise FrameError("a malformed Hello")
 
 
-def _mac(secret: bytes | None, label: bytes, hello: Hello, challenge: Challenge) -> bytes:
+def check_certificate(channel: Channel, node_id: str) -> None:
+    """Raise HandshakeRefused where certificates are used, and that of the other side is not for this node."""
+    ids = channel.node_ids
+    if ids is None or node_id in ids:
+        return
+    name = clean_reason(node_id)
+    what = f"is for {', '.join(clean_reason(each) for each in sorted(ids))}" if ids else "names no node"
+    raise HandshakeRefused(f"node {name!r} shows a certificate that {what}; it needs the URI {NODE_URI}{name}")
+
+
+def _or_between(channel: Channel) -> str:
+    return ", or somebody is in between" if channel.binding else ""
+
+
+def _mac(secret: bytes | None, label: bytes, channel: Channel, hello: Hello, challenge: Challenge) -> bytes:
     """Return the proof of one role, or nothing where there is no secret."""
     if secret is None:
         return b""
     digest = hmac.new(secret, label, hashlib.sha256)
+    if channel.binding:
+        digest.update(_LABEL_CHANNEL + len(channel.binding).to_bytes(4, "big") + channel.binding)
     for frame in (hello, challenge):
         body = encode_body(frame)[1]
         digest.update(len(body).to_bytes(4, "big") + body)

@@ -9,10 +9,12 @@ from typing import Any, Final
 
 import structlog
 
-from zattredis.errors import FatalError, FrameError
-from zattredis.peer.connection import Connection, Timing, format_address
-from zattredis.peer.control import Purpose
+from zattredis.errors import FrameError
+from zattredis.peer.connection import Connection, Timing
+from zattredis.peer.control import Purpose, Refused
 from zattredis.peer.handshake import Identity, Listening, Peer
+from zattredis.peer.tls_listener import Refusals, TlsListener, cannot_listen
+from zattredis.peer.wire import HANDSHAKE_VERSION, MAGIC, encode_frame
 from zattredis.raft.messages import Message
 
 STRANGERS_MAX: Final = 64
@@ -21,7 +23,7 @@ STRANGERS_MAX: Final = 64
 NODES_MAX: Final = 256
 """Other nodes, connected at a time."""
 
-_REASONS_KEPT: Final = 1000
+BACKLOG: Final = 100
 
 _log = structlog.get_logger(room="peer")
 
@@ -38,12 +40,12 @@ class Listener:
         "_cut",
         "_identity",
         "_inbound",
-        "_logged",
         "_on_join",
         "_on_message",
         "_on_peer",
         "_on_stream",
         "_refusal",
+        "_refusals",
         "_server",
         "_strangers",
         "_timing",
@@ -66,26 +68,35 @@ class Listener:
         self._on_stream = on_stream
         self._refusal = refusal
         self._on_join = on_join
-        self._server: asyncio.Server | None = None
+        self._server: asyncio.Server | TlsListener | None = None
         self._strangers: set[Connection] = set()
         self._inbound: dict[tuple[str, Purpose], Connection] = {}
         self._closing = False
         self._cut: frozenset[str] = frozenset()
-        self._logged: dict[str, str] = {}  # host → the last reason for which it was refused
+        self._refusals = Refusals("peer_refused")
 
     async def start(self, host: str, port: int) -> None:
         """Listen. Raises FatalError with the address when that is not possible."""
-        loop = asyncio.get_running_loop()
+        tls = self._identity.tls
         try:
-            self._server = await loop.create_server(self._make_connection, host, port, reuse_address=True)
+            if tls is None:
+                loop = asyncio.get_running_loop()
+                self._server = await loop.create_server(self._make_connection, host, port, reuse_address=True)
+                return
+            self._server = TlsListener(
+                context=lambda: tls.accepting, make=self._make_connection, answer=_answer_to_plain,
+                on_refused=self._tell_host, handshake_s=self._timing.handshake_ms / 1000, strangers_max=STRANGERS_MAX,
+            )  # fmt: skip
+            await self._server.start(host, port, BACKLOG)
         except OSError as error:
-            where = format_address((host, port))
-            raise FatalError(f"cannot listen for other nodes on {where}: {error.strerror or error}") from error
+            raise cannot_listen("other nodes", host, port, error) from error
 
     @property
     def port(self) -> int:
         """The port listened on (that the system chose, if it was asked to)."""
         assert self._server is not None
+        if isinstance(self._server, TlsListener):
+            return self._server.port
         return int(self._server.sockets[0].getsockname()[1])
 
     @property
@@ -185,12 +196,19 @@ class Listener:
             _log.info("inbound_link_down", peer=peer.node_id, reason=reason)
 
     def _tell(self, connection: Connection, reason: str) -> None:
-        """Log why a stranger was turned away, once per host and reason: it may try for as long as it likes."""
+        """Log why a stranger was turned away."""
         transport = connection.transport
         address = None if transport is None else transport.get_extra_info("peername")
-        host = str(address[0]) if address else "?"
-        if self._logged.get(host) != reason and not self._closing:
-            if len(self._logged) >= _REASONS_KEPT:
-                self._logged.clear()
-            self._logged[host] = reason
-            _log.warning("peer_refused", host=host, reason=reason)
+        self._tell_host(str(address[0]) if address else "?", reason)
+
+    def _tell_host(self, host: str, reason: str) -> None:
+        if not self._closing:
+            self._refusals.tell(host, reason)
+
+
+def _answer_to_plain(data: bytes) -> bytes:
+    """Return what a node is told that comes without encryption; nobody else understands it."""
+    if not data.startswith(MAGIC):
+        return b""
+    reason = "nodes here speak TLS: set the same cluster_secret, or tls_cluster, on every node"
+    return encode_frame(Refused(reason), HANDSHAKE_VERSION)

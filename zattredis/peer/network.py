@@ -16,6 +16,7 @@ from zattredis.peer.handshake import Identity, Peer
 from zattredis.peer.link import QUEUE_BYTES_MAX, Link
 from zattredis.peer.listener import Listener
 from zattredis.peer.snapshot_stream import ChunkSource, SnapshotReceiver, SnapshotSender, SnapshotSink
+from zattredis.peer.tls import PeerTls
 from zattredis.raft.messages import Message
 
 SNAPSHOT_TRIES: Final = 3
@@ -48,6 +49,7 @@ class PeerNetwork:
     returns the sink for a snapshot that this node offers, or raises ZattredisError to refuse it. refusal(node_id) says
     why a node is none of the cluster any more, or nothing; on_turned_away(node_id): that node said so of this one.
     on_join(node_id, address) adds a node that asks for it and returns the answer.
+    `tls`: certificates on both sides; with a secret alone, the links make their own encryption.
     `fallbacks` are addresses to try where the one that was set does not lead to the node.
     """
 
@@ -68,8 +70,11 @@ class PeerNetwork:
         on_turned_away: Callable[[str], None] = lambda node_id: None,
         fallbacks: Mapping[str, tuple[str, int]] | None = None,
         on_join: Callable[[str, str], Awaitable[JoinAnswer]] | None = None,
+        tls: PeerTls | None = None,
     ) -> None:
-        self._identity = Identity(node_id, cluster_id, incarnation, secret)
+        if secret is not None and tls is None:
+            tls = PeerTls.from_secret()
+        self._identity = Identity(node_id, cluster_id, incarnation, secret, tls)
         self._listen = listen
         self._on_link = on_link
         self._on_snapshot = on_snapshot

@@ -207,6 +207,8 @@ class FrameDecoder:
             received.append(assembler.put_together(_ALL.__getitem__))
 
     def _describe(self, header: bytes) -> str:
+        if header[:2] == b"\x16\x03":
+            return "the other side speaks TLS, but this node has neither cluster_secret nor tls_cluster"
         if header[:2] != MAGIC:
             return f"these bytes are not the peer protocol: {header[:12]!r}"
         if _crc32(header[:12]) != int.from_bytes(header[12:], "big"):

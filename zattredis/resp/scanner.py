@@ -242,6 +242,9 @@ class Scanner:
 
     def _scan_inline(self, data: bytes, position: int, requests: list[list[bytes]]) -> int:
         """Read one inline command and return the offset behind it (`position` if it is not complete or wrong)."""
+        if data.startswith(_TLS, position):
+            self._refuse(b"TLS came, and this port speaks plain Redis")
+            return position
         stop = data.find(b"\n", position)
         if stop < 0 or data.find(b"\0", position, stop) >= 0:  # Redis looks for the end with strchr
             self._stuck = True
@@ -311,5 +314,7 @@ class Scanner:
         self._fed = after
 
 
+_TLS: Final = (b"\x16\x03\x01", b"\x16\x03\x03")
+"""How a client begins that takes this for a TLS port; it would wait for an answer until it gives up."""
 _PRINTED: Final = bytes(32 if byte in b"\r\n" else byte for byte in range(256))
 """An error reply is one line: Redis shows line ends in it as blanks."""

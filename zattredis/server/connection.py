@@ -332,6 +332,9 @@ class ClientConnection(asyncio.Protocol):
         """
         self.closed = True
         self.backlog.clear()
+        if not self.transport.can_write_eof():  # TLS has no half-closed connections; closing sends what was written
+            self.transport.close()
+            return
         self.transport.write_eof()
         if self._paused_by_us:
             self.transport.resume_reading()

@@ -18,6 +18,7 @@ from zattredis.errors import ConfigError, FrameError, HandshakeRefused, NodeRemo
 from zattredis.peer.connection import Timing, connect
 from zattredis.peer.control import JoinAnswer, JoinRequest, Purpose, TurnedAway
 from zattredis.peer.handshake import Identity, clean_reason
+from zattredis.peer.tls import PeerTls
 from zattredis.raft.changes import Change
 from zattredis.server.clock import random_64
 
@@ -30,12 +31,13 @@ ANSWER_S: Final = 30.0
 _log = structlog.get_logger(room="join")
 
 
-async def join(settings: Settings) -> tuple[str, bytes]:
+async def join(settings: Settings, tls: PeerTls | None) -> tuple[str, bytes]:
     """Return cluster id and membership, once a member has added this node; asks for as long as it takes.
 
     Raises NodeRemoved where this id was removed from the cluster.
     """
-    identity = Identity(settings.node_id, "", f"{random_64():016x}", settings.cluster_secret.encode() or None)
+    secret = settings.cluster_secret.encode() or None
+    identity = Identity(settings.node_id, "", f"{random_64():016x}", secret, tls)
     told = ""
     while True:
         for seed in settings.join:
@@ -92,8 +94,10 @@ async def answer_join(node: Node, node_id: str, address: str) -> JoinAnswer:
     try:
         if not node.is_open:
             raise ConfigError("this node is only just starting")
-        if settings.requirepass and not settings.cluster_secret:
-            raise ConfigError("clients need a password here, so nodes need the cluster_secret to join: set it on all")
+        if settings.requirepass and not (settings.cluster_secret or settings.tls_cluster == "yes"):
+            raise ConfigError(
+                "clients need a password here, so nodes need the cluster_secret, or tls_cluster, to join: set it on all"
+            )
         address = parse_address(node_id, address).address
         await node.changes.change(Change())  # so that what is known here is not older than the request
         agreed = node.changes.agreed

@@ -14,10 +14,11 @@ import structlog
 
 import zattredis.commands  # noqa: F401  (fills the command table)
 from zattredis.config import Settings
-from zattredis.errors import FatalError
+from zattredis.errors import ConfigError, FatalError
 from zattredis.peer.control import JoinAnswer
 from zattredis.peer.messages import Introduction, StatusReport
 from zattredis.peer.network import PeerNetwork
+from zattredis.peer.tls_listener import Refusals, TlsListener, cannot_listen
 from zattredis.raft import ready as events
 from zattredis.raft.core import Core
 from zattredis.raft.entry import CONFIG, MAINTENANCE, Entry
@@ -44,6 +45,8 @@ from zattredis.server.proposals import Proposals
 from zattredis.server.reads import Reads
 from zattredis.server.redirects import RedirectingDispatcher
 from zattredis.server.rejoin import Rejoin
+from zattredis.server.reloading import Reloading
+from zattredis.server.security import HANDSHAKE_S, STRANGERS_MAX, Security, answer_to_plain, peer_tls
 from zattredis.server.sentinel import SentinelPort
 from zattredis.server.services import Services
 from zattredis.server.sessions import Sessions
@@ -95,11 +98,12 @@ class Node:
     """
 
     def __init__(
-        self, settings: Settings, config_file: str | None = None, *, owns_loop: bool = True,
-        functions: Sequence[Callable[..., Any]] = (),
+        self, settings: Settings, config_file: str | None = None, reread: Callable[[], Settings] | None = None, *,
+        owns_loop: bool = True, functions: Sequence[Callable[..., Any]] = (),
     ) -> None:  # fmt: skip
         self.settings = settings
         self.config_file = config_file
+        self.reloading = Reloading(self, reread)
         self._owns_loop = owns_loop
         self._functions = functions
         self.clients = ClientRegistry()
@@ -109,7 +113,7 @@ class Node:
         self._stopped: asyncio.Future[None] | None = None
         self._stopping: asyncio.Task[None] | None = None
         self._scheduled = False
-        self._servers: list[asyncio.Server] = []
+        self._servers: list[asyncio.Server | TlsListener] = []
         self._timer: asyncio.TimerHandle | None = None
         self._data: DataDirectory | None = None
         self._sync: SyncThread | None = None
@@ -165,6 +169,11 @@ class Node:
         """Whether the node runs."""
         return self._open
 
+    def reload(self) -> None:
+        """Read settings and certificates again and put in force what can be; what cannot is logged."""
+        if self._open:
+            self.reloading.reload()
+
     async def wait_stopped(self) -> None:
         """Return once the node has stopped by itself (SHUTDOWN) or by `stop`. Raises FatalError if it had to end."""
         assert self._stopped is not None
@@ -179,6 +188,11 @@ class Node:
         self._handler_before = loop.get_exception_handler()
         loop.set_exception_handler(self._on_exception)
         settings = self.settings
+        try:
+            tls = peer_tls(settings)
+        except ConfigError as error:
+            raise FatalError(str(error)) from None
+        self.security = Security(settings, tls)
         cluster_id, membership = await self._cluster()
         self._data = data = open_data_directory(
             Path(settings.dir), node_id=settings.node_id, cluster_id=cluster_id,
@@ -210,7 +224,7 @@ class Node:
         if known is not None:
             return known.cluster_id, membership
         if settings.join:
-            return await join(settings)
+            return await join(settings, self.security.peers)
         return cluster_id_of(settings), membership
 
     async def _on_join(self, node_id: str, address: str) -> JoinAnswer:
@@ -257,6 +271,7 @@ class Node:
             on_link=self._on_link, on_snapshot=self._on_snapshot, refusal=self._refusal,
             on_turned_away=self._on_turned_away, on_join=self._on_join,
             fallbacks={member.node_id: (member.host, member.peer_port) for member in settings.cluster},
+            tls=self.security.peers,
         )  # fmt: skip
         self.driver = Driver(
             core=self.core, log=data.log, sync=self._sync, clock=self.clock, network=self._network,
@@ -299,6 +314,7 @@ class Node:
         self.changes = Changes(self)
         self.links = Links(self)
         self.sentinel = SentinelPort(self)
+        self.services.settings.on_change(lambda changed: self.security.follow(changed.settings))
         self.services.apply_settings()
         self._network.set_peers(self.links.peers())
 
@@ -340,7 +356,9 @@ class Node:
                 raise
             self.peer_problem = str(error)  # it need not be reached as long as it is alone
             _log.warning("no_peer_port", reason=str(error))
-        for host, port in self.settings.client_listen:
+        for host, port in self.settings.tls_listen:
+            await self._listen_tls(host, port)
+        for host, port in () if self.settings.tls_only else self.settings.client_listen:
             try:
                 server = await self._loop.create_server(
                     lambda: ClientConnection(self.dispatcher), host, port, backlog=BACKLOG, reuse_address=True
@@ -352,6 +370,18 @@ class Node:
             self._admin = AdminServer(self)
             await self._admin.start(*self.settings.admin_listen)
         await self.sentinel.listen()
+
+    async def _listen_tls(self, host: str, port: int) -> None:
+        listener = TlsListener(
+            context=self.security.client_context, make=lambda: ClientConnection(self.dispatcher),
+            answer=answer_to_plain, on_refused=Refusals("client_refused").tell, handshake_s=HANDSHAKE_S,
+            strangers_max=STRANGERS_MAX,
+        )  # fmt: skip
+        try:
+            await listener.start(host, port, BACKLOG)
+        except OSError as error:
+            raise cannot_listen("clients over TLS", host, port, error) from error
+        self._servers.append(listener)
 
     # -- ticks -------------------------------------------------------------------------------------------------------
 

@@ -15,13 +15,18 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
 
+import structlog
+
 from zattredis.commands.arguments import strict_integer
 from zattredis.commands.config import AGREED, REQUIREPASS
 from zattredis.commands.glob import compile_glob
 from zattredis.config import SETTINGS, Settings, SettingSpec
 from zattredis.config.load import check_settings
+from zattredis.config.rewrite import rewrite_file
 from zattredis.errors import ConfigError, DefiniteError
 from zattredis.keyspace.parameters import DEFAULTS, Parameters
+
+_log = structlog.get_logger(room="config")
 
 _MEMORY: Final = re.compile(rb"(\d*)(|b|k|kb|m|mb|g|gb)", re.IGNORECASE)  # Redis reads no digits as 0
 _UNITS: Final = {
@@ -44,11 +49,11 @@ _UNCHANGEABLE: Final[Mapping[bytes, bytes]] = {
     b"replicaof": b"",
     b"slaveof": b"",
     b"supervised": b"no",
-    b"tls-port": b"0",
     b"unixsocket": b"",
 }
 """What can never be SET; in Redis too, or because it has no meaning here."""
 
+_FROM_CONFIG_SET: Final = "CONFIG SET"
 _OUTPUT_LIMIT: Final = b"client-output-buffer-limit"
 
 
@@ -299,7 +304,7 @@ class RuntimeSettings:
                 raise _failed(name, str(reason)) from None
         last = next(reversed(named))
         try:
-            sources = {**self.settings.sources, **dict.fromkeys(settings, "CONFIG SET")}
+            sources = {**self.settings.sources, **dict.fromkeys(settings, _FROM_CONFIG_SET)}
             changed = dataclasses.replace(self.settings, **settings, sources=sources)
             check_settings(changed)
         except ConfigError as error:
@@ -327,7 +332,17 @@ class RuntimeSettings:
             if not same:
                 raise _Invalid(f"argument must be '{fact.decode()}': it cannot be otherwise on this server")
 
+    def replace(self, settings: Settings) -> None:
+        """Put other settings in force, whole or, raising a DefiniteError, not at all."""
+        self._put(settings, self.runtime)
+
     def _apply(self, settings: Settings, runtime: Runtime, name: bytes) -> None:
+        try:
+            self._put(settings, runtime)
+        except DefiniteError as error:
+            raise _failed(name, error.message) from error
+
+    def _put(self, settings: Settings, runtime: Runtime) -> None:
         before = (self.settings, self.runtime)
         self.settings, self.runtime = settings, runtime
         told: list[Listener] = []
@@ -335,17 +350,26 @@ class RuntimeSettings:
             for listener in self._listeners:
                 listener(self)
                 told.append(listener)
-        except DefiniteError as error:
+        except DefiniteError:
             self.settings, self.runtime = before
             for listener in told:
                 listener(self)
-            raise _failed(name, error.message) from error
+            raise
 
     def rewrite(self) -> None:
-        """Raise DefiniteError: there is no file, or it is the operator's to edit."""
+        """Put what CONFIG SET has changed into the settings file. Raises DefiniteError; the file is then as it was.
+
+        What lives only while the node runs (`Runtime`) is in no file; what the cluster has agreed on is in the log.
+        """
         if self._config_file is None:
             raise DefiniteError("The server is running without a config file")
-        raise DefiniteError(f"Rewriting config file: not supported, edit {self._config_file}")
+        settings = self.settings
+        changed = [name for name in SETTINGS if settings.source(name) == _FROM_CONFIG_SET]
+        try:
+            rewrite_file(self._config_file, {name: getattr(settings, name) for name in changed})
+        except ConfigError as error:
+            raise DefiniteError(f"Rewriting config file: {error}") from None
+        _log.info("config_rewritten", file=self._config_file, settings=changed)
 
 
 def _failed(name: bytes, reason: str) -> DefiniteError:

@@ -1,0 +1,160 @@
+"""Certificates of a running node: for its clients, for the other nodes, and how they are replaced.
+
+Both follow the settings: CONFIG SET of a tls_… setting, and SIGHUP (`server.reloading`), make new contexts, try them,
+and put them in force for later connections. What cannot be loaded changes nothing. Connections that stand are
+never dropped: whoever's certificate was good when it came stays until it goes.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import ipaddress
+import ssl
+from pathlib import Path
+from typing import Final
+
+import structlog
+
+from zattredis.config import Settings
+from zattredis.errors import ConfigError, DefiniteError, FatalError
+from zattredis.peer.tls import Files, PeerTls, load_files
+
+HANDSHAKE_S: Final = 10.0
+STRANGERS_MAX: Final = 512
+"""Clients whose TLS is not set up; the one that says nothing for longest makes room for the next."""
+SECRET_BYTES_MIN: Final = 16
+"""A shorter cluster_secret is warned of: whoever can play a listening node may guess at it at leisure."""
+
+_SETTINGS: Final = (
+    "tls_cert_file", "tls_key_file", "tls_key_file_pass", "tls_ca_cert_file", "tls_ca_cert_dir", "tls_auth_clients",
+    "tls_protocols", "tls_ciphers", "tls_cluster_cert_file", "tls_cluster_key_file", "tls_cluster_ca_cert_file",
+)  # fmt: skip
+
+_VERIFY: Final = {"no": ssl.CERT_NONE, "optional": ssl.CERT_OPTIONAL, "yes": ssl.CERT_REQUIRED}
+
+_log = structlog.get_logger(room="tls")
+
+
+def answer_to_plain(data: bytes) -> bytes:
+    """Return what a client is told that speaks plain Redis, or HTTP, where TLS is wanted."""
+    return b"-ERR this port speaks TLS: use redis-cli --tls, or rediss://\r\n"
+
+
+def peer_tls(settings: Settings) -> PeerTls | None:
+    """Return what links to other nodes demand; None where they are plain. Raises ConfigError."""
+    if settings.tls_cluster == "yes":
+        return PeerTls.from_files(settings.node_id, peer_files(settings))
+    return PeerTls.from_secret() if settings.cluster_secret else None
+
+
+def peer_files(settings: Settings) -> Files:
+    """Return where the certificates for the other nodes are."""
+    own = bool(settings.tls_cluster_cert_file)
+    return Files(
+        settings.tls_cluster_cert_file or settings.tls_cert_file,
+        settings.tls_cluster_key_file if own else settings.tls_key_file,
+        settings.tls_cluster_ca_cert_file or settings.tls_ca_cert_file,
+        "" if settings.tls_cluster_ca_cert_file else settings.tls_ca_cert_dir,
+        settings.tls_key_file_pass,
+    )
+
+
+def client_context(settings: Settings) -> ssl.SSLContext:
+    """Return the context of the client TLS port. Raises ConfigError with one line that names the file."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    versions = {"TLSv1.2": ssl.TLSVersion.TLSv1_2, "TLSv1.3": ssl.TLSVersion.TLSv1_3}
+    wanted = [versions[word] for word in settings.tls_protocols.split()]
+    context.minimum_version, context.maximum_version = min(wanted), max(wanted)
+    context.options |= ssl.OP_NO_RENEGOTIATION
+    if settings.tls_ciphers:
+        try:
+            context.set_ciphers(settings.tls_ciphers)
+        except ssl.SSLError:
+            raise ConfigError(f"tls_ciphers: OpenSSL knows none of {settings.tls_ciphers!r}") from None
+    files = Files(
+        settings.tls_cert_file, settings.tls_key_file, settings.tls_ca_cert_file, settings.tls_ca_cert_dir,
+        settings.tls_key_file_pass,
+    )  # fmt: skip
+    load_files(context, files)
+    context.verify_mode = _VERIFY[settings.tls_auth_clients]
+    return context
+
+
+class Security:
+    """One per node. `peers` and `clients` are what new connections use; None where they are plain."""
+
+    __slots__ = ("_digest", "_settings", "clients", "peers")
+
+    def __init__(self, settings: Settings, peers: PeerTls | None) -> None:
+        """`peers`: what `peer_tls` returned. Raises FatalError when a certificate cannot be used."""
+        self._settings = settings
+        self.peers = peers
+        try:
+            self.clients = client_context(settings) if settings.tls_port else None
+        except ConfigError as error:
+            raise FatalError(str(error)) from None
+        self._digest = _digest(settings)
+        self._tell(settings)
+
+    def client_context(self) -> ssl.SSLContext:
+        """Return the context for the next client."""
+        assert self.clients is not None
+        return self.clients
+
+    def follow(self, settings: Settings) -> None:
+        """The settings have changed. Raises DefiniteError, with everything as it was, when they cannot be used."""
+        if all(getattr(settings, name) == getattr(self._settings, name) for name in _SETTINGS):
+            self._settings = settings
+            return
+        try:
+            self._load(settings)
+        except ConfigError as error:
+            raise DefiniteError(f"Unable to update TLS configuration: {error}") from None
+
+    def reload(self) -> bool:
+        """Read the files again; return whether they have changed. Raises ConfigError, with everything as it was."""
+        return self._load(self._settings)
+
+    def _load(self, settings: Settings) -> bool:
+        digest = _digest(settings)
+        clients = client_context(settings) if settings.tls_port else None
+        if self.peers is not None and self.peers.certificates:
+            self.peers.reload(peer_files(settings))
+        self._settings, self.clients = settings, clients
+        changed = digest != self._digest
+        self._digest = digest
+        if changed:
+            _log.info("certificates_loaded", peers_until=self.peers.valid_until if self.peers is not None else "")
+        return changed
+
+    def _tell(self, settings: Settings) -> None:
+        """Warn of what an operator may not have meant."""
+        if self.peers is None and (settings.peers or settings.join) and not _is_loopback(settings.peer_listen[0]):
+            _log.warning(
+                "peers_unprotected", listens="{}:{}".format(*settings.peer_listen),
+                hint="whoever reaches this port can be a node; set cluster_secret, or tls_cluster with certificates",
+            )  # fmt: skip
+        if 0 < len(settings.cluster_secret.encode()) < SECRET_BYTES_MIN:
+            hint = "openssl rand -hex 32 makes a good one"
+            _log.warning("cluster_secret_short", bytes_min=SECRET_BYTES_MIN, hint=hint)
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+def _digest(settings: Settings) -> bytes:
+    """Return a digest of the settings of TLS and of what the files hold now."""
+    digest = hashlib.blake2b(digest_size=16)
+    for name in _SETTINGS:
+        value = str(getattr(settings, name))
+        digest.update(value.encode("utf-8", "surrogateescape") + b"\0")
+        if name.endswith("_file") and value:
+            try:
+                digest.update(Path(value).read_bytes())
+            except OSError as error:
+                digest.update(str(error).encode())
+    return digest.digest()
