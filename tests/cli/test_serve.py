@@ -40,6 +40,9 @@ class ScriptedNode:
         self.calls.append("stop")
         self.stopped.set()
 
+    def reload(self) -> None:
+        self.calls.append("reload")
+
     async def wait_stopped(self) -> None:
         await self.stopped.wait()
         if self.fatal is not None:

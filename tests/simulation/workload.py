@@ -97,6 +97,9 @@ class SimTransport:
     def write(self, data: bytes) -> None:
         self._client.to_client(self._number, bytes(data))
 
+    def can_write_eof(self) -> bool:
+        return True
+
     def write_eof(self) -> None:
         """Clients close at the end."""
         self.close()

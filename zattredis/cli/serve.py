@@ -83,7 +83,7 @@ async def serve(node: ServedNode, settings: Settings) -> int:
     stop = asyncio.Event()
     supervisor = Supervisor()
     _stop_at_first_signal(stop)
-    asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, lambda: node.reload())
+    asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, node.reload)
     signalled = asyncio.create_task(stop.wait())
     starting = asyncio.create_task(node.start())
     await asyncio.wait({signalled, starting}, return_when=asyncio.FIRST_COMPLETED)

@@ -61,6 +61,8 @@ def rewrite_file(path: str, values: Mapping[str, Any]) -> bool:
         _replace_file(real, new.encode())
     except UnicodeDecodeError:
         raise ConfigError("it is not UTF-8 text") from None
+    except UnicodeEncodeError:
+        raise ConfigError("a value is not UTF-8 text, which the file has to be") from None
     except OSError as error:
         raise ConfigError(error.strerror or str(error)) from None
     return True

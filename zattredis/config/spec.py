@@ -23,6 +23,7 @@ KIB: Final = 1024
 MIB: Final = 1024 * KIB
 GIB: Final = 1024 * MIB
 
+_CONTROL: Final = re.compile(r"[\x00-\x1f\x7f]")
 _HIDDEN: Final = "(hidden)"
 _SIZE: Final = re.compile(r"(\d+)\s*(|b|kb|kib|mb|mib|gb|gib)", re.IGNORECASE)
 _BOOLEANS: Final = {"yes": True, "true": True, "on": True, "1": True, "no": False, "false": False, "off": False,
@@ -90,6 +91,7 @@ class SettingSpec:
         if self.kind == "bool":
             return "true" if value else "false"
         text = self.format(value).replace("\\", "\\\\").replace('"', '\\"')
+        text = _CONTROL.sub(lambda sign: f"\\u{ord(sign[0]):04x}", text)
         return f'"{text}"'
 
 
