@@ -26,7 +26,7 @@ from zattredis.errors import ConfigError
         ('"maxclients" = 5\n', "maxclients = 7\n"),
         ("# maxclients = 3\nmaxclients = 5\n", "# maxclients = 3\nmaxclients = 7\n"),
         ("requirepass = 'a # b' # d\nmaxclients = 5\n", "requirepass = 'a # b' # d\nmaxclients = 7\n"),
-        ('bind = [\n  "a",  # one\n  "b",\n]\nmaxclients = 5\n', 'bind = [\n  "a",  # one\n  "b",\n]\nmaxclients = 7\n'),
+        ('a = [\n  "b",  # one\n  "c",\n]\nmaxclients = 5\n', 'a = [\n  "b",  # one\n  "c",\n]\nmaxclients = 7\n'),
     ],
 )
 def test_the_rest_of_the_file_stays(before: str, after: str) -> None:
