@@ -82,7 +82,7 @@ def merge_selectors(words: Sequence[bytes]) -> list[bytes]:
 def canonical(word: bytes) -> bytes:
     """Return a rule as it is stored and logged: no password in it, nothing unknown. Raises RuleError."""
     lowered = word.lower()
-    if lowered in _USER_WORDS:
+    if lowered in _USER_WORDS or not word:
         return lowered
     if word[:1] in (b">", b"<"):
         return (b"#" if word[:1] == b">" else b"!") + digest_of(word[1:])
@@ -250,7 +250,8 @@ def line_of(user: User) -> bytes:
 def key_uses(spec: CommandSpec, argv: list[bytes]) -> list[tuple[int, int]]:
     """Return (position, access) of every key in a command line; none where it is so wrong that they cannot be found.
 
-    Such a line is refused by its handler, which finds keys in the same way.
+    Such a line is refused by its handler. Keys that the handler takes and the description of the command does not name
+    (of several STORE it names the first, and the last counts) are those of results, and are to be written.
     """
     found: list[tuple[int, int]] = []
     varying = spec.key_access(argv) if spec.key_access is not None else None
@@ -259,11 +260,14 @@ def key_uses(spec: CommandSpec, argv: list[bytes]) -> list[tuple[int, int]]:
             continue
         places = part.find(argv)
         if places is None:
-            if "incomplete" not in part.flags:
+            if not part.keyword and "incomplete" not in part.flags:
                 return []
             continue
         access = _access(varying or part.flags)
         found += [(place, access) for place in places]
+    if spec.keys.finder is not None:
+        known = {argv[place] for place, _ in found}
+        found += [(argv.index(key), WRITE) for key in spec.keys.finder(argv) if key not in known]
     return found
 
 

@@ -107,7 +107,7 @@ class Settings:
     )  # fmt: skip
     acl_pubsub_default: str = _setting(
         "choice", "resetchannels", "access", "Channels of new users: resetchannels for none, allchannels for all.",
-        choices=("resetchannels", "allchannels"), hot=True,
+        choices=("allchannels", "resetchannels"), hot=True,
     )  # fmt: skip
     acllog_max_len: int = _count(128, 0, 1_000_000, "access", "Denials that ACL LOG remembers.", hot=True)
 

@@ -115,6 +115,8 @@ def has_blanks(word: bytes) -> bool:
 def apply_rule(user: User, rule: bytes, all_channels: bool) -> User:
     """Return the user with one canonical rule applied. Raises RuleError."""
     root = user.selectors[0]
+    if not rule:
+        return user
     if rule in (b"on", b"off"):
         return replace(user, on=rule == b"on")
     if rule in _SANITIZE:
@@ -190,6 +192,8 @@ def _key_pattern(selector: Selector, rule: bytes) -> Selector:
 def _with_rule(rules: tuple[bytes, ...], rule: bytes) -> tuple[bytes, ...]:
     """Return the rules with one more, without those that it makes void whatever the command table says."""
     subject = rule[1:].lower()
+    if rule in rules and all(b"|" in later for later in rules[rules.index(rule) :]):
+        return rules
     within = subject + b"|"
     kept = [one for one in rules if one[1:].lower() != subject and not one[1:].lower().startswith(within)]
     return (*kept, rule)

@@ -442,7 +442,10 @@ class Dispatcher:
         self, connection: ClientConnection, spec: CommandSpec | None, argv: list[bytes], error: ReplyError
     ) -> None:
         state = connection.state
-        if state.in_multi:
+        if spec is not None and spec.name == "EXEC":
+            state.end_multi()
+            error = ExecAbort(f"Transaction discarded because of: {error.message if error.prefix == 'ERR' else error}")
+        elif state.in_multi:
             state.dirty = True
         muted = bool(state.mute)
         if muted and spec is not None:

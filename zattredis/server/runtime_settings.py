@@ -94,6 +94,8 @@ def _parse(spec: SettingSpec, value: bytes) -> Any:
     if spec.kind == "bytes":
         return _memory(value, spec.low, spec.high)
     text = value.decode("utf-8", "surrogateescape")
+    if spec.kind == "choice" and spec.choices == ("yes", "no"):
+        return "yes" if _yes_no(value) else "no"
     if spec.kind == "choice":
         if text.lower() not in spec.choices:
             raise _Invalid(f"argument(s) must be one of the following: {', '.join(spec.choices)}")
