@@ -22,9 +22,11 @@ The way of a command:
     joining       `--join`: how a node without data comes to a running cluster, and what it is answered
 
 Around it: `clock` (the only reader of time and randomness), `rejoin` (who may vote), `compaction` and `snapshots`,
-`housekeeping` (timers), `clients`, `statistics`, `slowlog`, `latency`, `runtime_settings` and `access` (what LOCAL
-commands show and change), `info`, `node_facts` and `status` (INFO), `services` (what LOCAL commands may ask of the
-node), `raft_admin` and `log_view` (RAFT), and `node` (the composition root, and the order of a tick and of the end).
+`housekeeping` (timers), `clients`, `statistics`, `slowlog`, `latency` and `runtime_settings` (what LOCAL commands show
+and change),
+`access` with `acl_log`, `acl_file` and `strangers` (who may come in, and what they may do here), `info`, `node_facts`
+and `status` (INFO), `services` (what LOCAL commands may ask of the node), `raft_admin` and `log_view` (RAFT), and
+`node` (the composition root, and the order of a tick and of the end).
 
 Invariants:
 
@@ -54,6 +56,10 @@ Decisions, with their reasons:
   themselves. It is not kept as a server that refuses: whoever supervises it should see that it is gone.
 - **A new id owes nobody its votes**: a learner that never was a voter may vote as soon as it is one. An id that was
   known before, with an empty directory, has lost its disk (see `rejoin`); that is why ids are never used again.
+- **Permissions are a property of the connection.** A user who may do everything has none, and such a connection goes
+  the quick way as if there were no ACL; all others go the careful way, where each command is looked at. What a change
+  of users means for connections is worked out when it is applied, on every node, before anybody is told of it.
+- **Users are checked where the command is taken**, not at apply: what was taken under a permission is carried out.
 - **A node on its own gives its cluster a random id**, so that one that lost its disk and begins anew is none of the
   cluster it was in.
 - **Records lately used are kept in memory** (`keyspace.record_cache`), shared by the applier and all reads of the
