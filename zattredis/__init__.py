@@ -35,15 +35,28 @@ from zattredis.version import __version__
 
 if TYPE_CHECKING:
     from zattredis.client import AsyncDistributedDict, DistributedDict
+    from zattredis.commands.extension import command
+    from zattredis.commands.extension_context import Context
     from zattredis.embed import Node, Server, serve
+    from zattredis.errors import DefiniteError, OutcomeUnknown, ReplyError, WrongType, ZattredisError
 
-__all__ = ["AsyncDistributedDict", "DistributedDict", "Node", "Server", "__version__", "serve"]
+__all__ = [
+    "AsyncDistributedDict", "Context", "DefiniteError", "DistributedDict", "Node", "OutcomeUnknown", "ReplyError",
+    "Server", "WrongType", "ZattredisError", "__version__", "command", "serve",
+]  # fmt: skip
 
 _ROOM_OF = {
     "AsyncDistributedDict": "client",
+    "Context": "commands.extension_context",
+    "DefiniteError": "errors",
     "DistributedDict": "client",
     "Node": "embed",
+    "OutcomeUnknown": "errors",
+    "ReplyError": "errors",
     "Server": "embed",
+    "WrongType": "errors",
+    "ZattredisError": "errors",
+    "command": "commands.extension",
     "serve": "embed",
 }
 """Name → the room that has it, imported when the name is first asked for: a client needs no server, nor a server

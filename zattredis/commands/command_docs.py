@@ -135,7 +135,8 @@ def command_list(_ctx: LocalContext, *words: bytes) -> list[bytes]:
             raise SyntaxReplyError
         match words[1].upper():
             case b"MODULE":
-                specs = []
+                module = words[2].decode("utf-8", "surrogateescape")
+                specs = [spec for spec in specs if spec.module and spec.module == module]
             case b"ACLCAT":
                 category = words[2].decode("latin-1").lower()
                 specs = [spec for spec in specs if category in spec.acl_categories]
@@ -158,6 +159,8 @@ def _docs(spec: CommandSpec) -> dict[bytes, Any]:
         b"since": spec.since.encode(),
         b"group": spec.group.encode(),
     }
+    if spec.module:
+        docs[b"module"] = spec.module.encode()
     if spec.complexity:
         docs[b"complexity"] = spec.complexity.encode()
     if spec.history:

@@ -524,6 +524,14 @@ class ServerProtocol(Protocol):
         """Make a snapshot and return when it is durable; raises a DefiniteError if one is being made."""
         ...
 
+    def check_extension(self, name: str, digest: str) -> None:
+        """Raise a DefiniteError if a command of an extension, of this code, cannot be executed now."""
+        ...
+
+    def extensions(self) -> list[dict[str, Any]]:
+        """Return the reply of EXTENSION LIST."""
+        ...
+
     def shut_down(self, *, now: bool, force: bool, save: bool | None) -> None:
         """Begin to end the process. `now`: without handing the leadership over or finishing what is under way."""
         ...

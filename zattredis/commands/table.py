@@ -7,6 +7,8 @@ How to add a command: decorate one function; what is left out follows from the r
     def getrange(ctx: Context, key: bytes, start: bytes, end: bytes) -> bytes:
         \"\"\"Return the substring of a string value.\"\"\"
 
+Commands of users' own are made with `commands.extension.command`; `module` is the extension they belong to.
+
 The handler gets what follows the command's name (for "CLIENT ID": what follows both words). `syntax` is read by
 `commands.syntax` and becomes the `arguments` of COMMAND DOCS; `categories` are the ACL categories that do not follow
 from the flags (`acl_categories` has them all); by default the one that belongs to the group.
@@ -76,12 +78,14 @@ class Flag(enum.IntFlag):
     NO_ASYNC_LOADING = enum.auto()
     UNQUEUED = enum.auto()  # runs at once even inside MULTI
     LOCAL = enum.auto()  # LOCAL although READONLY: the command reads nothing (LOLWUT)
+    MODULE = enum.auto()  # an extension's
 
 
 FLAG_NAMES: tuple[tuple[Flag, str], ...] = (
     (Flag.WRITE, "write"),
     (Flag.READONLY, "readonly"),
     (Flag.DENYOOM, "denyoom"),
+    (Flag.MODULE, "module"),
     (Flag.ADMIN, "admin"),
     (Flag.PUBSUB, "pubsub"),
     (Flag.NOSCRIPT, "noscript"),
@@ -157,6 +161,7 @@ class CommandSpec:
     replaced_by: str = ""
     key_parts: tuple[KeyPart, ...] = ()
     key_access: Callable[[list[bytes]], str] | None = None
+    module: str = ""
     full_name: str = field(init=False)
     words: int = field(init=False)
     unqueued: bool = field(init=False)

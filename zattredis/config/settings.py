@@ -75,6 +75,11 @@ class Settings:
         "bind", "", "node", "Where to listen for the other nodes, if not where bind says: address or address:port.",
         derived="the address of bind", config_name="peer-bind",
     )  # fmt: skip
+    extensions: tuple[str, ...] = _setting(
+        "modules", (), "node",
+        "Python modules whose commands this cluster runs, with commas; the same code on every node.",
+        config_name="extensions", derived="none",
+    )  # fmt: skip
 
     # -- secrets -------------------------------------------------------------------------------------------------
     requirepass: str = _setting(

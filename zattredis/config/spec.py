@@ -36,8 +36,8 @@ class SettingSpec:
     """What is known of one setting; derived from a field of `Settings`, see `SETTINGS`.
 
     `kind` is `int`, `bytes` (an int that may be written 64MiB), `bool` (in text: yes or no), `port`, `port0` (0 for
-    none), `str`, `path`, `choice`, `tls_protocols`, `node_id`, `host`, `bind`, `binds`, `cluster`, `seeds` or `lines`.
-    `config_name` is its name in CONFIG GET ("" = not shown). `hot` settings may be changed by CONFIG SET on a running
+    none), `str`, `path`, `choice`, `tls_protocols`, `node_id`, `host`, `bind`, `binds`, `cluster`, `seeds`, `lines` or
+    `modules`. `config_name` is its name in CONFIG GET ("" = not shown). `hot` settings may be changed by CONFIG SET on a running
     node. `derived` says what a default that depends on other settings will be.
     """
 
@@ -247,6 +247,17 @@ def _parse_seeds(_spec: SettingSpec, value: object) -> tuple[Seed, ...]:
     return parse_seeds([_text(part) for part in value] if isinstance(value, list) else _text(value))
 
 
+def _parse_modules(_spec: SettingSpec, value: object) -> tuple[str, ...]:
+    parts = value if isinstance(value, list) else re.split(r"[,\s]+", _text(value).strip())
+    names = tuple(_text(part).strip() for part in parts if part != "")
+    for name in names:
+        if not all(part.isidentifier() for part in name.split(".")):
+            raise ConfigError(f"{name!r} is no name of a module, like myapp.commands")
+    if len(set(names)) < len(names):
+        raise ConfigError("names a module twice")
+    return names
+
+
 _PARSERS: Final = {
     "str": _parse_str,
     "path": _parse_str,
@@ -264,4 +275,5 @@ _PARSERS: Final = {
     "cluster": _parse_cluster,
     "seeds": _parse_seeds,
     "lines": _parse_lines,
+    "modules": _parse_modules,
 }

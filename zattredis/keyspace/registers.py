@@ -7,10 +7,11 @@ changed them. One counter serves as version of records and as collection id: no 
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Final
 
 from zattredis.errors import StateDamaged
+from zattredis.keyspace.extensions import META_EXTENSIONS, Agreed, decode_extensions
 from zattredis.keyspace.keys import META_COUNTER, META_COUNTS, META_DATABASES, META_MAINTENANCE, removed_key
 from zattredis.keyspace.parameters import DEFAULTS, META_PARAMETERS, Parameters, decode_parameters
 from zattredis.keyspace.reader import Reader
@@ -80,6 +81,7 @@ class Registers:
         "dead_count",
         "dead_front",
         "expired_until_ms",
+        "extensions",
         "fields_expired_until_ms",
         "maintenance_changed",
         "next_namespace",
@@ -110,6 +112,8 @@ class Registers:
         """What the cluster has agreed on for the data types; changed by `View.set_parameters` alone."""
         self.users = Users()
         """Who may do what, once its owner has loaded it; changed by `users.set_user` alone."""
+        self.extensions: Mapping[str, Agreed] = {}
+        """Name → what was agreed on for an extension; replaced by `extensions.set_agreed`, never changed."""
         self.waiters = Waiters()
         """Who waits for what, once its owner has loaded it: whoever only reads has no use for it."""
 
@@ -120,9 +124,10 @@ class Registers:
         Raises StateDamaged when they are of another size than this version writes.
         """
         self = cls()
-        counter, databases, maintenance, parameters = reader.multi_get(
-            [META_COUNTER, META_DATABASES, META_MAINTENANCE, META_PARAMETERS]
+        counter, databases, maintenance, parameters, extensions = reader.multi_get(
+            [META_COUNTER, META_DATABASES, META_MAINTENANCE, META_PARAMETERS, META_EXTENSIONS]
         )
+        self.extensions = decode_extensions(extensions)
         self.parameters = decode_parameters(parameters)
         try:
             if counter is not None:

@@ -566,6 +566,14 @@ class View:
         index = self._tables.index
         return [(index(what), key) for what, key, _ in since if what.__class__ is Table]
 
+    def savepoint(self) -> tuple[int, int, int]:
+        """Return a mark for `rollback_to`, within a command."""
+        return len(self._undo), self.effect_bytes, self.registers.counter
+
+    def rollback_to(self, savepoint: tuple[int, int, int]) -> None:
+        """Undo what the command did since."""
+        self._undo_to(*savepoint)
+
     # -- commands and units ------------------------------------------------------------------------------------------
 
     def begin(self) -> None:

@@ -72,6 +72,12 @@ class ChangeAnswer(Message, array_like=True, gc=False, frozen=True):
     text: str
 
 
+class ExtensionReport(Message, array_like=True, gc=False, frozen=True):
+    """Everyone who has extensions → everyone: (name, digest of the code) of each."""
+
+    digests: list[tuple[str, str]]
+
+
 MESSAGES: Final[dict[int, type[Message]]] = {
     64: ForwardBatch,
     65: ForwardExpected,
@@ -80,5 +86,6 @@ MESSAGES: Final[dict[int, type[Message]]] = {
     68: Introduction,
     69: ChangeRequest,
     70: ChangeAnswer,
+    75: ExtensionReport,
 }
 """Wire number → class."""

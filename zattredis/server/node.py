@@ -16,7 +16,7 @@ import zattredis.commands  # noqa: F401  (fills the command table)
 from zattredis.config import Settings
 from zattredis.errors import ConfigError, FatalError
 from zattredis.peer.control import JoinAnswer
-from zattredis.peer.messages import Introduction, StatusReport
+from zattredis.peer.messages import ExtensionReport, Introduction, StatusReport
 from zattredis.peer.network import PeerNetwork
 from zattredis.peer.tls_listener import Refusals, TlsListener, cannot_listen
 from zattredis.raft import ready as events
@@ -38,6 +38,7 @@ from zattredis.server.connection import ClientConnection
 from zattredis.server.dispatcher import Dispatcher
 from zattredis.server.driver import Driver
 from zattredis.server.executor import Executor
+from zattredis.server.extensions import Extensions
 from zattredis.server.housekeeping import Housekeeping
 from zattredis.server.joining import answer_join, join
 from zattredis.server.links import Links, removal
@@ -105,7 +106,7 @@ class Node:
         self.config_file = config_file
         self.reloading = Reloading(self, reread)
         self._owns_loop = owns_loop
-        self._functions = functions
+        self.extensions = Extensions(self, functions)
         self.clients = ClientRegistry()
         self.statistics = Statistics()
         self.clock = Clock()
@@ -162,7 +163,7 @@ class Node:
     @property
     def ready(self) -> bool:
         """Whether this node takes its full part: it may vote, and the cluster has agreed on its extensions."""
-        return self._open and self.rejoin.done
+        return self._open and self.rejoin.done and self.extensions.ready
 
     @property
     def is_open(self) -> bool:
@@ -204,6 +205,7 @@ class Node:
         try:
             self._compose(data)
             self._check_membership()
+            self.extensions.check_state()
             await self._listen()
         except BaseException:
             await self._close()
@@ -233,6 +235,7 @@ class Node:
     def _compose(self, data: DataDirectory) -> None:
         settings, loop = self.settings, self._loop
         self.sessions = Sessions()
+        self.extensions.install()
         limits = ProtocolLimits(
             args_max=ARGS_MAX, bulk_bytes_max=settings.proto_max_bulk_bytes,
             query_bytes_max=settings.query_buffer_bytes_max, inline_bytes_max=INLINE_BYTES_MAX,
@@ -416,6 +419,7 @@ class Node:
         self.housekeeping.tick()
         self.changes.tick()
         self.links.tick()
+        self.extensions.tick()
         self.schedule()
 
     # -- what comes from below -----------------------------------------------------------------------------------------
@@ -436,6 +440,8 @@ class Node:
             self.rejoin.on_introduction(message)
         elif isinstance(message, StatusReport):
             self.housekeeping.on_status(message)
+        elif isinstance(message, ExtensionReport):
+            self.extensions.on_report(message)
         elif not self.changes.on_message(message):
             self.driver.on_message(message)
         self.schedule()
@@ -444,6 +450,7 @@ class Node:
         if not self._open:
             return
         self.driver.on_link(node_id, up)
+        self.extensions.on_link(node_id, up)
         if up:
             self.rejoin.introduce_to(node_id)
         self.schedule()
@@ -625,6 +632,7 @@ class Node:
             if self.compaction.running:
                 await self.compaction.start()
         self._ended = True
+        self.extensions.close()
         if self._network is not None:
             await self._network.close()
         if self._sync is not None:

@@ -93,6 +93,14 @@ class Services:
         """Who may come in."""
         return self._access
 
+    def check_extension(self, name: str, digest: str) -> None:
+        """Raise DefiniteError if a command of an extension cannot be executed now."""
+        self._node.extensions.check(name, digest)
+
+    def extensions(self) -> list[dict[str, Any]]:
+        """Return the reply of EXTENSION LIST."""
+        return self._node.extensions.facts()
+
     @property
     def cluster(self) -> RaftAdmin:
         """RAFT."""

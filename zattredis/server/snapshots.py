@@ -208,6 +208,7 @@ class Receiver:
         directory = node.data.incoming_path(manifest.index)
         node.data.install(directory, manifest.index, manifest.term, manifest.membership)
         node.applier.load(node.data.state)
+        node.extensions.check_state()
         membership = Membership.decode(manifest.membership)
         node.core.snapshot_installed(manifest.index, manifest.term, membership, node.applier.last_stamp_ms)
         node.clock.floor(node.applier.last_stamp_ms)
