@@ -135,7 +135,7 @@ ACCOUNTS, FUNDS = 8, 100
 
 
 def test_a_bank_keeps_its_sum_under_chaos() -> None:
-    """Transfers from three threads while nodes are killed, cut off and paused; errors are allowed, divergence is not."""
+    """Transfers from three threads while nodes are killed, cut off and paused; errors may come, divergence may not."""
     rng = random.Random(7)
     names = [f"account:{number}" for number in range(ACCOUNTS)]
     with zattredis.serve(nodes=3, extensions=["tests.extensions.bank"], request_timeout_ms=1000) as server:

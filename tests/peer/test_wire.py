@@ -33,6 +33,7 @@ from zattredis.peer.fragments import BLOB_BYTES_MIN, FRAGMENT_BYTES_MAX
 from zattredis.peer.messages import (
     ChangeAnswer,
     ChangeRequest,
+    ExtensionReport,
     ForwardBatch,
     ForwardExpected,
     ForwardOpen,
@@ -108,6 +109,8 @@ GOLDEN: list[tuple[Any, int, str]] = [
      "5a52014500000012b47edd0af49037a8 96a26e32a26e31070501c4066368616e6765"),
     (ChangeAnswer("n1", "n2", 7, 5, 2, 0, 0, "why not"), PROTOCOL_VERSION,
      "5a52014600000014cbd596924975713e 98a26e31a26e320705020000a7776879206e6f74"),
+    (ExtensionReport("n1", "n2", 7, [("bank", "ab12")]), PROTOCOL_VERSION,
+     "5a52014b000000145440ec6fb01d025d 94a26e31a26e32079192a462616e6ba461623132"),
     (Hello("c1", "n1", "i1", "n2", 1, 1, 1, b"0123456789abcdef"), HANDSHAKE_VERSION,
      "5a520080000000220f35d2c175b10e5a 98a26331a26e31a26931a26e32010101c41030313233343536373839616263646566"),
     (Challenge("n2", "i2", 1, True, b"fedcba9876543210"), HANDSHAKE_VERSION,

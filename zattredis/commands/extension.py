@@ -22,7 +22,6 @@ Invariants:
 from __future__ import annotations
 
 import re
-import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, TypeVar
@@ -163,7 +162,7 @@ def _keys(
     def find(argv: list[bytes]) -> list[bytes]:
         return [argv[place] for place in places if place < len(argv)]
 
-    spec = KeySpec(places[0], places[0], 1, finder=find)
+    spec = KeySpec(places[0], places[-1], 1, finder=find)
     return spec, tuple(KeyPart(flags, index=place) for place in places)
 
 
@@ -180,36 +179,33 @@ class _Installed:
 
 
 _installed: dict[str, _Installed] = {}
-_lock = threading.Lock()
 
 
 def install(extension: Extension) -> None:
     """Put the commands of an extension into the table. Raises ValueError if a name of theirs is taken."""
-    with _lock:
-        installed = _installed.get(extension.name)
-        if installed is None:
-            specs = [_spec(extension, one) for one in extension.commands]
-            for spec in specs:
-                if spec.name.encode() in COMMANDS:
-                    module = COMMANDS[spec.name.encode()].module or "zattredis"
-                    raise ValueError(f"the command {spec.name} of {extension.name} is one of {module} already")
-            for spec in specs:
-                add(spec)
-            installed = _installed[extension.name] = _Installed(extension.digest, specs)
-        elif installed.digest != extension.digest:
-            raise ValueError(f"{extension.name} is in use in this process with other code")
-        installed.users += 1
+    installed = _installed.get(extension.name)
+    if installed is None:
+        specs = [_spec(extension, one) for one in extension.commands]
+        for spec in specs:
+            if spec.name.encode() in COMMANDS:
+                module = COMMANDS[spec.name.encode()].module or "zattredis"
+                raise ValueError(f"the command {spec.name} of {extension.name} is one of {module} already")
+        for spec in specs:
+            add(spec)
+        installed = _installed[extension.name] = _Installed(extension.digest, specs)
+    elif installed.digest != extension.digest:
+        raise ValueError(f"{extension.name} is in use in this process with other code")
+    installed.users += 1
 
 
 def remove(extension: Extension) -> None:
     """Take the commands of an extension out of the table again, when nobody else in this process uses them."""
-    with _lock:
-        installed = _installed[extension.name]
-        installed.users -= 1
-        if not installed.users:
-            del _installed[extension.name]
-            for spec in installed.specs:
-                del COMMANDS[spec.name.encode()]
+    installed = _installed[extension.name]
+    installed.users -= 1
+    if not installed.users:
+        del _installed[extension.name]
+        for spec in installed.specs:
+            del COMMANDS[spec.name.encode()]
 
 
 def digest_of(name: str) -> str:

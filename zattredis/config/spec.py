@@ -37,8 +37,8 @@ class SettingSpec:
 
     `kind` is `int`, `bytes` (an int that may be written 64MiB), `bool` (in text: yes or no), `port`, `port0` (0 for
     none), `str`, `path`, `choice`, `tls_protocols`, `node_id`, `host`, `bind`, `binds`, `cluster`, `seeds`, `lines` or
-    `modules`. `config_name` is its name in CONFIG GET ("" = not shown). `hot` settings may be changed by CONFIG SET on a running
-    node. `derived` says what a default that depends on other settings will be.
+    `modules`. `config_name` is its name in CONFIG GET ("" = not shown). `hot` settings may be changed by CONFIG SET on
+    a running node. `derived` says what a default that depends on other settings will be.
     """
 
     name: str

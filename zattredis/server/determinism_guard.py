@@ -120,7 +120,7 @@ def _guarded_class(kind: type) -> type | None:
     if what in ALLOWED or (remedy := MODULES.get(what.partition(".")[0])) is None:
         return None
     members = {name: getattr(kind, name) for name in ("__doc__", "__module__", "__qualname__")}
-    members["__init__"] = _guarded(kind.__init__, f"{what}: {remedy}")  # type: ignore[misc]
+    members["__init__"] = _guarded(kind.__init__, f"{what}: {remedy}")
     try:
         return _GuardedType(kind.__name__, (kind,), members)
     except TypeError:

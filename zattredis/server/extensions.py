@@ -20,9 +20,10 @@ import importlib
 import importlib.metadata
 import inspect
 import sys
+import threading
 from collections.abc import Callable, Mapping, Sequence
 from types import ModuleType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import structlog
 
@@ -37,7 +38,9 @@ from zattredis.server.units import Errand
 if TYPE_CHECKING:
     from zattredis.server.node import Node
 
-REPORT_S = 0.5
+REPORT_S: Final = 0.5
+_TABLE: Final = threading.Lock()
+"""The command table belongs to the process, in which several nodes may start and end at once, in threads."""
 
 _log = structlog.get_logger(room="extensions")
 
@@ -174,7 +177,8 @@ class Extensions:
 
         for extension, modules in self._loaded:
             try:
-                install(extension)
+                with _TABLE:
+                    install(extension)
             except ValueError as error:
                 raise ConfigError(f"extensions: {error}") from error
             self._installed.append(extension)
@@ -183,7 +187,8 @@ class Extensions:
     def close(self) -> None:
         """Take the commands away again."""
         for extension in self._installed:
-            remove(extension)
+            with _TABLE:
+                remove(extension)
         self._installed.clear()
         for guard in reversed(self._guards):
             guard.release()
