@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-import atexit
 import contextlib
 import os
 import shutil
 import tempfile
+import threading
 import time
+import weakref
 from collections.abc import Callable, Collection, Iterable
 from pathlib import Path
 from types import TracebackType
@@ -122,7 +123,7 @@ class Server:
         if self._instances:
             raise RuntimeError("the server was started already")
         deadline = time.monotonic() + self._timeout_s
-        atexit.register(self.close)
+        _close_at_exit(self)
         try:
             self._make_instances()
             for instance in self._instances:
@@ -143,7 +144,7 @@ class Server:
 
         Raises FatalError if the node in a thread had to end by itself, and why; all is closed all the same.
         """
-        atexit.unregister(self.close)
+        _running.discard(self)
         for close in self._clients:
             with contextlib.suppress(Exception):
                 close()
@@ -457,6 +458,28 @@ class Server:
         if not 0 <= node < self._count:
             raise IndexError(f"there is no node {node}; they are 0 to {self._count - 1}")
         return self._instances[node]
+
+
+_running: Final[weakref.WeakSet[Server]] = weakref.WeakSet()
+_hooked = False
+
+
+def _close_at_exit(server: Server) -> None:
+    """Have a server that nobody closes closed when the interpreter ends."""
+    global _hooked
+    _running.add(server)
+    if not _hooked:
+        _hooked = True
+        import concurrent.futures.thread  # noqa: F401  (its own hook comes first, and so is called after this one)
+
+        # `atexit` is too late: by then no thread can be started or asked any more, and a node could not flush its data.
+        threading._register_atexit(_close_all)  # type: ignore[attr-defined]
+
+
+def _close_all() -> None:
+    for server in [*_running]:
+        with contextlib.suppress(FatalError):
+            server.close()
 
 
 def _redis() -> Any:
