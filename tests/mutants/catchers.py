@@ -99,7 +99,7 @@ class Scripted:
     def run(self, mutant: str, runs: int | None = None) -> Found | None:
         environment = {**os.environ, MUTANT: mutant, "PYTHONPATH": f"{STARTUP}:{REPOSITORY}"}
         command = [
-            sys.executable, "-m", "pytest", "-x", "-q", "--no-header", "-p", "no:cacheprovider", "-p", "no:xdist",
+            sys.executable, "-m", "pytest", "-x", "-q", "--no-header", "-p", "no:cacheprovider", "-n", "0",
             "--tb=line", self.test,
         ]  # fmt: skip
         done = subprocess.run(command, check=False, cwd=REPOSITORY, env=environment, capture_output=True, text=True)

@@ -41,7 +41,7 @@ def test_noticed_by_others(mutant: Mutant, catcher: Catcher) -> None:
 
 def test_scripted_catchers_pass_without_a_fault() -> None:
     tests = {c.test for m in MUTANTS for c in (m.catcher, *m.others) if isinstance(c, Scripted)}
-    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-p", "no:xdist", *sorted(tests)]
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-n", "0", *sorted(tests)]
     done = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout
 

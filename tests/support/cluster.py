@@ -9,10 +9,8 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
-import random
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
@@ -22,30 +20,12 @@ from pathlib import Path
 
 import hiredis
 
+from tests.support.ports import free_port
 from tests.support.resp_client import RespClient
 
 REPOSITORY = Path(__file__).resolve().parents[2]
-PORT_MIN, PORT_MAX = 11000, 22000  # the default peer port, 10000 above, stays below the ephemeral range as well
 WAIT_S = 60.0
 POLL_S = 0.02
-
-_ports_given: set[int] = set()
-
-
-def free_port() -> int:
-    """A port nobody listens on, nor on the one 10000 above, and that this process has not given out before."""
-    while True:
-        port = random.SystemRandom().randrange(PORT_MIN, PORT_MAX)
-        if port in _ports_given:
-            continue
-        with socket.socket() as first, socket.socket() as second:
-            try:
-                first.bind(("127.0.0.1", port))
-                second.bind(("127.0.0.1", port + 10000))
-            except OSError:
-                continue
-        _ports_given.add(port)
-        return port
 
 
 def wait_until(condition: Callable[[], bool], what: str, timeout_s: float = WAIT_S) -> None:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import random
 import shutil
 import socket
 import subprocess
 import tempfile
 import time
 from pathlib import Path
+
+from tests.support.ports import free_port
 
 WANTED = "7.0."
 _START_TIMEOUT_S = 20.0
@@ -23,18 +24,6 @@ def missing_reason() -> str | None:
     if f"v={WANTED}" not in version:
         return f"needs redis-server 7.0, this one says {version.split()[2]}"
     return None
-
-
-def free_port() -> int:
-    """Return a port of 127.0.0.1 below the ephemeral range that nobody listens on."""
-    while True:
-        port = random.randrange(15_000, 32_000)
-        with socket.socket() as probe:
-            try:
-                probe.bind(("127.0.0.1", port))
-            except OSError:
-                continue
-            return port
 
 
 class RedisServer:
