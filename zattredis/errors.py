@@ -52,6 +52,10 @@ class StateDamaged(StorageError):
     """The state database contradicts its own record or fails a checksum."""
 
 
+class StateDiverged(StorageError):
+    """This node's state differs from the one that a majority of the voters computed from the same log."""
+
+
 class StorageFailed(StorageError):
     """A write, read or sync was refused by the operating system (EIO, ENOSPC, …)."""
 

@@ -279,6 +279,45 @@ MUTANTS = (
         Nodes(200),
         (Scripted("tests/server/test_proposals.py::test_a_batch_never_handed_over_is_refused_for_good"),),
     ),
+    Mutant(
+        "another_value",
+        "SET stores something else than what it was given.",
+        (Edit("zattredis.keyspace.view:View.set_plain", "touched_s) + value", "touched_s) + value + b'!'"),
+         Edit("zattredis.keyspace.view:View.set_plain_many", "touched_s) + value", "touched_s) + value + b'!'")),
+        Nodes(60),
+    ),
+    Mutant(
+        "one_computes_otherwise",
+        "What a command writes depends on the node that carries it out.",
+        (Edit("zattredis.keyspace.view:View.rewrite", "records[key] = record", "record = records[key] = record + bytes([ord(str(self.reader.path)[1])])"),),
+        Nodes(60, voters=3),
+    ),
+    Mutant(
+        "divergence_unnoticed",
+        "A node compares its digest with nobody's.",
+        (Edit(f"{SERVER}.digest:Agreement.on_report", "if mark.since != NOT_COMPARABLE:", "if False:"),),
+        Scripted("tests/simulation/test_divergence.py::test_a_node_that_computes_otherwise_is_fenced"),
+    ),
+    Mutant(
+        "digest_begins_anew",
+        "A start or a snapshot brings no digest: what happened before can be compared no more.",
+        (Edit(f"{SERVER}.digest:Digest.load", "if (index, ordinal) == (applied.index, applied.ordinal):", "if False:"),),
+        Nodes(60, crash=1.0),
+        (Scripted("tests/server/test_digest.py::test_the_digest_goes_on_after_a_crash_wherever_the_entry_was_cut"),),
+    ),
+    Mutant(
+        "repair_without_the_others",
+        "A damaged node empties itself though no majority of the others works.",
+        (Edit(f"{SERVER}.repair:open_or_repair", "found, agreed = await join(dataclasses.replace(settings, join=others), tls)", "found, agreed = cluster_id, membership"),),
+        Scripted("tests/server/test_repair.py::test_nothing_is_touched_before_the_others_agree"),
+    ),
+    Mutant(
+        "repaired_log_votes",
+        "A node that gave up its damaged log votes and counts at once.",
+        (Edit(f"{STORAGE}.repair:set_aside", "(path / REJOINING).touch(mode=0o600)", "pass"),
+         Edit(f"{SERVER}.rejoin:Rejoin.__init__", "empty and not alone and not self._path.exists()", "False")),
+        Scripted("tests/server/test_repair.py::test_a_damaged_log_is_set_aside_and_the_node_owes_its_vote"),
+    ),
     # --- storage --------------------------------------------------------------------------------------------------------
     Mutant(
         "snapshot_switch_not_atomic",

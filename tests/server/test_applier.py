@@ -68,7 +68,10 @@ def random_command(dice: random.Random) -> str:
         [
             f"SET {key} {dice.randrange(100)}", f"INCR {key}", f"APPEND {key} x", f"DEL {key}", f"GET {key}",
             f"EXPIRE {key} 100", f"PEXPIRE {key} 1", f"RENAME {key} k0", f"MSET {key} 1 k1 2", f"SETRANGE {key} 5 ab",
-            "FLUSHDB", "SWAPDB 0 1", f"COPY {key} k2 REPLACE", f"GETDEL {key}", "RANDOMKEY", f"INCRBYFLOAT {key} 1.5",
+            f"RPUSH l{key} {dice.randrange(99)} b c", f"LPOP l{key}", f"LSET l{key} 0 {dice.randrange(99)}",
+            f"ZADD z{key} {dice.randrange(9)} m{dice.randrange(9)}", f"HSET h{key} f{dice.randrange(9)} 1",
+            f"SADD s{key} {dice.randrange(999)}", f"LREM l{key} 0 b", "FLUSHDB",
+            "SWAPDB 0 1", f"COPY {key} k2 REPLACE", f"GETDEL {key}", "RANDOMKEY", f"INCRBYFLOAT {key} 1.5",
         ]
     )  # fmt: skip
 

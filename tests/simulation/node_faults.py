@@ -1,4 +1,4 @@
-"""The storm: what a seed's rates make of machines, disks, clocks and links; and the operator who replaces dead disks.
+"""The storm: what a seed's rates make of machines, disks, clocks and links.
 
 What a cluster survives by its promises happens at any time. What it survives only once at a time (a disk that is gone
 or damaged) happens while every other disk is whole.
@@ -14,9 +14,6 @@ from zattredis.errors import ProposalRefused
 if TYPE_CHECKING:
     from tests.simulation.node_world import NodeWorld, Process
 
-OPERATOR_S = 0.3
-"""How often the operator looks for nodes that do not start any more."""
-
 
 class Storm:
     """One per run. Draws from the world's generator, so that the same seed brings the same storm."""
@@ -26,9 +23,8 @@ class Storm:
         self._rng = world.rng
 
     def begin(self) -> None:
-        """Begin, and have the operator come by from time to time until the very end."""
+        """Begin."""
         self._world.timeline.after(1.0, self._turn)
-        self._world.timeline.after(OPERATOR_S, self._operator)
 
     def end(self) -> None:
         """Everything that can heal by itself heals now."""
@@ -37,11 +33,11 @@ class Storm:
             disk = world.disks[node_id]
             disk.full = disk.low = False
             self._unhang(disk)
-            if disk.is_damaged:  # whoever has not read it yet never may: the operator looks at all disks
+            if disk.is_damaged:  # whoever has not read it yet never may: somebody tests all files
                 process = world.processes.get(node_id)
                 if process is not None:
                     world.end(process, False)
-                disk.refused = True
+                disk.noted = ("injected: a test of all files found it damaged", False)
 
     def _turn(self) -> None:
         """Ten times a second: faults happen."""
@@ -119,7 +115,7 @@ class Storm:
         """
         disks = self._world.disks.values()
         return len(disks) >= 3 and all(
-            disk.durable_last_index and not disk.files and not disk.is_damaged and not disk.refused for disk in disks
+            disk.durable_last_index and not disk.files and not disk.is_damaged and not disk.noted for disk in disks
         )
 
     def _lose_disk(self) -> None:
@@ -138,20 +134,6 @@ class Storm:
         world.rejoins += 1
         world.disks[victim] = SimDisk(victim, world.disks[victim].generation + 1)
         world.timeline.after(0.05 + self._rng.random() * 1.5, lambda: world.start(victim))
-
-    def _operator(self) -> None:
-        """Give a node that refuses its disk an empty one, once all others are whole and run."""
-        world = self._world
-        for victim in world.ids:
-            disk = world.disks[victim]
-            others = [i for i in world.ids if i != victim]
-            if disk.refused and all(
-                world.listening(i) is not None and not world.disks[i].files and not world.disks[i].refused
-                for i in others
-            ):
-                self.replace_disk(victim)
-                break
-        world.timeline.after(OPERATOR_S, self._operator)
 
     def _hang(self) -> None:
         """No sync of a disk ends for a while, perhaps until the process does."""

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import random
 import traceback
@@ -26,10 +27,12 @@ from tests.simulation.sim_network import SimNetwork, SimPeers, Weather
 from tests.simulation.workload import Request, SimClient, Workload
 from tests.support.linearizability import Operation
 from zattredis.config import Settings, make_settings
-from zattredis.errors import LogDamaged, StateDamaged, StorageFailed
+from zattredis.errors import LogDamaged, StateDamaged, StateDiverged, StorageError, StorageFailed
+from zattredis.peer.control import JoinAnswer
 from zattredis.raft import ready as events
 from zattredis.raft.entry import Entry
 from zattredis.raft.messages import Message
+from zattredis.server.joining import answer_join
 from zattredis.server.node import Node
 from zattredis.server.sessions import Sessions
 
@@ -93,13 +96,13 @@ class Process:
         self.sync: SimSync | None = None
         self.node: SimNode = None  # type: ignore[assignment]
         members = ",".join(f"{i}=10.0.0.{n}:6379" for n, i in enumerate(world.ids, 1))
-        self._settings = replace(make_settings(node_id=node_id, cluster=members, **plan.settings), **plan.bounds)
+        self.settings = replace(make_settings(node_id=node_id, cluster=members, **plan.settings), **plan.bounds)
 
     def start(self) -> None:
         """Start the node."""
 
         def begin() -> None:
-            self.node = SimNode(self._settings, self)
+            self.node = SimNode(self.settings, self)
             self.loop.create_task(self._run())
 
         self.loop.enter(lambda: self.guard(begin))
@@ -159,6 +162,11 @@ class Process:
 
     def open_disk(self, **rest: Any) -> SimDataDirectory:
         world = self.world
+        if rest["anew"]:
+            world.trace(f"{self.node_id} is filled again: {self.disk.noted or self.disk.damaged_entries}")
+            world.checks.lost_disks = True
+            world.rejoins += 1
+            self.disk.empty()
         self.data = open_disk(
             self.disk, cluster_id=rest["cluster_id"], incarnation=rest["incarnation"], membership=rest["membership"],
             stalls=self._stalls, on_append=lambda entries: world.checks.written(self.node_id, entries),
@@ -270,7 +278,7 @@ class NodeWorld:
 
     def start(self, node_id: str) -> None:
         """Start a node that is not running."""
-        if node_id in self.processes or self.disks[node_id].refused:
+        if node_id in self.processes:
             return
         self.trace(f"{node_id} starts")
         self.restarts += 1
@@ -305,16 +313,44 @@ class NodeWorld:
         if isinstance(error, Violation) or isinstance(error.__cause__, Violation):
             self.violated(error if isinstance(error, Violation) else error.__cause__)  # type: ignore[arg-type]
             return
-        if "injected" not in str(error) or not isinstance(error, StorageFailed | LogDamaged | StateDamaged):
+        if "injected" not in str(error) or not isinstance(error, StorageError):
             self.lines.extend("".join(traceback.format_exception(error)).splitlines())
             self.violated(Violation(text))
             return
         process.ended = True
         self.timeline.after(0.01, lambda: self._bury(process))
-        if isinstance(error, LogDamaged | StateDamaged):
-            process.disk.refused = True  # it would do so again: nobody starts it before the operator has come
-        else:
-            self.timeline.after(0.2 + self.rng.random() * 2, lambda: self.start(process.node_id))
+        self.timeline.after(0.2 + self.rng.random() * 2, lambda: self.start(process.node_id))
+
+    def damage_noted(self, process: Process, error: Exception) -> None:
+        """A node ends and leaves a note of what is wrong with its disk."""
+        if isinstance(error, LogDamaged | StateDamaged | StateDiverged):
+            process.disk.noted = (str(error), isinstance(error, StateDiverged))
+
+    async def others_agree(self, process: Process) -> tuple[str, bytes]:
+        """Stands for `server.joining.join`: the others are asked, over links that may be cut, until one agrees."""
+        node_id, address = process.node_id, process.settings.member.address
+        answers: list[JoinAnswer] = []
+
+        def ask(other: Process) -> None:
+            async def answer() -> None:
+                answers.append(await answer_join(other.node, node_id, address))
+
+            other.loop.create_task(answer())
+
+        while True:
+            for other_id in self.ids:
+                other = self.listening(other_id)
+                if other is not None and other is not process and self._joined(node_id, other_id):
+                    other.later(0, lambda other=other: ask(other))
+                    await asyncio.sleep(0.5)
+            agreed = [answer for answer in answers if answer.cluster_id]
+            if agreed:
+                return agreed[-1].cluster_id, agreed[-1].membership
+            answers.clear()
+            await asyncio.sleep(0.1)
+
+    def _joined(self, one: str, other: str) -> bool:
+        return self.network.passes(one, other) and self.network.passes(other, one)
 
     def _bury(self, process: Process) -> None:
         if self.processes.get(process.node_id) is process:

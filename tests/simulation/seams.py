@@ -17,7 +17,7 @@ import structlog
 
 from tests.simulation import sim_disk
 from zattredis import server
-from zattredis.server import applier, clock, executor, housekeeping, info, node, rejoin, snapshots, status
+from zattredis.server import applier, clock, executor, housekeeping, info, node, rejoin, repair, snapshots, status
 
 if TYPE_CHECKING:
     from tests.simulation.node_world import NodeWorld
@@ -46,7 +46,11 @@ def installed(world: NodeWorld) -> Iterator[None]:
     memory = SimpleNamespace(resident=1 << 20, virtual=1 << 20)
     changes: list[tuple[Any, str, Any]] = [
         (node, "Clock", lambda: clock.Clock(process().wall, monotonic)),
-        (node, "open_data_directory", lambda path, **rest: process().open_disk(**rest)),
+        (repair, "open_data_directory", lambda path, **rest: process().open_disk(**rest)),
+        (repair, "noted_damage", lambda path: process().disk.noted),
+        (repair, "remembered_members", lambda path: process().disk.members),
+        (repair, "join", lambda settings, tls: world.others_agree(process())),
+        (repair, "note", lambda path, error: world.damage_noted(process(), error)),
         (node, "Sessions", lambda: world.make_sessions(process())),
         (node, "SyncThread", lambda log, **rest: process().make_sync(log, **rest)),
         (node, "PeerNetwork", lambda **rest: process().make_peers(**rest)),

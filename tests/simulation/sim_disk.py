@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import random
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from types import SimpleNamespace
 from typing import Any
 
@@ -21,6 +21,7 @@ from zattredis.raft.entry import Entry
 from zattredis.raft.ready import HardState
 from zattredis.server.rejoin import _FILE as REJOINING
 from zattredis.storage.log_records import StateDirectory
+from zattredis.storage.repair import Remembered
 from zattredis.storage.snapshots import Chunk, Manifest, Position, SnapshotFile
 from zattredis.storage.state_store import APPLIED_KEY, MEMBERSHIP_KEY, Applied, decode_applied, encode_applied
 
@@ -47,9 +48,15 @@ class SimDisk:
         self.hung = False  # no sync ends
         self.low = False  # little room left
         self.full = False
-        self.refused = False  # its node has found it damaged, and will every time
+        self.noted: tuple[str, bool] | None = None  # its node has found it damaged, and will repair it
+        self.members: Remembered | None = None
         self.damaged_entries: list[Entry] = []
         self.damaged_keys: set[tuple[str, bytes]] = set()  # (name of the state, key)
+
+    def empty(self) -> None:
+        """The node gives up what lies here, to be filled again from the others."""
+        self.__init__(self.node_id, self.generation + 1)  # type: ignore[misc]
+        self.files.add(REJOINING)
 
     @property
     def is_damaged(self) -> bool:
@@ -380,6 +387,9 @@ class SimDataDirectory:
         """Let the present state stall and be checked."""
         self.state.stalls = self.stalls
         self.state.on_write = self.on_write
+
+    def remember_members(self, voters: tuple[str, ...], addresses: Mapping[str, str]) -> None:
+        self.disk.members = Remembered(tuple(voters), dict(addresses))
 
     def free_bytes(self) -> int:
         return 0 if self.disk.low else 1 << 40

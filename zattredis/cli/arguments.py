@@ -10,13 +10,15 @@ from collections.abc import Sequence
 from typing import Final, NoReturn
 
 from zattredis.config import CONFIG_VARIABLE, SECTIONS, SETTINGS, Settings, SettingSpec, load_settings
-from zattredis.errors import NodeRemoved
+from zattredis.errors import NodeRemoved, StateDiverged
 
 EXIT_DONE: Final = 0
 EXIT_FATAL: Final = 1
 EXIT_USAGE: Final = 2
 EXIT_REMOVED: Final = 3
 """The node was removed from its cluster: starting it again is of no use."""
+EXIT_DIVERGED: Final = 4
+"""The node was fenced: its state differs from what a majority holds. Starting it again repairs it from the others."""
 
 _METAVARS: Final = {
     "int": "N",
@@ -37,6 +39,8 @@ _METAVARS: Final = {
 
 def exit_code_of(error: Exception) -> int:
     """Return the exit code of a process that ends with `error`."""
+    if isinstance(error, StateDiverged):
+        return EXIT_DIVERGED
     return EXIT_REMOVED if isinstance(error, NodeRemoved) else EXIT_FATAL
 
 

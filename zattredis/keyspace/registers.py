@@ -155,6 +155,12 @@ class Registers:
         self.next_namespace = namespace + 1
         return NamespaceCounts(namespace)
 
+    def figures(self) -> bytes:
+        """Return what is counted, in one form for one content: for the digest of what was applied."""
+        parts = [counts.namespace.to_bytes(4, "big") + counts.encode() for counts in self.databases]
+        numbers = (self.expired_until_ms, self.fields_expired_until_ms, self.dead_front, self.dead_count)
+        return b"".join([*parts, _COUNTER.pack(self.counter), _MAINTENANCE.pack(*numbers)])
+
     def drain_changes(self, touched: Iterable[NamespaceCounts], changes: dict[bytes, bytes | None]) -> None:
         """Add to `changes` each register that differs from the store, of the counts the `touched` ones."""
         if self.counter != self.stored_counter:

@@ -34,12 +34,16 @@ class ForwardOpen(Message, array_like=True, gc=False, frozen=True):
 
 class StatusReport(Message, array_like=True, gc=False, frozen=True):
     """Everyone → everyone, twice a second: wall clock in ms since 1970; of the leader also each match index.
-    `sentinel_port`: where the sender answers as a Sentinel, 0 if it does not."""
+    `sentinel_port`: where the sender answers as a Sentinel, 0 if it does not. `digest…`: what was applied up to a fixed
+    index (see `server.digest`; the defaults say: nothing that can be compared)."""
 
     commit_index: int
     wall_ms: int
     members: list[tuple[str, int]]
     sentinel_port: int = 0
+    digest_index: int = 0
+    digest: int = 0
+    digest_since: int = (1 << 64) - 1
 
 
 class Introduction(Message, array_like=True, gc=False, frozen=True):

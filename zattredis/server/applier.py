@@ -30,6 +30,7 @@ from zattredis.raft.membership import Membership
 from zattredis.resp.replies import encode
 from zattredis.server.admission import STATE_MACHINE_VERSION
 from zattredis.server.clock import perf_counter
+from zattredis.server.digest import DIGEST_KEY, INTERVAL, Digest
 from zattredis.server.executor import COMMANDS_A_TURN, Executor, encode_run, resolve_logged
 from zattredis.server.proposals import Proposals
 from zattredis.server.reads import add_keys, first_keys
@@ -54,8 +55,9 @@ class Applier:
     __slots__ = (
         "_cache", "_cache_bytes", "_call_later", "_call_soon", "_changes", "_done_batches", "_executor", "_finished",
         "_on_applied", "_on_entry", "_ordinal", "_own", "_popped", "_progress", "_proposals", "_queue", "_scheduled",
-        "_skip", "_sliced", "_steps", "_view", "applied_index", "applied_term", "last_stamp_ms", "membership",
-        "on_batch_done", "on_popped", "on_sliced", "on_users", "on_waiters", "registers", "sessions", "stalls", "store",
+        "_skip", "_sliced", "_steps", "_view", "applied_index", "applied_term", "digest", "last_stamp_ms",
+        "membership", "on_batch_done", "on_popped", "on_sliced", "on_users", "on_waiters", "registers", "sessions",
+        "stalls", "store",
     )  # fmt: skip
 
     def __init__(
@@ -95,6 +97,7 @@ class Applier:
         self._progress: list[Entry] = []
         self._scheduled = False
         self.stalls = 0
+        self.digest = Digest()
         self.store = store
         self.load(store)
 
@@ -108,6 +111,7 @@ class Applier:
         self.applied_index = applied.index
         self.applied_term = applied.term
         self._skip = self._ordinal = applied.ordinal
+        self.digest.load(store, applied)
         stamp = store.get(STAMP_KEY)
         self.last_stamp_ms = 0 if stamp is None else _STAMP.unpack(stamp)[0]
         self.registers = Registers.load(store)
@@ -125,6 +129,7 @@ class Applier:
         self._popped.clear()
         self._done_batches.clear()
         self._progress.clear()
+        self._mark()
         self.on_users()
 
     def give_up(self) -> None:
@@ -200,7 +205,10 @@ class Applier:
                 next(self._steps)
             except StopIteration:
                 self._steps = None
-                self._complete(self._queue.popleft())
+                entry = self._queue.popleft()
+                self._complete(entry)
+                if not entry.index % INTERVAL:
+                    return  # the digest looks at what is stored then
             if view.effect_bytes > EFFECT_BYTES_PER_WRITE or self._sliced or perf_counter() > end:
                 return
 
@@ -208,6 +216,7 @@ class Applier:
         self.applied_index = entry.index
         self.applied_term = entry.term
         self._ordinal = 0
+        self.digest.entry_done(entry.index, self.registers.counter)
         self._progress.append(entry)
 
     def _write(self) -> None:
@@ -219,6 +228,7 @@ class Applier:
                 return
             changes = view.take()
             changes[APPLIED_KEY] = encode_applied(self.applied_index, self.applied_term, self._ordinal)
+            changes[DIGEST_KEY] = self.digest.record(self.applied_index, self._ordinal)
             changes[STAMP_KEY] = _STAMP.pack(self.last_stamp_ms)
             self.sessions.drain(changes)
         try:
@@ -229,6 +239,7 @@ class Applier:
             return
         self._changes = None
         self._view = None
+        self._mark()
         progress, self._progress = self._progress, []
         finished, self._finished = self._finished, []
         self._executor.settle()
@@ -251,6 +262,10 @@ class Applier:
             self._on_entry(entry)
         if progress:
             self._on_applied(self.applied_index)
+
+    def _mark(self) -> None:
+        if not self._ordinal and self._steps is None:
+            self.digest.mark(self.applied_index, self.store, self.registers, self.sessions, self.last_stamp_ms)
 
     def _report_pops(self) -> None:
         """Tell whoever keeps this node's blocked clients what came of their commands, and what happened to waiters."""

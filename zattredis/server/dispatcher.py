@@ -74,9 +74,9 @@ class Dispatcher:
     __slots__ = (
         "_call_soon", "_clients", "_flushing", "_held_back", "_limits", "_limits_before_auth", "_parting", "_paused",
         "_proposals",
-        "_reads", "_schedule", "_statistics", "_waiting_for_room", "accepting", "access", "inflight_bytes_max",
-        "is_leader", "keepalive_s", "local", "maxclients", "memory_refusal", "now_ms", "output_bytes_max",
-        "output_limit_disconnections", "protected", "query_bytes_max", "server", "stale_reads",
+        "_reads", "_schedule", "_statistics", "_waiting_for_room", "accepting", "access", "fenced",
+        "inflight_bytes_max", "is_leader", "keepalive_s", "local", "maxclients", "memory_refusal", "now_ms",
+        "output_bytes_max", "output_limit_disconnections", "protected", "query_bytes_max", "server", "stale_reads",
         "write_refusal",
     )  # fmt: skip
 
@@ -123,6 +123,12 @@ class Dispatcher:
         self.keepalive_s = 0
         self.write_refusal: ReplyError | None = None
         self.memory_refusal: ReplyError | None = None
+        self.fenced = False
+
+    def fence(self, refusal: ReplyError) -> None:
+        """From now on only LOCAL commands are carried out; everything else gets `refusal`."""
+        self.write_refusal = self.memory_refusal = refusal
+        self.fenced = True
 
     def attach(self, server: ServerProtocol, proposals: Proposals, reads: Reads, access: Access) -> None:
         """Tell it where LOCAL commands, writes and reads go, and who says what a client may do."""
@@ -409,7 +415,9 @@ class Dispatcher:
             if spec.kind == Kind.WRITE and self.write_refusal is not None:
                 raise self.write_refusal
             if self.memory_refusal is not None and (
-                spec.flags & Flag.DENYOOM or (state.in_multi and not spec.unqueued)  # a queue takes memory too
+                spec.flags & Flag.DENYOOM
+                or (self.fenced and spec.kind != Kind.LOCAL)
+                or (state.in_multi and not spec.unqueued)  # a queue takes memory too
             ):
                 raise self.memory_refusal
         except ReplyError as error:

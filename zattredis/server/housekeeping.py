@@ -17,6 +17,7 @@ from zattredis.peer.messages import StatusReport
 from zattredis.raft.entry import MAINTENANCE
 from zattredis.server.blocking import DROP_AFTER_S
 from zattredis.server.clock import monotonic
+from zattredis.server.digest import Mark
 from zattredis.server.node_facts import read_memory
 
 if TYPE_CHECKING:
@@ -129,12 +130,13 @@ class Housekeeping:
                 self._note(node_id, index)
             self.reported_commit = core.commit_index
         wall_ms = node.clock.wall_ms()
+        mark = node.applier.digest.last
         sentinel_port = node.settings.sentinel_port
         for node_id in core.membership.members:
             if node_id != core.node_id:
                 node.network.send(
                     StatusReport(
-                        core.node_id, node_id, core.term, core.commit_index, wall_ms, matches, sentinel_port
+                        core.node_id, node_id, core.term, core.commit_index, wall_ms, matches, sentinel_port, *mark
                     )
                 )  # fmt: skip
 
@@ -152,6 +154,7 @@ class Housekeeping:
         node = self._node
         status = self.members.setdefault(message.src, MemberStatus())
         status.heard_at = monotonic()
+        node.agreement.on_report(message.src, Mark(message.digest_index, message.digest, message.digest_since))
         status.wall_difference_ms = message.wall_ms - node.clock.wall_ms()
         status.sentinel_port = message.sentinel_port
         if message.members and message.src == node.core.leader_id:

@@ -353,6 +353,11 @@ def _raft(facts: NodeFacts) -> Fields:
     yield "raft_uncommitted_bytes_max", facts.settings.settings.uncommitted_bytes_max
     yield "raft_elections", raft.elections
     yield "raft_leader_changes", raft.leader_changes
+    yield "raft_digest_index", raft.digest_index
+    yield "raft_digest", f"{raft.digest:016x}"
+    yield "raft_digest_agreed_index", raft.digest_agreed
+    yield "raft_digest_differs", " ".join(f"{node_id}@{index}" for node_id, index in raft.digest_differs)
+    yield "raft_fenced", raft.fenced_because
     yield "raft_members", len(raft.members)
     for member in raft.members:
         match = "unknown" if member.match_index is None else member.match_index

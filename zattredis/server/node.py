@@ -14,7 +14,7 @@ import structlog
 
 import zattredis.commands  # noqa: F401  (fills the command table)
 from zattredis.config import Settings
-from zattredis.errors import ConfigError, FatalError
+from zattredis.errors import ClusterDown, ConfigError, FatalError, StateDiverged
 from zattredis.peer.control import JoinAnswer
 from zattredis.peer.messages import ExtensionReport, Introduction, StatusReport
 from zattredis.peer.network import PeerNetwork
@@ -26,6 +26,7 @@ from zattredis.raft.membership import Membership, simple_membership
 from zattredis.raft.messages import Message
 from zattredis.raft.ready import CoreConfig
 from zattredis.resp.parser import ProtocolLimits
+from zattredis.server import repair
 from zattredis.server.admin import AdminServer
 from zattredis.server.applier import Applier
 from zattredis.server.backups import Backups
@@ -35,6 +36,7 @@ from zattredis.server.clients import ClientRegistry
 from zattredis.server.clock import Clock, monotonic, random_64
 from zattredis.server.compaction import Compaction
 from zattredis.server.connection import ClientConnection
+from zattredis.server.digest import Agreement
 from zattredis.server.dispatcher import Dispatcher
 from zattredis.server.driver import Driver
 from zattredis.server.executor import Executor
@@ -47,6 +49,7 @@ from zattredis.server.reads import Reads
 from zattredis.server.redirects import RedirectingDispatcher
 from zattredis.server.rejoin import Rejoin
 from zattredis.server.reloading import Reloading
+from zattredis.server.repair import open_or_repair
 from zattredis.server.security import HANDSHAKE_S, STRANGERS_MAX, Security, answer_to_plain, peer_tls
 from zattredis.server.sentinel import SentinelPort
 from zattredis.server.services import Services
@@ -54,13 +57,15 @@ from zattredis.server.sessions import Sessions
 from zattredis.server.snapshots import Receiver, Snapshots
 from zattredis.server.statistics import Statistics
 from zattredis.server.views import Views
-from zattredis.storage.datadir import DataDirectory, open_data_directory, read_identity
-from zattredis.storage.rocks import StoreOptions
+from zattredis.storage.datadir import DataDirectory, read_identity
 from zattredis.storage.sync_thread import SyncThread
 
 _log = structlog.get_logger(room="node")
 
 BACKLOG = 511
+FENCED_S = 5.0
+"""So long a fenced node still answers INFO, to say why it will end."""
+FENCED = ClusterDown("this node is fenced: its data differs from what a majority holds; it ends and is repaired")
 INLINE_BYTES_MAX = 64 << 10
 ARGS_MAX = 1 << 20
 
@@ -124,6 +129,7 @@ class Node:
         self._open_for_hand_over = True
         self._shutting_down: asyncio.Task[None] | None = None
         self._departure: FatalError | None = None
+        self.fenced: FatalError | None = None
         self._listening: asyncio.Task[None] | None = None
         self._admin: AdminServer | None = None
         self.peer_problem = ""  # why no other node can reach this one
@@ -195,19 +201,15 @@ class Node:
             raise FatalError(str(error)) from None
         self.security = Security(settings, tls)
         cluster_id, membership = await self._cluster()
-        self._data = data = open_data_directory(
-            Path(settings.dir), node_id=settings.node_id, cluster_id=cluster_id,
-            incarnation=f"{random_64():016x}", membership=membership,
-            options=StoreOptions(
-                cache_bytes=settings.state_cache_bytes, state_memtable_bytes=settings.state_write_buffer_bytes
-            ),
-        )  # fmt: skip
+        self._data = data = await open_or_repair(settings, cluster_id, membership, tls)
         try:
             self._compose(data)
             self._check_membership()
             self.extensions.check_state()
             await self._listen()
-        except BaseException:
+        except BaseException as error:
+            if isinstance(error, FatalError):
+                repair.note(Path(settings.dir), error)
             await self._close()
             raise
         self._open = True
@@ -311,6 +313,7 @@ class Node:
         )  # fmt: skip
         self.snapshots = Snapshots(self)
         self.backups = Backups(self)
+        self.agreement = Agreement(self.applier.digest, lambda: self.core.membership.voters, self.fence)
         self.rejoin = Rejoin(self.core, data.path, self._network.send, self._leading_committed, self._on_may_vote)
         self.driver.may_vote = self.rejoin.done
         self.housekeeping = Housekeeping(self)
@@ -319,6 +322,7 @@ class Node:
         self.sentinel = SentinelPort(self)
         self.services.settings.on_change(lambda changed: self.security.follow(changed.settings))
         self.services.apply_settings()
+        self.remember_members()
         self._network.set_peers(self.links.peers())
 
     def _core_config(self) -> CoreConfig:
@@ -398,6 +402,8 @@ class Node:
         """Everything that one tick's events gathered, in this order: writes, reads, Raft, replies, peers."""
         self._scheduled = False
         if self._ended:
+            if self.fenced is not None:
+                self.dispatcher.flush()
             return
         self.blocking.flush()
         self.proposals.flush()
@@ -479,6 +485,7 @@ class Node:
         self.services.on_raft_event(event)
         if isinstance(event, events.MembershipChanged):
             self.links.on_changed(event.membership)
+            self.remember_members()
 
     def _on_snapshot_needed(self, node_id: str) -> None:
         self.snapshots.send_to(node_id)
@@ -507,6 +514,24 @@ class Node:
 
     # -- the end -----------------------------------------------------------------------------------------------------
 
+    def remember_members(self) -> None:
+        """Keep whom to ask, should this directory be damaged one day."""
+        membership = self.core.membership
+        self.data.remember_members(membership.voters, membership.addresses)
+
+    def fence(self, reason: str) -> None:
+        """This node's state is wrong: it takes part in nothing more, says so to whoever asks, and ends."""
+        if self.fenced is None and self._open:
+            self.fenced = error = StateDiverged(reason)
+            self._open = False
+            self._ended = True
+            _log.critical("fenced", error=reason, term=self.core.term, applied_index=self.core.applied_index)
+            repair.note(self.data.path, error)
+            self.dispatcher.fence(FENCED)
+            for client in list(self.clients):
+                client.connection.transport.abort()  # type: ignore[attr-defined]
+            self._loop.call_later(FENCED_S, self.fail, error)
+
     def fail(self, error: BaseException) -> None:
         """The node cannot go on: it acknowledges and votes no more; `wait_stopped` raises. Recovery is from disk."""
         if self._stopped is None or self._stopped.done():
@@ -516,6 +541,8 @@ class Node:
         if self._timer is not None:
             self._timer.cancel()
         fatal = error if isinstance(error, FatalError) else FatalError(f"{type(error).__name__}: {error}")
+        if self._data is not None:
+            repair.note(self._data.path, fatal)
         _log.critical("fatal", error=str(fatal), term=self.core.term, applied_index=self.core.applied_index)
         if fatal is not error:
             fatal.__cause__ = error
@@ -588,10 +615,11 @@ class Node:
             await self._hand_over(deadline)
         await self._close()
         if self._stopped is not None and not self._stopped.done():
-            if self._departure is None:
+            reason = self._departure or self.fenced
+            if reason is None:
                 self._stopped.set_result(None)
             else:
-                self._stopped.set_exception(self._departure)
+                self._stopped.set_exception(reason)
 
     async def _hand_over(self, deadline: float) -> None:
         """Give the leadership to another voter, if there is one that lives."""

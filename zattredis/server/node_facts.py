@@ -46,7 +46,7 @@ class RaftFacts:
 
     node_id: str
     cluster_id: str
-    state: str  # up: has a leader; no_leader; stopping
+    state: str  # up: has a leader; no_leader; rejoining; stopping; fenced
     role: str
     leader_id: str | None
     term: int
@@ -62,6 +62,11 @@ class RaftFacts:
     elections: int = 0
     leader_changes: int = 0
     leader_since_s: int = 0  # when this node learned of the present leader; 0 while there is none
+    digest_index: int = 0
+    digest: int = 0
+    digest_agreed: int = 0
+    digest_differs: Sequence[tuple[str, int]] = ()
+    fenced_because: str = ""
 
     @property
     def log_entries(self) -> int:

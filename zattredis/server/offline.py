@@ -40,8 +40,9 @@ from zattredis.server.applier import STAMP_KEY
 from zattredis.server.clock import random_64
 from zattredis.server.rejoin import must_wait
 from zattredis.storage.backup_file import BackupHeader, BackupReader, Piece
-from zattredis.storage.datadir import FORMAT, RESTORING, STATE_PREFIX, Identity, check_together, write_file
+from zattredis.storage.datadir import FORMAT, RESTORING, STATE_PREFIX, Identity, check_together
 from zattredis.storage.log_store import LogStore
+from zattredis.storage.repair import write_file
 from zattredis.storage.rocks import StoreOptions, fsync_directory
 from zattredis.storage.state_store import APPLIED_KEY, MEMBERSHIP_KEY, StateStore, encode_applied
 from zattredis.storage.verification import check_identity

@@ -9,8 +9,9 @@ heard from *every* other voter since its start, and then
   it may once have acknowledged is in there.
 
 Either way it enters the highest term anyone reported with its vote spent, so that a vote it may have forgotten cannot
-be cast a second time. A file in the data directory remembers the duty across restarts. A cluster's very first start
-therefore needs all its nodes once; later starts need a majority.
+be cast a second time. A node that gave up a damaged log (`server.repair`) is in the same place. A file in the data
+directory remembers the duty across restarts. A cluster's very first start therefore needs all its nodes once; later
+starts need a majority.
 """
 
 from __future__ import annotations
@@ -24,9 +25,10 @@ import structlog
 
 from zattredis.peer.messages import Introduction
 from zattredis.raft.core import Core
+from zattredis.storage.repair import REJOINING
 from zattredis.storage.rocks import fsync_directory
 
-_FILE: Final = "rejoining"
+_FILE: Final = REJOINING
 SPENT: Final = "?"
 """Stands for "voted for somebody, forgotten for whom" in the hard state."""
 

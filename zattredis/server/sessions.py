@@ -107,6 +107,11 @@ class Sessions:
             ended.append(row.session)
         return sorted(ended)
 
+    def figures(self) -> bytes:
+        """Return all rows in one form, for the digest of what was applied."""
+        rows = sorted(self.rows.items())
+        return b"".join([node_id.encode() + _ROW.pack(row.session, row.last, row.nonce) for node_id, row in rows])
+
     def drain(self, changes: dict[bytes, bytes | None]) -> None:
         """Put every row that changed since the last call into `changes`."""
         for node_id in self._changed:

@@ -209,6 +209,7 @@ class Receiver:
         node.data.install(directory, manifest.index, manifest.term, manifest.membership)
         node.applier.load(node.data.state)
         node.extensions.check_state()
+        node.agreement.forget()
         membership = Membership.decode(manifest.membership)
         node.core.snapshot_installed(manifest.index, manifest.term, membership, node.applier.last_stamp_ms)
         node.clock.floor(node.applier.last_stamp_ms)

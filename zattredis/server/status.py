@@ -97,6 +97,11 @@ class NodeStatus:
             elections=self.elections,
             leader_changes=self.leader_changes,
             leader_since_s=self.leader_since_us // 1_000_000 if core.leader_id is not None else 0,
+            digest_index=node.applier.digest.last.at,
+            digest=node.applier.digest.last.value,
+            digest_agreed=max(node.agreement.agreed.values(), default=0),
+            digest_differs=sorted(node.agreement.differing.items()),
+            fenced_because="" if node.fenced is None else str(node.fenced),
         )
 
     def presented(self) -> Presented:
@@ -105,6 +110,8 @@ class NodeStatus:
 
     def _state(self) -> str:
         node = self._node
+        if node.fenced is not None:
+            return "fenced"
         if not node.dispatcher.accepting:
             return "stopping"
         if not node.rejoin.done:

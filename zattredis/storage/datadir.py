@@ -7,6 +7,7 @@
     state-<n>/    StateStore begun by the snapshot of index n; the one in use is named in the log
     bootstrapping only while the directory is made
     restoring     only while a backup is restored into it (`server.offline`)
+    members, damaged, rejoining, set-aside: see `repair`
 
 Everything that can be lost is created once, at bootstrap, under the marker `bootstrapping`; a bootstrap that was cut
 short is begun anew, because no node has ever run on it. From then on nothing that is missing is created again: a log
@@ -22,7 +23,7 @@ import json
 import os
 import shutil
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Final
@@ -39,6 +40,7 @@ from zattredis.errors import (
     StorageFailed,
 )
 from zattredis.storage.log_store import LogStore, marks_path
+from zattredis.storage.repair import remember_members, repaired, set_aside, write_file
 from zattredis.storage.rocks import StoreOptions, exists, fsync_directory
 from zattredis.storage.state_store import StateStore
 
@@ -132,6 +134,10 @@ class DataDirectory:
         if thread is not None:
             thread.join()
 
+    def remember_members(self, voters: tuple[str, ...], addresses: Mapping[str, str]) -> None:
+        """Keep whom a repair can ask (see `repair`); nothing is decided by it."""
+        remember_members(self.path, voters, addresses)
+
     def free_bytes(self) -> int:
         """Return how many bytes the file system has left for this process. Raises StorageFailed."""
         try:
@@ -171,10 +177,13 @@ def open_data_directory(
     incarnation: str,
     membership: bytes,
     options: StoreOptions | None = None,
+    anew: bool = False,
+    keep_state: bool = False,
 ) -> DataDirectory:
     """Lock and open the data directory at `path`; make it (bootstrap) when there is none or its making was cut short.
 
-    `incarnation` and `membership` are used only at bootstrap. Raises DataDirectoryBusy (names the other process),
+    `incarnation` and `membership` are used only at bootstrap, and with `anew`, which first empties a complete directory
+    as `repair` says (`keep_state`: its state is set aside, too). Raises DataDirectoryBusy (names the other process),
     DataDirectoryMismatch (another node, cluster or format, or not a data directory), LogLost, LogDamaged, StateDamaged
     or StorageFailed, each one line; in the first two cases nothing has been changed.
     """
@@ -190,6 +199,12 @@ def open_data_directory(
         if identity is None:
             identity = wanted
             _bootstrap(path, wanted, membership, options)
+        elif anew:
+            identity = wanted
+            states = [name for name in os.listdir(path) if name.startswith((STATE_PREFIX, SNAPSHOT_PREFIX))]
+            set_aside(path, _LOG, marks_path(path / _LOG).name, states, keep_state=keep_state)
+            _bootstrap(path, wanted, membership, options)
+            repaired(path)
         return _open_stores(path, lock, identity, options)
     except OSError as error:
         _close(lock)
@@ -290,19 +305,6 @@ def _bootstrap(path: Path, identity: Identity, membership: bytes, options: Store
     write_file(path / _NODE, json.dumps(asdict(identity), indent=1).encode() + b"\n")
     (path / _MARKER).unlink()
     fsync_directory(path)
-
-
-def write_file(path: Path, content: bytes) -> None:
-    """Write a file so that after a crash it is there whole or not at all."""
-    temporary = path.with_name(path.name + ".new")
-    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
-    try:
-        os.write(descriptor, content)
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-    os.replace(temporary, path)
-    fsync_directory(path.parent)
 
 
 def _open_stores(path: Path, lock: int, identity: Identity, options: StoreOptions) -> DataDirectory:
