@@ -32,7 +32,7 @@ from tests.support.cluster import REPOSITORY, free_port, wait_until
 from tests.support.command_table import END, render, split_readme
 
 TEXT = (REPOSITORY / "README.md").read_text(encoding="utf-8")
-PORTS = ("6379", "7001", "7002", "7003", "5254", "5255", "5256", "26379")
+PORTS = ("6379", "7001", "7002", "7003", "7004", "7005", "7006", "7007", "5254", "5255", "5256", "26379")
 READY = re.compile(r'"event":"(ready|no_leader_yet)"|Ctrl-C ends all')
 """What a server says when it serves; one node of three alone says that it has no leader yet."""
 EXPECTED = re.compile(r"\s+# → (.*)$")
@@ -130,7 +130,9 @@ class Stage:
         subprocess.run(command, cwd=self.directory, env=self.environment, timeout=60, check=True)
 
     def serve(self, block: Block) -> None:
+        already = len(self.servers)
         for line in block.lines:
+            self.wait_for_the_last_one_there(line)
             output = self.directory / f"output{len(self.servers)}"
             with output.open("wb") as file:
                 process = subprocess.Popen(
@@ -138,7 +140,7 @@ class Stage:
                     stdin=subprocess.DEVNULL, stdout=file, stderr=file,
                 )  # fmt: skip
             self.servers.append((line, process, output))
-        for line, process, output in self.servers:
+        for line, process, output in self.servers[already:]:
 
             def is_ready(line: str = line, process: subprocess.Popen[bytes] = process, output: Path = output) -> bool:
                 assert process.poll() is None, f"{line} ended:\n{output.read_text()}"
@@ -146,11 +148,19 @@ class Stage:
 
             wait_until(is_ready, f"{line} is ready")
 
+    def wait_for_the_last_one_there(self, line: str) -> None:
+        """A server that README has stopped and starts again: wait until it has ended."""
+        directory = re.search(r"--dir (\S+)", line)
+        for before, process, _ in self.servers:
+            if directory and f"{directory[0]} " in f"{before} ":
+                process.wait(60)
+
     def stop(self) -> None:
-        """Stop the servers as README says, all of which must end well."""
-        for _, process, _ in self.servers:
+        """Stop the servers as README says, all of which must end well, but those that README has ended before."""
+        running = [(line, process) for line, process, _ in self.servers if process.poll() is None]
+        for _, process in running:
             process.send_signal(signal.SIGTERM)
-        codes = {line: process.wait(60) for line, process, _ in self.servers}
+        codes = {line: process.wait(60) for line, process in running}
         assert set(codes.values()) <= {0}, codes
 
     def close(self) -> None:

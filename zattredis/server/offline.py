@@ -43,9 +43,12 @@ from zattredis.storage.backup_file import BackupHeader, BackupReader, Piece
 from zattredis.storage.datadir import FORMAT, RESTORING, STATE_PREFIX, Identity, check_together
 from zattredis.storage.log_store import LogStore
 from zattredis.storage.repair import write_file
-from zattredis.storage.rocks import StoreOptions, fsync_directory
+from zattredis.storage.rocks import StoreOptions, fsync_directory, write_back
 from zattredis.storage.state_store import APPLIED_KEY, MEMBERSHIP_KEY, StateStore, encode_applied
 from zattredis.storage.verification import check_identity
+
+WRITE_BACK_BYTES: Final = 4 << 20
+"""After so many bytes of a file the disk is told to take them."""
 
 _STAMP: Final = struct.Struct(">Q")
 
@@ -82,6 +85,7 @@ class _Target:
         self.state = path / state_name
         self._file = -1
         self._name = ""
+        self._begun_back = 0
         self.lock = self._prepare()
 
     def _prepare(self) -> int:
@@ -104,11 +108,14 @@ class _Target:
         if name != self._name:
             self.finish_file()
             flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW
-            self._file, self._name = os.open(self.state / name, flags, 0o600), name
+            self._file, self._name, self._begun_back = os.open(self.state / name, flags, 0o600), name, 0
         view = memoryview(data)
         while view:
             written = os.pwrite(self._file, view, offset)
             view, offset = view[written:], offset + written
+        if offset - self._begun_back >= WRITE_BACK_BYTES:
+            write_back(self._file, self._begun_back, offset)
+            self._begun_back = offset
 
     def finish_file(self) -> None:
         """Make the file that was written last durable."""

@@ -13,6 +13,7 @@ mended, tests/storage/test_rocksdict_traps.py):
 
 from __future__ import annotations
 
+import contextlib
 import os
 from dataclasses import dataclass
 from pathlib import Path
@@ -187,6 +188,15 @@ def write_options(*, wal: bool, no_slowdown: bool) -> WriteOptions:
     o.disable_wal = not wal  # type: ignore[method-assign, assignment]
     o.no_slowdown = no_slowdown
     return o
+
+
+def write_back(descriptor: int, start: int, end: int) -> None:
+    """Have the kernel begin to write these bytes of a file to the disk now, and not keep them in memory for long.
+
+    Without it a long file is written in one burst by the fsync at its end, which other processes' syncs wait for.
+    """
+    with contextlib.suppress(OSError):  # a pipe
+        os.posix_fadvise(descriptor, start, end - start, os.POSIX_FADV_DONTNEED)
 
 
 def fsync_directory(path: Path) -> None:

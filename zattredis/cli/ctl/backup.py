@@ -31,7 +31,9 @@ if TYPE_CHECKING:
 PIECE_BYTES: Final = 1 << 20
 AHEAD: Final = 4
 """Pieces read before they are written."""
-NICENESS: Final = 10
+NICENESS: Final = 19
+WRITE_BACK_BYTES: Final = 4 << 20
+"""After so many bytes the disk is told to take them."""
 BEGIN_S: Final = 120.0
 """How long a node may take to flush its state."""
 
@@ -138,6 +140,7 @@ def _copy(
 ) -> tuple[int, BackupHeader, float]:
     """Copy all pieces; return the bytes written, the header and the seconds it took."""
     from zattredis.storage.backup_file import BackupWriter
+    from zattredis.storage.rocks import write_back
 
     header = _header(begun, compression)
     length = min(PIECE_BYTES, begun["piece_bytes_max"])
@@ -149,7 +152,7 @@ def _copy(
     with Progress("backup", header.size_bytes) as progress:
         writer = BackupWriter(stream, header)
         reading.start()
-        done = 0
+        done = begun_back = 0
         try:
             while (item := ready.get()) is not None:
                 if isinstance(item, BaseException):
@@ -158,6 +161,9 @@ def _copy(
                 writer.write(piece, crc)
                 done += len(piece.data)
                 progress.at(done)
+                if writer.written - begun_back >= WRITE_BACK_BYTES:
+                    write_back(stream.fileno(), begun_back, writer.written)
+                    begun_back = writer.written
         finally:
             stop.set()
             while reading.is_alive():

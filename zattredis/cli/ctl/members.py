@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+import time
 from collections.abc import Sequence
 from typing import Any, Final
 
@@ -13,10 +14,14 @@ from zattredis.cli.ctl import table
 from zattredis.cli.ctl.frame import EXIT_UNKNOWN, PROGRAM, Subcommand
 from zattredis.cli.ctl.nodes import as_dict, plain
 from zattredis.cli.ctl.target import Target, add_target_flags
-from zattredis.cli.resp_client import NoAnswer
+from zattredis.cli.resp_client import ErrorReply, NoAnswer, RespClient
 
 WAIT_S: Final = 3600.0
 """How long an answer may take: it comes once who is added has caught up, which the server watches over."""
+
+TURN_S: Final = 20.0
+AGAIN_S: Final = 0.2
+_UNDER_WAY: Final = "change is under way; one at a time"
 
 _COLUMNS = ("id", "address", "role", "voter", "alive", "match_index", "lag")
 
@@ -79,12 +84,24 @@ def _listing(members: Sequence[dict[str, Any]], form: str) -> list[str]:
     return list(table.lines(rows))
 
 
+def _in_turn(client: RespClient, words: Sequence[str]) -> Any:
+    """Return the reply; while another change is being agreed on, which takes a moment, it is asked again."""
+    deadline = time.monotonic() + TURN_S
+    while True:
+        try:
+            return client.call("RAFT", *words, timeout_s=WAIT_S)
+        except ErrorReply as error:
+            if _UNDER_WAY not in str(error) or time.monotonic() > deadline:
+                raise
+            time.sleep(AGAIN_S)
+
+
 def change(target: Target, words: Sequence[str]) -> int:
     """Send one RAFT subcommand that changes the cluster; print what came of it."""
     with target.connect() as client:
         try:
             print(f"asking {target.where} to {' '.join(words)} …", file=sys.stderr, flush=True)
-            reply = client.call("RAFT", *words, timeout_s=WAIT_S)
+            reply = _in_turn(client, words)
         except NoAnswer as error:
             complain(PROGRAM, f"{error}; whether it was done is not known: see zattctl members")
             return EXIT_UNKNOWN

@@ -22,6 +22,7 @@ from zattredis.errors import ConfigError
 if TYPE_CHECKING:
     from zattredis.storage.backup_file import BackupHeader
 
+NICENESS = 10
 _NODE = "{node}"
 
 
@@ -40,6 +41,9 @@ def run(arguments: argparse.Namespace) -> int:
     if not members:
         raise ConfigError("--cluster names no member; write for example n1=127.0.0.1:6379")
     directories = _directories(arguments.node or [member.node_id for member in members], members, arguments.dir)
+    # A node on this machine, of the old cluster perhaps, goes first.
+    with contextlib.suppress(OSError):
+        os.nice(NICENESS)
     from zattredis.server.offline import restore
     from zattredis.storage.backup_file import BackupReader
 
