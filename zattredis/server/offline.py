@@ -42,7 +42,7 @@ from zattredis.server.rejoin import must_wait
 from zattredis.storage.backup_file import BackupHeader, BackupReader, Piece
 from zattredis.storage.datadir import FORMAT, RESTORING, STATE_PREFIX, Identity, check_together
 from zattredis.storage.log_store import LogStore
-from zattredis.storage.repair import write_file
+from zattredis.storage.repair import REJOINING, noted_damage, remember_members, write_file
 from zattredis.storage.rocks import StoreOptions, fsync_directory, write_back
 from zattredis.storage.state_store import APPLIED_KEY, MEMBERSHIP_KEY, StateStore, encode_applied
 from zattredis.storage.verification import check_identity
@@ -285,6 +285,8 @@ class Recovery:
         os.close(self._lock)
 
     def _look(self, identity: Identity) -> Survivor:
+        if (noted := noted_damage(self._path)) is not None:
+            raise StateDamaged(f"{self._path} was found damaged: {noted[0]}; take another survivor")
         options = StoreOptions()
         cache = Cache(options.cache_bytes)
         self._log = log = LogStore.open(self._path / "log", options=options, cache=cache)
@@ -328,7 +330,8 @@ class Recovery:
         log.append([entry], HardState(term, None, log.hard_state.commit))
         log.sync()
         log.sync_marks()
-        (self._path / "rejoining").unlink(missing_ok=True)
+        remember_members(self._path, (node_id,), {node_id: address})  # the others are nobody to be filled from
+        (self._path / REJOINING).unlink(missing_ok=True)
         fsync_directory(self._path)
         return cluster_id
 

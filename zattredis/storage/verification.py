@@ -37,6 +37,7 @@ from zattredis.storage.datadir import FORMAT, Identity, read_identity
 from zattredis.storage.log_recovery import Recovered, examine
 from zattredis.storage.log_store import marks_path
 from zattredis.storage.marks import read_marks
+from zattredis.storage.repair import noted_damage
 from zattredis.storage.rocks import StoreOptions, exists, open_database, state_options, translate
 from zattredis.storage.state_store import APPLIED_KEY, MEMBERSHIP_KEY, Applied, decode_applied
 
@@ -118,6 +119,8 @@ def verify(path: Path, progress: Progress = lambda what, count: None) -> Report:
         cache = Cache(options.cache_bytes)
         try:
             report.identity = check_identity(path)
+            if (noted := noted_damage(path)) is not None:
+                report.problems.append(f"the node noted damage, which its next start repairs: {noted[0]}")
             progress("log", 0)
             log = _verify_log(path, report, options, cache)
             progress("log", report.last_index - report.first_index + 1)
