@@ -280,6 +280,12 @@ MUTANTS = (
         (Scripted("tests/server/test_proposals.py::test_a_batch_never_handed_over_is_refused_for_good"),),
     ),
     Mutant(
+        "unsent_pops_are_lost",
+        "What a blocking pop gave a client that goes before its reply is written is gone.",
+        (Edit(f"{SERVER}.blocking:Blocking.flush", "if self._given:", "if False:"),),
+        Scripted("tests/server/test_blocking.py::test_an_element_whose_reply_was_never_written_goes_back"),
+    ),
+    Mutant(
         "another_value",
         "SET stores something else than what it was given.",
         (Edit("zattredis.keyspace.view:View.set_plain", "touched_s) + value", "touched_s) + value + b'!'"),

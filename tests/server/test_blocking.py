@@ -13,6 +13,7 @@ from tests.server.test_applier import RecordingNode, Replica
 from zattredis.keyspace.registers import Registers
 from zattredis.keyspace.waiters import META_WAITERS, Waiters
 from zattredis.raft import entry as kinds
+from zattredis.raft.entry import make_entry
 from zattredis.server import applier, blocking, executor
 from zattredis.server.sessions import BATCH_HEADER, encode_open
 
@@ -463,6 +464,44 @@ def test_an_element_that_was_popped_at_once_for_a_client_that_went_meanwhile_goe
     gone(popper)
     settle(node)
     assert run(pusher, "LRANGE k 0 -1", "PTTL k") == b"*1\r\n$1\r\na\r\n:100000\r\n"
+
+
+@pytest.mark.parametrize("at_once", [False, True])
+def test_an_element_whose_reply_was_never_written_goes_back(node: MiniNode, at_once: bool) -> None:
+    """The client goes in the very tick in which it is answered."""
+    gone, other = node.connect(), node.connect()
+    if at_once:
+        run(other, "RPUSH q a")
+        gone.send("BLPOP q 0")
+    else:
+        run(gone, "BLPOP q 0")
+        other.send("RPUSH q a")
+    node.tick()
+    while node.log:  # as `apply` does it, without the end of the tick
+        kind, payload = node.log.pop(0)
+        node.index += 1
+        node.applier.enqueue([make_entry(node.index, 1, kind, 1, node.now_ms, payload)])
+        node.applier.run()
+        if gone.connection.out:
+            break
+        node.blocking.flush()
+        node.proposals.flush()
+    assert b"".join(gone.connection.out) == b"*2\r\n$1\r\nq\r\n$1\r\na\r\n"
+    gone.connection.connection_lost(None)
+    settle(node)
+    assert gone.received() == b""
+    other.received()
+    assert run(other, "LRANGE q 0 -1") == b"*1\r\n$1\r\na\r\n"
+
+
+def test_an_element_whose_reply_was_written_does_not_come_back(node: MiniNode) -> None:
+    gone, other = node.connect(), node.connect()
+    run(other, "RPUSH q a")
+    assert run(gone, "BLPOP q 0") == b"*2\r\n$1\r\nq\r\n$1\r\na\r\n"
+    gone.connection.connection_lost(None)
+    settle(node)
+    assert run(other, "LLEN q") == b":0\r\n"
+    assert node.blocking._given == []
 
 
 def test_what_was_flushed_or_overwritten_meanwhile_does_not_come_back(node: MiniNode) -> None:

@@ -21,8 +21,10 @@ Decisions, with their reasons:
 - **What happened is learnt from the state machine, not from the fate of a proposal.** Errands (settle, withdraw,
   resume) are harmless when repeated, so one whose outcome is unknown is sent again; events say once what became of a
   waiter.
-- **An element given to a client that has gone since is put back**, as long as this process lives to do it. That command
-  is not harmless when repeated: one whose outcome is unknown is sent again only once the log has decided on it.
+- **An element given to a client that has gone since is put back**, as long as this process lives to do it and the reply
+  was not written: also to one that goes between its answer and the end of that tick, or that still waits for an earlier
+  answer. That command is not harmless when repeated: one whose outcome is unknown is sent again only once the log has
+  decided on it.
 - **The waiters of a node that was silent for DROP_AFTER_S are dropped by the leader**, so that what is reserved for
   them is not kept from others. A node that finds its clients' waiters dropped has them resume at their old places.
 - **Time is counted here, by the monotonic clock**; the state knows no timeouts, so waiting writes nothing. Without a
@@ -93,8 +95,8 @@ class Blocking:
     """One per node. Invariant: every waiter of this node's session is kept here, or is about to be withdrawn."""
 
     __slots__ = (
-        "_by_order", "_call_later", "_deadlines", "_dropping", "_executor", "_proposals", "_put_backs", "_schedule",
-        "_settle", "_source", "_tokens", "_uncertain", "_wake_at", "_withdraw", "stopping",
+        "_by_order", "_call_later", "_deadlines", "_dropping", "_executor", "_given", "_proposals", "_put_backs",
+        "_schedule", "_settle", "_source", "_tokens", "_uncertain", "_wake_at", "_withdraw", "stopping",
     )  # fmt: skip
 
     def __init__(
@@ -120,6 +122,7 @@ class Blocking:
         self._dropping: set[int] = set()
         self._uncertain: set[int] = set()  # tokens of command lines that may have been executed, or may yet be
         self._tokens = 0
+        self._given: list[tuple[Run, Taken, int]] = []  # answered, but perhaps not sent yet; bytes sent before that
         self.stopping = False
 
     def __len__(self) -> int:
@@ -215,9 +218,26 @@ class Blocking:
         """Send the reply. The command counts now, and once, whether it had to wait or not: as in Redis."""
         self._executor.measure(run, 0.0)
         self._executor.settle()
-        if run.connection.closed and isinstance(value, Popped):
-            self._put_back(value.taken)
+        connection = run.connection
+        if isinstance(value, Popped):
+            if connection.closed:
+                self._put_back(value.taken)
+            else:
+                self._given.append((run, value.taken, connection.state.written_bytes))
         run.finish(encode_run(run, [value]))
+
+    def _look_at_given(self) -> None:
+        """A client that goes before its reply was written never had the elements: put back what certainly was not."""
+        kept = []
+        for run, taken, written_before in self._given:
+            connection = run.connection
+            held, written = run in connection.units, connection.state.written_bytes
+            if connection.closed:
+                if held or written == written_before:
+                    self._put_back(taken)
+            elif held or connection.out:
+                kept.append((run, taken, written))
+        self._given = kept
 
     def _give_up(self, blocked: _Blocked, reply: bytes) -> None:
         """Its end could not be agreed on: the client gets the error, and whatever is given to it later goes back."""
@@ -286,6 +306,8 @@ class Blocking:
 
     def flush(self) -> None:
         """End of tick: propose what is due, many at once."""
+        if self._given:
+            self._look_at_given()
         if self._settle:
             orders, self._settle = list(self._settle), {}
             self._send([SETTLE, *[b"%d" % order for order in orders]], lambda e, reply: self._settled(orders, e, reply))
