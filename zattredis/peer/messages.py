@@ -35,7 +35,8 @@ class ForwardOpen(Message, array_like=True, gc=False, frozen=True):
 class StatusReport(Message, array_like=True, gc=False, frozen=True):
     """Everyone → everyone, twice a second: wall clock in ms since 1970; of the leader also each match index.
     `sentinel_port`: where the sender answers as a Sentinel, 0 if it does not. `digest…`: what was applied up to a fixed
-    index (see `server.digest`; the defaults say: nothing that can be compared)."""
+    index (see `server.digest`; the defaults say: nothing that can be compared). `disk_level`: how full the sender's
+    disk is (see `server.disk_room`)."""
 
     commit_index: int
     wall_ms: int
@@ -44,6 +45,7 @@ class StatusReport(Message, array_like=True, gc=False, frozen=True):
     digest_index: int = 0
     digest: int = 0
     digest_since: int = (1 << 64) - 1
+    disk_level: int = 0
 
 
 class Introduction(Message, array_like=True, gc=False, frozen=True):

@@ -2,7 +2,7 @@
 
 The leader proposes maintenance entries for keys past their expiry and for content that nothing names any more, one at a
 time and bounded, and tells the others twice a second how far everyone is (for INFO and WAIT on every node, and to
-compare clocks). Every node checks its log's size and its disk's room.
+compare clocks). Every node checks its log's size, and its disk's room (`disk_room`).
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Final
 
 import structlog
 
-from zattredis.errors import DiskFull, OutOfMemoryError
+from zattredis.errors import OutOfMemoryError, ReplyError
 from zattredis.keyspace import maintenance
 from zattredis.peer.messages import StatusReport
 from zattredis.raft.entry import MAINTENANCE
@@ -37,21 +37,22 @@ _log = structlog.get_logger(room="housekeeping")
 class MemberStatus:
     """What is known of one member: how far its log matches the leader's, and when that was said."""
 
-    __slots__ = ("heard_at", "match_index", "sentinel_port", "wall_difference_ms")
+    __slots__ = ("disk_level", "heard_at", "match_index", "sentinel_port", "wall_difference_ms")
 
     def __init__(self) -> None:
         self.match_index = 0
         self.heard_at = 0.0
         self.wall_difference_ms: int | None = None
         self.sentinel_port = 0
+        self.disk_level = 0
 
 
 class Housekeeping:
     """One per node."""
 
     __slots__ = (
-        "_active_at", "_checked_at", "_disk_full", "_handed_over_at", "_maintained_at", "_maintenance_under_way",
-        "_node", "_status_at", "_watching_since", "members", "reported_commit", "waiters",
+        "_active_at", "_checked_at", "_handed_over_at", "_maintained_at", "_maintenance_under_way", "_memory_refusal",
+        "_node", "_status_at", "_watching_since", "disk_refusal", "members", "reported_commit", "waiters",
     )  # fmt: skip
 
     def __init__(self, node: Node) -> None:
@@ -61,7 +62,8 @@ class Housekeeping:
         self._status_at = 0.0
         self._checked_at = 0.0
         self._handed_over_at = 0.0
-        self._disk_full = False
+        self._memory_refusal: ReplyError | None = None
+        self.disk_refusal: ReplyError | None = None
         self._watching_since = 0.0
         self._active_at: dict[str, float] = {}
         self.members: dict[str, MemberStatus] = {}
@@ -77,6 +79,7 @@ class Housekeeping:
             self._maintained_at = now
             self._maintain()
             self.check_memory()
+            self._node.disk_room.check()
         if now - self._status_at >= STATUS_S:
             self._status_at = now
             self._node.rejoin.ask()
@@ -88,7 +91,6 @@ class Housekeeping:
             self._node.compaction.check()
             self._close_idle()
             self._node.backups.tick()
-            self._check_disk()
 
     # -- maintenance entries -----------------------------------------------------------------------------------------
 
@@ -136,7 +138,8 @@ class Housekeeping:
             if node_id != core.node_id:
                 node.network.send(
                     StatusReport(
-                        core.node_id, node_id, core.term, core.commit_index, wall_ms, matches, sentinel_port, *mark
+                        core.node_id, node_id, core.term, core.commit_index, wall_ms, matches, sentinel_port, *mark,
+                        node.disk_room.level,
                     )
                 )  # fmt: skip
 
@@ -154,6 +157,7 @@ class Housekeeping:
         node = self._node
         status = self.members.setdefault(message.src, MemberStatus())
         status.heard_at = monotonic()
+        status.disk_level = message.disk_level
         node.agreement.on_report(message.src, Mark(message.digest_index, message.digest, message.digest_since))
         status.wall_difference_ms = message.wall_ms - node.clock.wall_ms()
         status.sentinel_port = message.sentinel_port
@@ -230,31 +234,20 @@ class Housekeeping:
 
     def check_memory(self) -> None:
         """Have commands that may need memory refused while the process holds more than the setting allows."""
-        node = self._node
-        limit = node.settings.maxmemory_bytes
+        limit = self._node.settings.maxmemory_bytes
         over = limit > 0 and read_memory().resident > limit
-        if over != (node.dispatcher.memory_refusal is not None):
-            node.dispatcher.memory_refusal = (
+        if over != (self._memory_refusal is not None):
+            self._memory_refusal = (
                 OutOfMemoryError("command not allowed when used memory > 'maxmemory'.") if over else None
             )
+            self.put_growth_refusal()
             _log.warning("memory_exceeded" if over else "memory_has_room", maxmemory_bytes=limit)
 
-    # -- disk --------------------------------------------------------------------------------------------------------
-
-    def _check_disk(self) -> None:
-        node = self._node
-        free = node.data.free_bytes()
-        low = free < node.settings.disk_free_bytes_min
-        if low != self._disk_full:
-            self._disk_full = low
-            node.dispatcher.write_refusal = (
-                DiskFull(f"only {free} bytes are free on this node's disk; writes are refused until there is room")
-                if low
-                else None
-            )
-            _log.warning("disk_low" if low else "disk_has_room", free_bytes=free)
+    def put_growth_refusal(self) -> None:
+        """Have commands that may need more memory or disk refused for the first of these reasons that holds."""
+        self._node.dispatcher.memory_refusal = self._memory_refusal or self.disk_refusal
 
     @property
     def disk_full(self) -> bool:
-        """Whether writes are refused because the disk is nearly full."""
-        return self._disk_full
+        """Whether writes are refused because too little disk is free."""
+        return self._node.disk_room.refused > 0

@@ -37,6 +37,7 @@ from zattredis.server.clock import Clock, monotonic, random_64
 from zattredis.server.compaction import Compaction
 from zattredis.server.connection import ClientConnection
 from zattredis.server.digest import Agreement
+from zattredis.server.disk_room import DiskRoom
 from zattredis.server.dispatcher import Dispatcher
 from zattredis.server.driver import Driver
 from zattredis.server.executor import Executor
@@ -317,6 +318,7 @@ class Node:
         self.rejoin = Rejoin(self.core, data.path, self._network.send, self._leading_committed, self._on_may_vote)
         self.driver.may_vote = self.rejoin.done
         self.housekeeping = Housekeeping(self)
+        self.disk_room = DiskRoom(self)
         self.changes = Changes(self)
         self.links = Links(self)
         self.sentinel = SentinelPort(self)
@@ -448,7 +450,7 @@ class Node:
             self.housekeeping.on_status(message)
         elif isinstance(message, ExtensionReport):
             self.extensions.on_report(message)
-        elif not self.changes.on_message(message):
+        elif not self.changes.on_message(message) and self.disk_room.admits(message):
             self.driver.on_message(message)
         self.schedule()
 

@@ -146,6 +146,14 @@ class DataDirectory:
             raise StorageFailed(f"cannot ask how full {self.path} is: {error.strerror}") from error
         return usage.f_bavail * usage.f_frsize
 
+    def total_bytes(self) -> int:
+        """Return how many bytes the file system has in all. Raises StorageFailed."""
+        try:
+            usage = os.statvfs(self.path)
+        except OSError as error:
+            raise StorageFailed(f"cannot ask how large the disk of {self.path} is: {error.strerror}") from error
+        return usage.f_blocks * usage.f_frsize
+
     def close(self) -> None:
         """Flush and close everything and give up the lock; harmless when repeated. Raises StorageFailed."""
         self._finish_discarding()
