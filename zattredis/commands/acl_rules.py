@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import functools
 import hashlib
+from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from typing import Final
 
@@ -266,8 +267,8 @@ def key_uses(spec: CommandSpec, argv: list[bytes]) -> list[tuple[int, int]]:
         access = _access(varying or part.flags)
         found += [(place, access) for place in places]
     if spec.keys.finder is not None:
-        known = {argv[place] for place, _ in found}
-        found += [(argv.index(key), WRITE) for key in spec.keys.finder(argv) if key not in known]
+        more = Counter(spec.keys.finder(argv)) - Counter(argv[place] for place, _ in found)
+        found += [(argv.index(key, spec.words), WRITE) for key in more]
     return found
 
 
