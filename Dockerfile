@@ -21,9 +21,11 @@ RUN useradd --system --uid 999 --user-group --no-create-home --shell /usr/sbin/n
 COPY --from=build /opt/zattredis /opt/zattredis
 # In a network of its own a container listens on all its addresses and takes clients of other containers; with host
 # networking that is every address of the machine: set ZATTREDIS_BIND=127.0.0.1 there, or a password and a cluster secret.
+# Clients come through Docker's bridge, so that protected mode would keep out all of them (Redis's own image has it off).
 ENV PATH=/opt/zattredis/bin:$PATH \
     PYTHONUNBUFFERED=1 \
     ZATTREDIS_BIND=0.0.0.0 \
+    ZATTREDIS_PROTECTED_MODE=no \
     ZATTREDIS_PROTECTED_MODE=no \
     ZATTREDIS_DIR=/data
 USER 999:999

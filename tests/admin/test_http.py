@@ -178,6 +178,34 @@ def test_with_a_password_only_health_and_metrics_are_open() -> None:
         assert secret not in cluster.nodes[0].log()
 
 
+def test_users_may_see_and_do_what_their_permissions_allow(single: Watched) -> None:
+    port = single.admin[0]
+    users = {
+        "all": "on >pw ~* +@all", "looks": "on >pw +info +raft|status +slowlog|get", "acts": "on >pw +raft|snapshot",
+        "none": "on >pw +get", "off": "off >pw ~* +@all",
+    }  # fmt: skip
+    token = request(port, "/api/state").json()["token"]
+    with single.client() as client:
+        for name, rules in users.items():
+            client.call("ACL", "SETUSER", name, "resetchannels", *rules.split())
+        try:
+            got = {
+                name: (
+                    request(port, "/api/state", **basic("pw", name)).status,
+                    post(port, "/api/snapshot", {}, token, **basic("pw", name)).status,
+                )
+                for name in users
+            }
+            assert got == {"all": (200, 200), "looks": (200, 403), "acts": (403, 200), "none": (403, 403),
+                           "off": (401, 401)}  # fmt: skip
+            assert request(port, "/", **basic("wrong", "all")).status == 401
+            assert request(port, "/", **basic("pw", "nobody")).status == 401
+            refused = request(port, "/api/state", **basic("pw", "none"))
+            assert refused.text == "user none has no permission to run INFO\n"
+        finally:
+            client.call("ACL", "DELUSER", *users)
+
+
 def test_asking_for_everything_at_once_disturbs_no_client(single: Watched) -> None:
     def ask(path: str) -> int:
         return request(single.admin[0], path).status

@@ -18,7 +18,9 @@ Invariants
   from counters that exist anyway; histograms of syncs and of batches cost one addition per sync and per batch.
 - Every request is bounded: bytes of head and body, connections, time; a client that breaks a bound is told and closed.
 - Where clients must give a password, so must whoever asks for the console, its state (slow commands hold arguments)
-  and its actions: as HTTP's Basic authentication. Metrics and health hold no data of users and are open.
+  and its actions: as HTTP's Basic authentication, user and password of ACL. The user needs the permission for the
+  commands that show or do the same; protected mode counts here, too. Metrics and health hold no data of users and are
+  open.
 - No other web site can act: changes are POSTs with a token that only a page of the same origin can have read, and with
   an Origin that is the Host; where no password is asked, names that a site could point here are refused as Host.
 - The console loads nothing from elsewhere, and the Content-Security-Policy says so.

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Any, Final
 
 HEAD_BYTES_MAX: Final = 8 << 10
 BODY_BYTES_MAX: Final = 4 << 10
@@ -35,12 +35,13 @@ _TOKEN: Final = frozenset(b"!#$%&'*+-.^_`|~0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZa
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """A whole request. Header names are in lower case; `path` is without the query."""
+    """A whole request. Header names are in lower case; `path` is without the query; `peer` is the socket's name."""
 
     method: str
     path: str
     headers: Mapping[str, str]
     body: bytes = b""
+    peer: Any = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -185,7 +186,7 @@ class HttpConnection(asyncio.Protocol):
         self._next = None
         wish = headers.get("connection", "").lower()
         self._close_after = "close" in wish or (version == "HTTP/1.0" and "keep-alive" not in wish)
-        return Request(method, path, headers, body)
+        return Request(method, path, headers, body, self.transport.get_extra_info("peername"))
 
     async def _answer(self, request: Request) -> None:
         response = await self._handler(request)

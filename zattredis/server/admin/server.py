@@ -9,22 +9,26 @@ import hmac
 import ipaddress
 import json
 import secrets
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from importlib import resources
 from typing import TYPE_CHECKING, Any, Final
 
 import structlog
 
+from zattredis.commands.table import resolve
 from zattredis.errors import FatalError, ReplyError
 from zattredis.observability.exposition import CONTENT_TYPE
 from zattredis.server.admin.health import Health
 from zattredis.server.admin.http import HttpConnection, Request, Response
 from zattredis.server.admin.metrics import render_metrics
 from zattredis.server.admin.state import console_state
+from zattredis.server.strangers import is_local
 
 if TYPE_CHECKING:
     from zattredis.server.node import Node
 
+SHOWN_BY: Final = ([b"INFO"], [b"RAFT", b"STATUS"], [b"SLOWLOG", b"GET"])
+"""The commands that show what the console shows: who may not run them may not see it here either."""
 TOKEN_HEADER: Final = "x-zattredis-token"
 FAILED_LOGIN_S: Final = 0.5
 """An answer to a wrong password waits so long; with the bound on connections that bounds guessing."""
@@ -139,14 +143,14 @@ class AdminServer:
         return _json(200, {**state, "token": self._token})
 
     async def _transfer(self, request: Request) -> Response:
-        await self._check_action(request)
+        await self._check_action(request, [b"RAFT", b"TRANSFER"])
         target = _fields(request).get("target", "")
         if not isinstance(target, str) or len(target) > 256:
             raise Refused(400, "target must be the id of a member")
         return await self._act(self._node.services.cluster.transfer(target.encode()), "leader", target)
 
     async def _snapshot(self, request: Request) -> Response:
-        await self._check_action(request)
+        await self._check_action(request, [b"RAFT", b"SNAPSHOT"])
         _fields(request)
         return await self._act(self._node.services.save_snapshot(), "snapshot", "")
 
@@ -160,13 +164,18 @@ class AdminServer:
 
     # -- who may -----------------------------------------------------------------------------------------------------
 
-    async def _check_access(self, request: Request) -> None:
-        """Raise Refused unless the request carries the password, or none is needed and the Host is no foreign name."""
+    async def _check_access(self, request: Request, commands: Sequence[list[bytes]] = SHOWN_BY) -> None:
+        """Raise Refused unless the request's user may see, or do, what these commands of Redis show or do.
+
+        Who names nobody is the default user, as on the client port; and as there, where that needs no password, hosts
+        other than this one are kept out by protected mode.
+        """
         access = self._node.services.access
         if not access.password_required:
             if not _names_itself(request.headers.get("host", ""), self._known_hosts()):
                 raise Refused(421, "this host name is none of the node's: use its address, or set a password")
-            return
+            if self._node.dispatcher.protected and not is_local(request.peer):
+                raise Refused(403, "protected mode: without a password this is for this machine alone")
         user, password = _credentials(request.headers.get("authorization", ""))
         if not access.authenticate(user, password):
             if password:
@@ -175,14 +184,24 @@ class AdminServer:
             raise Refused(
                 401, "a password is needed", **{"WWW-Authenticate": 'Basic realm="zattredis", charset="UTF-8"'}
             )
+        row = access.user(user)
+        permissions = access.permissions(row) if row is not None else None
+        for argv in commands if permissions is not None else ():
+            assert permissions is not None
+            if permissions.denies(resolve(argv), argv)[0]:
+                command = b" ".join(argv).decode()
+                raise Refused(403, f"user {user.decode('utf-8', 'replace')} has no permission to run {command}")
 
     def _known_hosts(self) -> set[str]:
         settings = self._node.settings
         return {"localhost", settings.host.lower(), settings.admin_bind.lower()}
 
-    async def _check_action(self, request: Request) -> None:
-        """Raise Refused unless a page of this very origin sent the request, or a program that has the token."""
-        await self._check_access(request)
+    async def _check_action(self, request: Request, command: list[bytes]) -> None:
+        """Raise Refused unless a page of this very origin sent the request, or a program that has the token.
+
+        Its user must be one who may run `command`.
+        """
+        await self._check_access(request, [command])
         headers = request.headers
         origin = headers.get("origin")
         if origin is not None and origin.partition("://")[2].lower() != headers.get("host", "").lower():
