@@ -16,6 +16,7 @@ from typing import Any, Final
 
 from zattredis.commands.context import REDIS_VERSION
 from zattredis.config import bracketed
+from zattredis.server.allocator import read_allocator
 from zattredis.server.clients import ClientRegistry
 from zattredis.server.node_facts import MemoryFacts, NodeFacts, Presented, RaftFacts, read_memory
 from zattredis.version import __version__
@@ -32,6 +33,12 @@ _EVERY = (
     "errorstats", "latencystats", "cluster", "raft", "keyspace",
 )  # fmt: skip
 _TITLES = {"cpu": "CPU"}
+_SWITCHED_OFF = (
+    "slave_expires_tracked_keys", "active_defrag_hits", "active_defrag_misses", "active_defrag_key_hits",
+    "active_defrag_key_misses", "total_active_defrag_time", "current_active_defrag_time", "tracking_total_keys",
+    "tracking_total_items", "tracking_total_prefixes",
+)  # fmt: skip
+"""Counters of defragmentation, tracking and writable replicas, as a Redis shows them where nobody uses these."""
 _UNITS = ((1 << 50, "P"), (1 << 40, "T"), (1 << 30, "G"), (1 << 20, "M"), (1 << 10, "K"))
 
 
@@ -82,6 +89,7 @@ def memory_stats(facts: NodeFacts) -> dict[bytes, Any]:
     keys = sum(database.keys for database in facts.databases())
     buffers = client_buffer_bytes(facts.clients)
     data = max(0, memory.resident - facts.startup_bytes - buffers)
+    allocator = read_allocator(memory.resident)
     return {
         b"peak.allocated": memory.resident_peak,
         b"total.allocated": memory.resident,
@@ -91,12 +99,25 @@ def memory_stats(facts: NodeFacts) -> dict[bytes, Any]:
         b"clients.normal": buffers,
         b"cluster.links": 0,
         b"aof.buffer": facts.raft().uncommitted_bytes,
+        b"lua.caches": 0,
+        b"functions.caches": 0,
         b"overhead.total": min(memory.resident, facts.startup_bytes + buffers),
         b"keys.count": keys,
         b"keys.bytes-per-key": data // keys if keys else 0,
         b"dataset.bytes": data,
         b"dataset.percentage": 100.0 * data / max(1, memory.resident - facts.startup_bytes) if data else 0.0,
         b"peak.percentage": 100.0 * memory.resident / memory.resident_peak,
+        b"allocator.allocated": allocator.allocated,
+        b"allocator.active": allocator.active,
+        b"allocator.resident": allocator.resident,
+        b"allocator-fragmentation.ratio": allocator.active / max(1, allocator.allocated),
+        b"allocator-fragmentation.bytes": allocator.active - allocator.allocated,
+        b"allocator-rss.ratio": allocator.resident / allocator.active,
+        b"allocator-rss.bytes": allocator.resident - allocator.active,
+        b"rss-overhead.ratio": memory.resident / allocator.resident,
+        b"rss-overhead.bytes": memory.resident - allocator.resident,
+        b"fragmentation": 1.0,
+        b"fragmentation.bytes": 0,
     }
 
 
@@ -131,6 +152,7 @@ def _server(facts: NodeFacts) -> Fields:
     yield "os", f"{platform.system()} {platform.release()} {platform.machine()}"
     yield "arch_bits", 64 if sys.maxsize > 1 << 32 else 32
     yield "python_version", platform.python_version()
+    yield "monotonic_clock", "POSIX clock_gettime"
     yield "multiplexing_api", "uvloop"
     yield "process_id", os.getpid()
     yield "process_supervised", "systemd" if os.environ.get("NOTIFY_SOCKET") else "no"
@@ -139,6 +161,8 @@ def _server(facts: NodeFacts) -> Fields:
     yield "server_time_usec", now_us
     yield "uptime_in_seconds", uptime_s
     yield "uptime_in_days", uptime_s // 86_400
+    yield "hz", 1000 // settings.tick_ms
+    yield "configured_hz", 1000 // settings.tick_ms
     yield "executable", sys.executable
     yield "config_file", facts.config_file
     yield "io_threads_active", 0
@@ -175,23 +199,52 @@ def _memory(facts: NodeFacts) -> Fields:
     yield "used_memory_peak_perc", f"{100 * memory.resident / memory.resident_peak:.2f}%"
     yield "used_memory_overhead", overhead
     yield "used_memory_startup", facts.startup_bytes
-    yield "used_memory_dataset", memory.resident - overhead
+    dataset = memory.resident - overhead
+    yield "used_memory_dataset", dataset
+    yield "used_memory_dataset_perc", f"{100 * dataset / max(1, memory.resident - facts.startup_bytes):.2f}%"
+    allocator = read_allocator(memory.resident)
+    yield "allocator_allocated", allocator.allocated
+    yield "allocator_active", allocator.active
+    yield "allocator_resident", allocator.resident
     yield "total_system_memory", memory.machine
     yield "total_system_memory_human", human_bytes(memory.machine)
-    yield "used_memory_lua", 0
-    yield "used_memory_scripts", 0
-    yield "number_of_cached_scripts", 0
-    yield "number_of_functions", 0
-    yield "number_of_libraries", 0
+    yield from _no_scripts()
     yield "maxmemory", facts.settings.settings.maxmemory_bytes
     yield "maxmemory_human", human_bytes(facts.settings.settings.maxmemory_bytes)
     yield "maxmemory_policy", "noeviction"
+    yield "allocator_frag_ratio", f"{allocator.active / max(1, allocator.allocated):.2f}"
+    yield "allocator_frag_bytes", allocator.active - allocator.allocated
+    yield "allocator_rss_ratio", f"{allocator.resident / allocator.active:.2f}"
+    yield "allocator_rss_bytes", allocator.resident - allocator.active
+    yield "rss_overhead_ratio", f"{memory.resident / allocator.resident:.2f}"
+    yield "rss_overhead_bytes", memory.resident - allocator.resident
     yield "mem_fragmentation_ratio", "1.00"
     yield "mem_fragmentation_bytes", 0
+    yield "mem_not_counted_for_evict", 0
+    yield "mem_replication_backlog", 0
+    yield "mem_total_replication_buffers", 0
     yield "mem_clients_slaves", 0
     yield "mem_clients_normal", buffers
+    yield "mem_cluster_links", 0
+    yield "mem_aof_buffer", facts.raft().uncommitted_bytes
     yield "mem_allocator", "libc"
     yield "active_defrag_running", 0
+
+
+def _no_scripts() -> Fields:
+    """What scripts and functions take: there are none."""
+    for name in ("used_memory_lua", "used_memory_vm_eval"):
+        yield name, 0
+    yield "used_memory_lua_human", human_bytes(0)
+    for name in (
+        "used_memory_scripts_eval", "number_of_cached_scripts", "number_of_functions", "number_of_libraries",
+        "used_memory_vm_functions", "used_memory_vm_total",
+    ):  # fmt: skip
+        yield name, 0
+    yield "used_memory_vm_total_human", human_bytes(0)
+    yield "used_memory_functions", 0
+    yield "used_memory_scripts", 0
+    yield "used_memory_scripts_human", human_bytes(0)
 
 
 def _persistence(facts: NodeFacts) -> Fields:
@@ -201,6 +254,11 @@ def _persistence(facts: NodeFacts) -> Fields:
     current_s = now_s - snapshots.started_s if snapshots.started_s is not None else -1
     yield "loading", 0
     yield "async_loading", 0
+    for name in ("current_cow_peak", "current_cow_size", "current_cow_size_age"):
+        yield name, 0
+    yield "current_fork_perc", "0.00"
+    yield "current_save_keys_processed", 0
+    yield "current_save_keys_total", 0
     yield "rdb_changes_since_last_save", snapshots.entries_since
     yield "rdb_bgsave_in_progress", int(running)
     yield "rdb_last_save_time", snapshots.last_time_s
@@ -208,14 +266,26 @@ def _persistence(facts: NodeFacts) -> Fields:
     yield "rdb_last_bgsave_time_sec", snapshots.last_duration_s
     yield "rdb_current_bgsave_time_sec", current_s
     yield "rdb_saves", snapshots.count
+    yield "rdb_last_cow_size", 0  # nothing forks: a snapshot is links to files that never change
+    yield "rdb_last_load_keys_expired", 0
+    yield "rdb_last_load_keys_loaded", 0
     yield "aof_enabled", 1  # the Raft log is one, and is always on
     yield "aof_rewrite_in_progress", 0
     yield "aof_rewrite_scheduled", 0
     yield "aof_last_rewrite_time_sec", -1
     yield "aof_current_rewrite_time_sec", -1
     yield "aof_last_bgrewrite_status", "ok"
+    yield "aof_rewrites", 0
+    yield "aof_rewrites_consecutive_failures", 0
     yield "aof_last_write_status", "err" if storage.refuses_writes else "ok"
+    yield "aof_last_cow_size", 0
+    yield "module_fork_in_progress", 0
+    yield "module_fork_last_cow_size", 0
     yield "aof_current_size", storage.log_bytes
+    yield "aof_base_size", 0
+    yield "aof_pending_rewrite", 0
+    yield "aof_buffer_length", facts.raft().uncommitted_bytes
+    yield "aof_pending_bio_fsync", int(storage.sync_under_way)
     yield "storage_directory", storage.directory
     yield "storage_log_bytes", storage.log_bytes
     yield "storage_state_bytes", storage.state_bytes
@@ -236,14 +306,19 @@ def _stats(facts: NodeFacts) -> Fields:
     yield "total_net_repl_output_bytes", 0
     yield "instantaneous_input_kbps", f"{counted.input_rate.per_second / 1024:.2f}"
     yield "instantaneous_output_kbps", f"{counted.output_rate.per_second / 1024:.2f}"
+    yield "instantaneous_input_repl_kbps", "0.00"
+    yield "instantaneous_output_repl_kbps", "0.00"
     yield "rejected_connections", counted.connections_rejected
     yield "sync_full", 0
     yield "sync_partial_ok", 0
     yield "sync_partial_err", 0
     yield "expired_keys", counted.expired_keys
     yield "expired_stale_perc", "0.00"
+    yield "expired_time_cap_reached_count", 0
     yield "evicted_keys", 0
     yield "evicted_clients", 0
+    yield "total_eviction_exceeded_time", 0
+    yield "current_eviction_exceeded_time", 0
     yield "keyspace_hits", counted.keyspace_hits
     yield "keyspace_misses", counted.keyspace_misses
     yield "pubsub_channels", 0
@@ -251,10 +326,13 @@ def _stats(facts: NodeFacts) -> Fields:
     yield "latest_fork_usec", 0
     yield "total_forks", 0
     yield "migrate_cached_sockets", 0
-    yield "tracking_total_keys", 0
+    yield from ((name, 0) for name in _SWITCHED_OFF)
+    yield "unexpected_error_replies", 0
     yield "total_error_replies", sum(counted.errors.values())
     yield "total_reads_processed", counted.reads_processed
     yield "total_writes_processed", counted.writes_processed
+    yield "io_threaded_reads_processed", 0
+    yield "io_threaded_writes_processed", 0
     yield "write_batches", flow.batches
     yield "write_batch_commands", flow.batch_commands
     yield "read_rounds", flow.read_rounds
@@ -306,6 +384,10 @@ def _cpu(_facts: NodeFacts) -> Fields:
     yield "used_cpu_user", f"{own.ru_utime:.6f}"
     yield "used_cpu_sys_children", f"{children.ru_stime:.6f}"
     yield "used_cpu_user_children", f"{children.ru_utime:.6f}"
+    if hasattr(resource, "RUSAGE_THREAD"):
+        main = resource.getrusage(resource.RUSAGE_THREAD)
+        yield "used_cpu_sys_main_thread", f"{main.ru_stime:.6f}"
+        yield "used_cpu_user_main_thread", f"{main.ru_utime:.6f}"
 
 
 def _commandstats(facts: NodeFacts) -> Fields:

@@ -85,6 +85,7 @@ class StorageFacts:
     syncs: int = 0
     sync_usec: int = 0
     sync_usec_max: int = 0
+    sync_under_way: bool = False
     refuses_writes: bool = False  # too little room: DISKFULL
 
 

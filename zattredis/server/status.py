@@ -168,6 +168,7 @@ class NodeStatus:
             syncs=node.sync.syncs,
             sync_usec=int(node.sync.total_s * 1e6),
             sync_usec_max=int(max(durations, default=0.0) * 1000),
+            sync_under_way=node.sync.in_flight_ms > 0,
             refuses_writes=node.housekeeping.disk_full,
         )
 
