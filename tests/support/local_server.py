@@ -133,6 +133,9 @@ class LocalServer:
     def release_memory(self) -> None:
         self.purged += 1
 
+    def monitor(self, client: ClientProtocol) -> bool:
+        return True
+
     def last_save_s(self) -> int:
         return START_US // 1_000_000
 

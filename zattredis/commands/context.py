@@ -512,6 +512,10 @@ class ServerProtocol(Protocol):
         """MEMORY PURGE: give unused memory back to the operating system."""
         ...
 
+    def monitor(self, client: ClientProtocol) -> bool:
+        """MONITOR: show the client every command from now on; False if it is shown them already."""
+        ...
+
     def last_save_s(self) -> int:
         """Return the time, in seconds since 1970, of the last snapshot, or of the start if there was none."""
         ...

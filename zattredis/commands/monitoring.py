@@ -1,11 +1,11 @@
-"""SLOWLOG, LATENCY and MEMORY: what was slow on this node, and what its memory holds."""
+"""MONITOR, SLOWLOG, LATENCY and MEMORY: what clients send, what was slow on this node, and what its memory holds."""
 
 from __future__ import annotations
 
 from typing import Any
 
 from zattredis.commands.arguments import strict_integer
-from zattredis.commands.context import LocalContext
+from zattredis.commands.context import NO_REPLY, LocalContext, NoReply
 from zattredis.commands.table import CommandSpec, Flag, command, container, lookup_full
 from zattredis.errors import DefiniteError
 from zattredis.resp.replies import Verbatim
@@ -22,6 +22,16 @@ container(
 container(
     "MEMORY", "A container for memory diagnostics commands", group="server", since="4.0.0", help_since="4.0.0"
 )  # fmt: skip
+
+
+@command(
+    "MONITOR", arity=1, flags=Flag.ADMIN | Flag.NOSCRIPT | _ANY_TIME, group="server", since="1.0.0"
+)  # fmt: skip
+def monitor(ctx: LocalContext) -> str | NoReply:
+    """Listen for all commands that clients send to this node, in real time."""
+    if not ctx.may_block:
+        raise DefiniteError("MONITOR isn't allowed for DENY BLOCKING client")
+    return "OK" if ctx.server.monitor(ctx.client) else NO_REPLY
 
 
 # -- SLOWLOG -----------------------------------------------------------------------------------------------------

@@ -53,7 +53,8 @@ class ClientState:
     __slots__ = (
         "_unblock", "address", "authenticated", "checked", "close_after_reply", "closed_because", "connection",
         "created_ms", "db", "dirty", "fd", "id", "in_multi", "last_interaction_ms", "last_spec", "last_write_index",
-        "library_name", "library_version", "local_address", "mute", "name", "no_evict", "no_touch", "permissions",
+        "library_name", "library_version", "local_address", "monitoring", "mute", "name", "no_evict", "no_touch",
+        "permissions",
         "postponed", "queue",
         "queue_bytes", "read_bytes", "readonly", "replies_off", "resp", "running", "user", "watched", "written_bytes",
     )  # fmt: skip
@@ -100,6 +101,7 @@ class ClientState:
         self.db = 0
         self.resp = 2
         self.readonly = False
+        self.monitoring = False
         self.replies_off = self.mute = False
         self.end_multi()
 
@@ -200,6 +202,7 @@ class ClientState:
     def flags(self) -> str:
         """The letters of `flags=` in CLIENT LIST; `N` if there is none."""
         letters = (
+            ("O", self.monitoring),
             ("x", self.in_multi),
             ("b", self.blocked),
             ("d", self.dirty),

@@ -34,6 +34,7 @@ from zattredis.server.access import Access
 from zattredis.server.clients import ClientRegistry, ClientState
 from zattredis.server.connection import ClientConnection
 from zattredis.server.local import LocalCommands
+from zattredis.server.monitors import KEYSPACE, Monitors
 from zattredis.server.proposals import Proposals
 from zattredis.server.reads import Reads
 from zattredis.server.statistics import Statistics
@@ -75,7 +76,7 @@ class Dispatcher:
         "_call_soon", "_clients", "_flushing", "_held_back", "_limits", "_limits_before_auth", "_parting", "_paused",
         "_proposals",
         "_reads", "_schedule", "_statistics", "_waiting_for_room", "accepting", "access", "fenced",
-        "inflight_bytes_max", "is_leader", "keepalive_s", "local", "maxclients", "memory_refusal", "now_ms",
+        "inflight_bytes_max", "is_leader", "keepalive_s", "local", "maxclients", "memory_refusal", "monitors", "now_ms",
         "output_bytes_max", "output_limit_disconnections", "protected", "query_bytes_max", "server", "stale_reads",
         "write_refusal",
     )  # fmt: skip
@@ -123,6 +124,7 @@ class Dispatcher:
         self.keepalive_s = 0
         self.write_refusal: ReplyError | None = None
         self.memory_refusal: ReplyError | None = None
+        self.monitors: Monitors | None = None
         self.fenced = False
 
     def fence(self, refusal: ReplyError) -> None:
@@ -212,6 +214,12 @@ class Dispatcher:
             self._reads.resume()
             self._schedule()
 
+    def monitor(self, connection: ClientConnection, time_us: Callable[[], int]) -> None:
+        """Show a client every command from now on."""
+        if self.monitors is None:
+            self.monitors = Monitors(time_us)
+        self.monitors.add(connection)
+
     def flush_later(self, connection: ClientConnection) -> None:
         """Write the connection's replies at the end of this tick."""
         self._flushing.append(connection)
@@ -219,6 +227,10 @@ class Dispatcher:
 
     def flush(self) -> None:
         """End of tick: one write for each connection with replies."""
+        if self.monitors is not None:
+            self.monitors.settle()
+            if not self.monitors.still():
+                self.monitors = None
         while self._flushing:
             flushing, self._flushing = self._flushing, []
             for connection in flushing:
@@ -341,6 +353,7 @@ class Dispatcher:
             or self._clients.pause_mode
             or self._waiting_for_room
             or self.memory_refusal is not None
+            or self.monitors is not None
         )
 
     def _write_run(self, connection: ClientConnection) -> Run:
@@ -410,6 +423,9 @@ class Dispatcher:
                 raise DefiniteError("Command not allowed inside a transaction")
             if state.permissions is not None:
                 self.access.check(state, spec, argv)
+            if state.monitoring and spec.flags & KEYSPACE:
+                raise DefiniteError("Replica can't interact with the keyspace")
+            given = spec, argv
             if spec.variant is not None:
                 spec, argv = spec.variant(connection.local, argv) or (spec, argv)
             if spec.kind == Kind.WRITE and self.write_refusal is not None:
@@ -438,12 +454,14 @@ class Dispatcher:
             return True
         state.last_spec = spec
         if spec.name == "EXEC":
-            return self._exec(connection, spec)
+            return self._exec(connection, spec, argv)
         muted = state.mute and state.drops_reply(spec)
         if spec.kind == Kind.LOCAL and spec.name != "WATCH":
             self.local.run(connection, spec, argv, muted)
         else:
             self._single(connection, spec, argv, muted)
+        if self.monitors is not None:
+            self.monitors.show(state, *given)
         return True
 
     def _special_error(
@@ -518,7 +536,7 @@ class Dispatcher:
         _log.warning("http_refused", client=connection.state.id, address=connection.state.address)
         connection.close("it sent HTTP")
 
-    def _exec(self, connection: ClientConnection, spec: CommandSpec) -> bool:
+    def _exec(self, connection: ClientConnection, spec: CommandSpec, argv: list[bytes]) -> bool:
         state = connection.state
         muted = state.mute and state.drops_reply(spec)
         try:
@@ -528,11 +546,15 @@ class Dispatcher:
             unit = transactions.exec_unit(connection)
         except ReplyError as error:
             self._refuse(connection, spec, error, muted)
+            if self.monitors is not None:
+                self.monitors.show(state, spec, argv)
             return True
         if muted:
             unit.mute_last()
         connection.units.append(unit)
-        if unit.final_db != state.db or unit.holds:
+        if self.monitors is not None:
+            self.monitors.expect(unit, state, argv)
+        if unit.final_db != state.db or unit.holds or self.monitors is not None:
             self.hold_until_answered(connection)
         if not unit.is_write:
             self._submit_read(connection, unit)

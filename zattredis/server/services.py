@@ -200,6 +200,14 @@ class Services:
         if trim is not None:
             trim(0)
 
+    def monitor(self, client: ClientProtocol) -> bool:
+        """Show the client every command from now on; False if it is shown them already."""
+        assert isinstance(client, ClientState)
+        if client.monitoring:
+            return False
+        self._node.dispatcher.monitor(client.connection, self.time_us)  # type: ignore[arg-type]
+        return True
+
     def last_save_s(self) -> int:
         """Return when the state was last flushed, in seconds since 1970."""
         return self._node.compaction.last_at_s

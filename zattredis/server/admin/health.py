@@ -60,6 +60,8 @@ class Health:
             reasons.append("the node has ended")
         elif not node.dispatcher.accepting:
             reasons.append("the node is stopping")
+        if node.dispatcher.fenced:
+            reasons.append(f"the node is fenced: {node.dispatcher.write_refusal}")
         if not node.rejoin.done:
             reasons.append("the node is finding out what it may have lost")
         if node.core.leader_id is None:
