@@ -104,7 +104,7 @@ class MiniNode:
         )  # fmt: skip
         self.reads = Reads(
             source=self.applier, executor=self.executor, ask=self.asked.append, call_soon=self._later,
-            request_timeout_s=60.0, retry_s=60.0,
+            request_timeout_s=60.0, retry_s=60.0, schedule=lambda: None, alone=lambda: True,
         )  # fmt: skip
         self.proposals = Proposals(
             node_id="n1", sessions=self.sessions, transport=self, on_read=self.reads.submit, request_timeout_s=60.0,

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
 from tests.server.harness import FakeConnection, Origin
 from zattredis.server.gathering import CROWD_MIN, LINGER_S, Gathering
+from zattredis.server.reads import Reads
+from zattredis.server.units import Run
 
 
 def test_a_wave_that_is_still_coming_in_is_waited_for() -> None:
@@ -77,3 +79,27 @@ def test_an_open_batch_that_lingers_is_handed_over_at_the_next_quiet_turn(monkey
     assert len(turns) == 2 and origin.proposals.in_flight == 1
     origin.tick()
     assert len(turns) == 2 and [len(batch.units) for batch in origin.proposals._in_flight] == [6, 3]
+
+
+def test_a_round_of_reads_waits_for_those_who_are_about_to_come_but_not_on_a_node_alone() -> None:
+    for alone in (False, True):
+        turns: list[None] = []
+        asked: list[int] = []
+        reads = Reads(
+            source=cast(Any, None), executor=cast(Any, None), ask=asked.append, call_soon=lambda function: None,
+            request_timeout_s=5.0, retry_s=0.5, schedule=lambda seen=turns: seen.append(None),  # type: ignore[misc]
+            alone=lambda value=alone: value,  # type: ignore[misc]
+        )  # fmt: skip
+        connection = FakeConnection()
+        for _ in range(6):
+            reads.submit(Run(cast(Any, connection), False, 0))
+        reads.flush()
+        assert len(asked) == 1 and not turns
+        reads.on_confirmed(asked[0] + 1, 1, 1)  # of no try: nothing happens
+        reads._round = None
+        for _ in range(2):
+            reads.submit(Run(cast(Any, connection), False, 0))
+        reads.flush()
+        assert (len(asked), len(turns)) == ((2, 0) if alone else (1, 1))
+        reads.flush()
+        assert len(asked) == 2

@@ -10,6 +10,8 @@ client on its own never waits.
 
 Measured with 50 connections, SET without pipeline, on two cores: 22 commands a batch become 32 on three nodes, whose
 CPU together falls from 170 to 135 µs a command; on one node 28 become 37, and 60 µs 48.
+
+The same holds for a round of reads among several nodes, which costs a message to and from each of them.
 """
 
 from __future__ import annotations
@@ -37,6 +39,10 @@ class Gathering:
         self._crowd = 0
         self._seen = 0
 
+    def note(self, outstanding: int) -> None:
+        """So many are at work at the moment."""
+        self._crowd = max(self._crowd, outstanding)
+
     def worth_waiting(self, joined: int, under_way: int, age_s: float) -> bool:
         """Return whether the open batch should stay open for another turn.
 
@@ -44,7 +50,7 @@ class Gathering:
         """
         grew = joined > self._seen
         self._seen = joined
-        self._crowd = max(self._crowd, joined + under_way)
+        self.note(joined + under_way)
         return grew and self._crowd >= CROWD_MIN and joined < self._crowd and age_s < LINGER_S
 
     def handed_over(self) -> None:

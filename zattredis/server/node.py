@@ -288,7 +288,8 @@ class Node:
         timeout_s = settings.request_timeout_ms / 1000
         self.reads = Reads(
             source=self.applier, executor=self.executor, ask=self.driver.ask_read, call_soon=loop.call_soon,
-            request_timeout_s=timeout_s, retry_s=retry_s,
+            request_timeout_s=timeout_s, retry_s=retry_s, schedule=self.schedule,
+            alone=lambda: len(self.core.membership.members) == 1,
         )  # fmt: skip
         self.proposals = Proposals(
             node_id=settings.node_id, sessions=self.sessions, transport=self.driver, on_read=self.reads.submit,

@@ -19,6 +19,7 @@ from zattredis.keyspace.view import View
 from zattredis.resp.replies import encode
 from zattredis.server.clock import monotonic, perf_counter, random_64
 from zattredis.server.executor import Executor
+from zattredis.server.gathering import Gathering
 from zattredis.server.proposals import refusal
 from zattredis.server.sliced import SlicedReads
 from zattredis.server.units import WAITING, Batch, Call, Run, Transaction, Unit, WatchUnit
@@ -66,8 +67,9 @@ class Reads:
     """One per node."""
 
     __slots__ = (
-        "_ask", "_call_soon", "_choked", "_confirmed", "_context", "_executor", "_gathering", "_retry_s", "_round",
-        "_running", "_seed", "_source", "request_timeout_s", "rounds", "sliced",
+        "_alone", "_ask", "_call_soon", "_choked", "_confirmed", "_context", "_crowd", "_executor", "_gathering",
+        "_gathers_since", "_retry_s", "_round", "_running", "_schedule", "_seed", "_source", "request_timeout_s",
+        "rounds", "sliced",
     )  # fmt: skip
 
     def __init__(
@@ -79,13 +81,21 @@ class Reads:
         call_soon: Callable[[Callable[[], None]], Any],
         request_timeout_s: float,
         retry_s: float,
+        schedule: Callable[[], None],
+        alone: Callable[[], bool],
     ) -> None:
+        """`schedule` asks for another end of a tick, at which `flush` is called again; `alone` says whether a round
+        asks nobody and so costs nothing."""
         self._source = source
         self._executor = executor
         self._ask = ask
         self._call_soon = call_soon
         self._retry_s = retry_s
         self.request_timeout_s = request_timeout_s
+        self._schedule = schedule
+        self._alone = alone
+        self._crowd = Gathering()
+        self._gathers_since = 0.0
         self._gathering: list[Unit] = []
         self._round: _Round | None = None
         self._confirmed: deque[_Round] = deque()
@@ -117,13 +127,24 @@ class Reads:
         self._confirmed.append(found)
 
     def flush(self) -> None:
-        """End of tick: begin a round if none is under way and somebody waits."""
-        if self._round is None and self._gathering:
-            now = monotonic()
-            self._round = _Round(self._gathering, now, now + self.request_timeout_s)
-            self._gathering = []
-            self.rounds += 1
-            self._try()
+        """End of tick: begin a round if none is under way, somebody waits, and no others are just coming in."""
+        if not self._gathering:
+            return
+        if self._round is not None:
+            self._crowd.note(len(self._gathering) + len(self._round.units))
+            return
+        now = monotonic()
+        if not self._gathers_since:
+            self._gathers_since = now
+        if not self._alone() and self._crowd.worth_waiting(len(self._gathering), 0, now - self._gathers_since):
+            self._schedule()
+            return
+        self._crowd.handed_over()
+        self._gathers_since = 0.0
+        self._round = _Round(self._gathering, now, now + self.request_timeout_s)
+        self._gathering = []
+        self.rounds += 1
+        self._try()
 
     def _try(self) -> None:
         if self._round is not None:
