@@ -65,14 +65,16 @@ class Random:
 
 def to_word(value: object) -> bytes:
     """Return a key or value as bytes. Raises TypeError for what has no one form."""
-    if isinstance(value, bytes):
-        return bytes(value)
+    if type(value) is bytes:
+        return value
     if isinstance(value, str):
         return value.encode()
     if isinstance(value, int) and not isinstance(value, bool):
         return b"%d" % value
     if isinstance(value, float):
         return repr(float(value)).encode()
+    if isinstance(value, bytes | bytearray | memoryview):
+        return bytes(value)
     raise TypeError(f"keys and values are bytes, str, int or float, not {type(value).__name__}: {value!r}")
 
 
@@ -136,7 +138,7 @@ class Context:
     def get(self, key: Word) -> bytes | None:
         """Return a string, None if there is none. Raises WrongType."""
         ctx = self._ctx
-        record = ctx.view.record(ctx.db, to_word(key), ctx.now_ms)
+        record = ctx.view.record(self.db, key if type(key) is bytes else to_word(key), self.now_ms)
         if record is None:
             return None
         return string_value(ctx.view, record) if record[0] else record[HEADER_BYTES:]
@@ -156,7 +158,8 @@ class Context:
         if self._readonly:
             raise DefiniteError("a readonly command cannot write")
         ctx = self._ctx
-        name, content = to_word(key), to_word(value)
+        name = key if type(key) is bytes else to_word(key)
+        content = b"%d" % value if type(value) is int else to_word(value)
         if ttl_ms is None and not keep_ttl and len(content) <= INLINE_BYTES_MAX:
             ctx.view.set_plain(ctx.db, name, content, ctx.now_ms // 1000)
             return
@@ -171,13 +174,16 @@ class Context:
         if self._readonly:
             raise DefiniteError("a readonly command cannot write")
         ctx = self._ctx
-        view, db, name = ctx.view, ctx.db, to_word(key)
+        view, db, name = ctx.view, ctx.db, key if type(key) is bytes else to_word(key)
         record = view.record(db, name, ctx.now_ms)
         if record is None:
             total, expire_ms = by, 0
         else:
-            check_string(record)
-            value = strict_integer(string_value(view, record))
+            if record[0]:
+                check_string(record)
+                value = strict_integer(string_value(view, record))
+            else:
+                value = strict_integer(record[HEADER_BYTES:])
             if value is None:
                 raise DefiniteError(NOT_AN_INTEGER)
             total, expire_ms = value + by, expire_of(record)

@@ -23,6 +23,7 @@ from zattredis.commands.table import (
     Flag,
     Kind,
     UnknownCommand,
+    Variant,
     WrongArity,
     resolve,
 )
@@ -324,12 +325,14 @@ class Dispatcher:
             or spec.heavy
             or spec.subcommands
             or spec.blocking
-            or spec.variant
+            or (spec.variant and not spec.module)
             or argc > SLICED_ABOVE
             or (argc != spec.arity if spec.arity > 0 else argc < -spec.arity)
             or [*map(len, requests)].count(argc) != len(requests)
             or [argv[0] for argv in requests].count(name) != len(requests)
         ):
+            return False
+        if spec.variant is not None and not _all_pass(spec.variant, connection, requests):
             return False
         if spec.kind == Kind.WRITE:
             if self.write_refusal is not None:
@@ -624,3 +627,14 @@ def _before_auth(limits: ProtocolLimits) -> ProtocolLimits:
     """Return the bounds for a client that has not authenticated."""
     query_bytes_max = min(limits.query_bytes_max, QUERY_BYTES_BEFORE_AUTH)
     return dataclasses.replace(limits, authenticated=False, query_bytes_max=query_bytes_max)
+
+
+def _all_pass(check: Variant, connection: ClientConnection, requests: list[list[bytes]]) -> bool:
+    """Return whether an extension refuses none of these command lines of its own."""
+    local = connection.local
+    try:
+        for argv in requests:
+            check(local, argv)
+    except ReplyError:
+        return False  # the careful way tells which, and why
+    return True
