@@ -7,6 +7,7 @@ A fenced block is run by its info string:
 - `sh install`  the commands that make an environment, in a copy of the repository (test_install_*)
 - `sh docker`   only where a Docker engine runs
 - `python`      as a program
+- `python FILE` written to that file
 - `sh repository`  in the repository, with the counts of seeds and inputs cut down
 
 What is changed before running, so that tests can run beside anything else: the ports (7001 and the others of PORTS)
@@ -198,6 +199,8 @@ def test_section(stage: Stage, title: str) -> None:
                 stage.serve(block)
             case "python":
                 stage.run_python(block)
+            case kind if kind.startswith("python "):
+                (stage.directory / kind.split()[1]).write_text(stage.adjusted(block.text))
             case "sh repository":
                 stage.run_in_the_repository(block)
     stage.stop()

@@ -68,6 +68,8 @@ def run(settings: Settings, config_file: str | None = None, reread: Callable[[],
     configure_events(settings.log_format, settings.log_level, node_id=settings.node_id)
     check_ports(settings)
     settings = fit_open_files(settings)
+    if settings.extensions:
+        sys.path.insert(0, os.getcwd())  # as `python -m` has it: a module lies where its user is
     from zattredis.server.node import Node
 
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:

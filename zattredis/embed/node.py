@@ -22,14 +22,13 @@ class Node:
     are those of `zattd`, but that only warnings are logged. `extensions` are modules with commands, their names, or
     single commands (`zattredis.command`). Raises ConfigError, or TypeError for a name that is no setting.
 
-    >>> import asyncio, tempfile, zattredis
-    >>> async def main(directory: str) -> str:
-    ...     async with zattredis.Node(dir=directory, port=free_port) as node:
-    ...         return node.url
-    >>> free_port = 15379
-    >>> with tempfile.TemporaryDirectory() as directory:
-    ...     asyncio.run(main(directory))
-    'redis://127.0.0.1:15379/0'
+    >>> import asyncio, zattredis
+    >>> from zattredis.embed.ports import claim_port
+    >>> async def main() -> tuple[bool, str]:
+    ...     async with zattredis.Node(dir="data", port=claim_port().port) as node:
+    ...         return node.running, node.url
+    >>> asyncio.run(main())
+    (True, 'redis://127.0.0.1:.../0')
 
     Whoever embeds a node decides about its loop: uvloop makes it about twice as fast, and whatever else runs on the
     loop for long holds up commands, and beyond the election timeout costs the leadership. An exception in the node's

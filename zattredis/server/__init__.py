@@ -17,6 +17,7 @@ The way of a command:
     transactions  MULTI, EXEC and WATCH on the origin
     blocking      clients that wait in a blocking pop, and what the node puts into the log for them
 
+    extensions    users' own commands: loaded, looked at (`determinism`), guarded (`determinism_guard`), agreed on
     changes       membership changes and hand-overs: asked of any node, carried out by the leader, step by step
     links         who this node is linked to, as the membership says, and what becomes of those removed
     joining       `--join`: how a node without data comes to a running cluster, and what it is answered

@@ -1,0 +1,34 @@
+"""Every example in a docstring is run, with servers where it starts some."""
+
+from __future__ import annotations
+
+import doctest
+import importlib
+from pathlib import Path
+
+import pytest
+
+import zattredis
+
+ROOT = Path(zattredis.__path__[0])
+MODULES = sorted(
+    ".".join(path.relative_to(ROOT.parent).with_suffix("").parts)
+    for path in ROOT.rglob("*.py")
+    if "    >>> " in path.read_text()
+)
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_examples(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    tests = [one for one in doctest.DocTestFinder().find(importlib.import_module(name)) if one.examples]
+    runner = doctest.DocTestRunner(optionflags=doctest.ELLIPSIS)
+    said: list[str] = []
+    for test in tests:
+        runner.run(test, out=said.append)
+    assert not runner.failures, "".join(said)
+
+
+def test_there_are_examples_of_what_is_public() -> None:
+    for public in (zattredis.serve, zattredis.Server, zattredis.Server.partition, zattredis.Node, zattredis.command):
+        assert ">>> " in (public.__doc__ or ""), public
