@@ -33,7 +33,9 @@ def test_a_module_of_the_directory_it_is_started_in(tmp_path: Path) -> None:
     (tmp_path / "hello_extension.py").write_text(MODULE)
     port = free_port()
     words, environment = command(tmp_path, "--port", str(port), "--extensions", "hello_extension", "--dir", "data")
-    process = subprocess.Popen(words, cwd=tmp_path, env=environment, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
+    process = subprocess.Popen(
+        words, cwd=tmp_path, env=environment, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL
+    )
     try:
         client = redis.Redis(port=port)
 
@@ -53,8 +55,8 @@ def test_a_module_of_the_directory_it_is_started_in(tmp_path: Path) -> None:
 
 
 def test_what_is_wrong_is_one_line(tmp_path: Path) -> None:
-    (tmp_path / "clock_extension.py").write_text(MODULE.replace("import zattredis", "import time, zattredis", 1).replace(
-        'f"hello {name}"', "str(time.time())"))  # fmt: skip
+    with_clock = MODULE.replace('f"hello {name}"', "str(time.time())")
+    (tmp_path / "clock_extension.py").write_text(f"import time\n{with_clock}")
     for name, message in (
         ("nowhere", "extensions: nowhere cannot be imported: ModuleNotFoundError: No module named 'nowhere'"),
         ("clock_extension", "HELLO.THERE cannot be the same on every node: it uses time.time: use ctx.now_ms"),

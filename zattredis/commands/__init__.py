@@ -3,8 +3,8 @@
 What is here. `table` is the command table (`CommandSpec`, `@command`); `keyspec` says where keys stand; `syntax` reads
 the syntax strings; `arguments` and `glob` read what clients send; `context` is what a handler is given. The other
 modules are the commands, a module for each of Redis's groups or a part of it; but `extension` and what is named after
-it: commands of users' own (`zattredis.command`), made of Python functions and a `Context` of their own. Importing this package imports every
-module in it, which fills the table.
+it: commands of users' own (`zattredis.command`), made of Python functions and a `Context` of their own. Importing this
+package imports every module in it, which fills the table.
 
 How to add a command: write its function in the module of its group, decorate it (see `table`), give it the flags,
 key flags and tips that Redis's COMMAND INFO shows (a test compares them), and let tests compare its replies with
