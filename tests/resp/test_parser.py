@@ -62,6 +62,38 @@ STREAMS = {
 }
 
 
+LARGE = 256 * 1024
+"""From here on an argument does not go through hiredis."""
+
+
+@pytest.mark.parametrize("size", [LARGE - 1, LARGE, LARGE + 1, 700_000])
+def test_large_arguments_come_whole_however_they_are_cut(size: int) -> None:
+    value = bytes(range(256)) * (size // 256) + b"\r\n$5\r\n"[: size % 256]
+    value += b"z" * (size - len(value))
+    requests = [[b"PING"], [b"MSET", b"a", value, b"b", b"", b"c", value[::-1], b"d", b"x"], [b"GET", b"a"]]
+    data = b"".join(encode_command(request) for request in requests)
+    found = (data.find(b"b\r\n$0") - 6, data.find(b"d\r\n$1") - 6, 40, 14)
+    ends = [place + shift for place in found for shift in range(-6, 7)]
+    for places in ([], [len(data) - 3], *([end] for end in ends), *([end, end + 1, end + 2] for end in ends)):
+        parser = RequestParser(LIMITS)
+        seen = [request for chunk in cut(data, places) for request in parser.feed(chunk)]
+        assert (seen == requests, parser.error, parser.buffered_bytes) == (True, None, 0), places
+    parser = RequestParser(LIMITS)
+    seen = [request for start in range(0, len(data), 4099) for request in parser.feed(data[start : start + 4099])]
+    assert seen == requests
+
+
+def test_large_arguments_of_lax_and_of_very_long_requests() -> None:
+    value = b"v" * LARGE
+    lax = b"*2\rX$4\rXECHO..$%d\rX%b..*1\r\n$4\r\nPING\r\n" % (LARGE, value)
+    many = [b"%d" % number for number in range(1500)] + [value] + [b"x"] * 1000 + [value + b"w"]
+    data = lax + encode_command(many) + encode_command([b"PING"])
+    expected = [[b"ECHO", value], [b"PING"], many, [b"PING"]]
+    assert parse(data) == (expected, None)
+    for step in (1000, 65_536):
+        assert parse(*(data[start : start + step] for start in range(0, len(data), step))) == (expected, None)
+
+
 @pytest.mark.parametrize("name", STREAMS)
 def test_every_cut_in_two(name: str) -> None:
     data = STREAMS[name]

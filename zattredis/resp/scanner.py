@@ -3,6 +3,8 @@
 hiredis was made for replies. Left alone it would accept integers, errors and nested arrays as requests and allocate a
 list of as many elements as a header claims. So it sees only flat arrays of bulk strings whose headers were read here
 first, and a request of many arguments as several arrays of at most `_GROUP_ARGS`: a header alone allocates nothing.
+A large argument does not go through hiredis, which would copy it several times over, but is joined from the pieces in
+which it came; hiredis gets an empty one in its place.
 Where Redis is lax (it looks neither at the byte after a header's `\\r` nor at the two bytes behind an argument),
 hiredis gets a well-formed header instead.
 """
@@ -30,6 +32,8 @@ STRIDES: Final = {b"*%d" % args: 2 * args + 1 for args in range(1, _GROUP_ARGS +
 _LENGTHS: Final = {header: length for length, header in enumerate(HEADERS)}
 _HEADER_BYTES_MAX: Final = 24  # "$", a sign, 19 digits, the line end
 _FEED_BYTES: Final = 16384  # hiredis moves what is left of its buffer per consumed KiB; small feeds keep that linear
+_LARGE_BYTES: Final = 256 * 1024
+"""An argument from this size on, more than what comes in one piece, is put together here."""
 _INT_MAX: Final = 2**31 - 1
 _STRICT_INTEGER: Final = re.compile(rb"0|-?[1-9][0-9]{0,18}")
 _STAR, _DOLLAR, _LF = b"*$\n"
@@ -74,11 +78,14 @@ class Scanner:
     __slots__ = (
         "_bulk_left",
         "_fed",
+        "_group_args",
         "_group_left",
+        "_large",
         "_later_args",
         "_limits",
         "_line",
         "_long_request",
+        "_pieces",
         "_reader",
         "_stuck",
         "_whole",
@@ -95,7 +102,10 @@ class Scanner:
         self._limits = ProtocolLimits()
         self._line = b""  # begins with a header or inline command that is not complete
         self._stuck = False  # nothing more can be read of this chunk
-        self._group_left = 0  # arguments missing in the array that hiredis is being fed
+        self._group_args = 0  # arguments of the array that hiredis is being fed, and how many of them are missing
+        self._group_left = 0
+        self._large: list[tuple[int, bytes]] = []  # of that array: place and bytes of arguments that hiredis has not
+        self._pieces: list[bytes] | None = None  # what has come of a large argument
         self._later_args = 0  # arguments of this request behind that array
         self._bulk_left = 0  # bytes of the current argument and its line end that have not come yet
         self._long_request: list[bytes] | None = None  # what earlier groups of this request held
@@ -175,6 +185,11 @@ class Scanner:
         group_left = self._group_left
         bulk_left = self._bulk_left
         while group_left and position < end:
+            if self._pieces is not None:
+                position, bulk_left = self._collect(data, position, bulk_left, group_left)
+                if not bulk_left:
+                    group_left -= 1
+                continue
             if not bulk_left:
                 stop = data.find(b"\r\n", position, position + _HEADER_BYTES_MAX)
                 length = _LENGTHS.get(data[position:stop]) if stop > 0 else None
@@ -182,8 +197,12 @@ class Scanner:
                     length, stop = self._read_bulk_header(data, position)
                     if self._stuck:
                         break
-                position = stop + 2
                 bulk_left = length + 2
+                if length >= _LARGE_BYTES:
+                    self._replace(data, position, stop + 2)
+                    position = stop + 2
+                    continue
+                position = stop + 2
             position += bulk_left
             bulk_left = 0
             group_left -= 1
@@ -194,6 +213,25 @@ class Scanner:
         self._group_left = group_left
         self._bulk_left = bulk_left
         return position
+
+    def _replace(self, data: bytes, position: int, after: int) -> None:
+        """Begin a large argument whose header stands at `position`: hiredis gets an empty one."""
+        if self._fed < after:  # a lax header is fed already
+            self._feed(data, position, after)
+            self._reader.feed(b"$0\r\n\r\n")
+        self._pieces = []
+
+    def _collect(self, data: bytes, position: int, left: int, group_left: int) -> tuple[int, int]:
+        """Take what has come of a large argument and its line end; return the offset behind it and what is missing."""
+        assert self._pieces is not None
+        stop = min(position + left, len(data))
+        left -= stop - position
+        self._pieces.append(data[position : max(stop - max(2 - left, 0), position)])
+        self._fed = stop
+        if not left:
+            self._large.append((self._group_args - group_left, b"".join(self._pieces)))
+            self._pieces = None
+        return stop, left
 
     def _read_bulk_header(self, data: bytes, position: int) -> tuple[int, int]:
         """Return (length, offset of the `\\r`) of a header that is long, lax or wrong; sets `_stuck` if it cannot."""
@@ -213,7 +251,7 @@ class Scanner:
             return 0, stop
         if data[stop + 1] != _LF:
             self._feed(data, position, stop + 2)
-            self._reader.feed(b"$%d\r\n" % length)
+            self._reader.feed(b"$%d\r\n" % length if length < _LARGE_BYTES else b"$0\r\n\r\n")
         return length, stop
 
     def _scan_array_header(self, data: bytes, position: int, requests: list[list[bytes]]) -> int:
@@ -230,7 +268,7 @@ class Scanner:
             return position
         after = stop + 2
         if 0 < count <= _GROUP_ARGS and data[stop + 1] == _LF:
-            self._group_left = count
+            self._group_left = self._group_args = count
             return after
         self._hand_over(data, position, requests)
         self._fed = after
@@ -280,23 +318,33 @@ class Scanner:
         self.from_limits = from_limits
 
     def _begin_group(self) -> None:
-        self._group_left = min(self._later_args, _GROUP_ARGS)
+        self._group_left = self._group_args = min(self._later_args, _GROUP_ARGS)
         self._later_args -= self._group_left
         self._reader.feed(b"*%d\r\n" % self._group_left)
 
     def _end_group(self, data: bytes, position: int, requests: list[list[bytes]]) -> None:
         if self._long_request is None:
             self._whole += 1
-            if position - self._fed >= _FEED_BYTES:
+            if self._large or position - self._fed >= _FEED_BYTES:
                 self._hand_over(data, position, requests)
+                self._put_large(requests)
             return
         self._feed(data, position, position)
-        self._long_request += self._reader.gets()
+        group = self._reader.gets()
+        self._put_large([group])
+        self._long_request += group
         if self._later_args:
             self._begin_group()
         else:
             requests.append(self._long_request)
             self._long_request = None
+
+    def _put_large(self, requests: list[list[bytes]]) -> None:
+        """Put the large arguments of the last request where they belong."""
+        if self._large:
+            for place, argument in self._large:
+                requests[-1][place] = argument
+            self._large = []
 
     def _hand_over(self, data: bytes, position: int, requests: list[list[bytes]]) -> None:
         """Let hiredis have what was verified up to `position`, and take from it the whole requests."""

@@ -42,6 +42,8 @@ SLICE_S: Final = 0.005
 STALL_RETRY_S: Final = 0.005
 EFFECT_BYTES_PER_WRITE: Final = 4 << 20
 """A WriteBatch is cut, between commands, when it gets larger than this."""
+BREATH_BYTES: Final = 8 << 20
+"""A WriteBatch larger than this, of one large command, is written in a turn of the loop of its own."""
 STAMP_KEY: Final = b"mstamp"
 _STAMP: Final = struct.Struct(">Q")
 
@@ -181,6 +183,12 @@ class Applier:
             return
         if self._changes is None:
             self._work(perf_counter() + SLICE_S)
+            view = self._view
+            if view is not None and view.effect_bytes > BREATH_BYTES:
+                self._changes = self._take(view)
+                self._scheduled = True
+                self._call_soon(self._again)  # writing that much takes a while: others get their turn before
+                return
         self._write()
         if self._queue or self._steps is not None or self._changes is not None:
             self._scheduled = True
@@ -219,6 +227,15 @@ class Applier:
         self.digest.entry_done(entry.index, self.registers.counter)
         self._progress.append(entry)
 
+    def _take(self, view: View) -> dict[bytes, bytes | None]:
+        """Return what the slice is to write: its effects, and how far it came."""
+        changes = view.take()
+        changes[APPLIED_KEY] = encode_applied(self.applied_index, self.applied_term, self._ordinal)
+        changes[DIGEST_KEY] = self.digest.record(self.applied_index, self._ordinal)
+        changes[STAMP_KEY] = _STAMP.pack(self.last_stamp_ms)
+        self.sessions.drain(changes)
+        return changes
+
     def _write(self) -> None:
         """Write the slice's effects; then, and only then, let replies out and report what is applied."""
         changes = self._changes
@@ -226,11 +243,7 @@ class Applier:
             view = self._view
             if view is None:
                 return
-            changes = view.take()
-            changes[APPLIED_KEY] = encode_applied(self.applied_index, self.applied_term, self._ordinal)
-            changes[DIGEST_KEY] = self.digest.record(self.applied_index, self._ordinal)
-            changes[STAMP_KEY] = _STAMP.pack(self.last_stamp_ms)
-            self.sessions.drain(changes)
+            changes = self._take(view)
         try:
             self.store.write(changes)
         except WriteStalled:

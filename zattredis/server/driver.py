@@ -31,6 +31,8 @@ from zattredis.storage.sync_thread import SyncThread
 
 SYNC_WAIT_S = 0.003
 STALL_RETRY_S = 0.005
+BREATH_BYTES = 8 << 20
+"""An entry beyond this is written in a turn of the loop of its own."""
 _ELECTION = (PreVoteRequest, VoteRequest, TimeoutNow)
 
 _log = structlog.get_logger(room="driver")
@@ -235,8 +237,16 @@ class Driver:
         if ready.events:
             for event in ready.events:
                 self._note(event)
-        if ready.write_number and not self._append(ready):
-            return False
+        if ready.write_number:
+            entries = ready.entries
+            if entries and len(entries[-1].raw) > BREATH_BYTES and self._stalled is not ready:
+                # Its copying took a while, and so does writing it: others get their turn in between.
+                if len(entries) == 1:
+                    self.log.stage(entries[0])
+                self._later(ready, 0.0)
+                return False
+            if not self._append(ready):
+                return False
         if ready.committed:
             self._committed_stamp = ready.committed[-1].stamp_ms
             self._applier.enqueue(ready.committed)
@@ -257,18 +267,22 @@ class Driver:
         try:
             self.log.append(ready.entries, ready.hard_state)
         except WriteStalled:
-            rest = ready
-            rest.messages, rest.events = [], []
-            self._stalled = rest
-            self._call_later(STALL_RETRY_S, self._retry_append)
+            self._later(ready, STALL_RETRY_S)
             return False
         self._sync_asked = ready.write_number
         self._sync.request(ready.write_number)
         return True
 
+    def _later(self, ready: Ready, seconds: float) -> None:
+        """Go on with what is still to be done of this Ready later; until then the core is not asked for another."""
+        ready.messages, ready.events = [], []
+        self._stalled = ready
+        self._call_later(seconds, self._retry_append)
+
     def _retry_append(self) -> None:
-        ready, self._stalled = self._stalled, None
+        ready = self._stalled
         if ready is not None and self._carry_out(ready):
+            self._stalled = None
             self.pump()
 
     # -- reads and time (DESIGN §2.3) --------------------------------------------------------------------------------

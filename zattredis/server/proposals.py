@@ -24,6 +24,8 @@ from zattredis.server.sessions import BATCH_HEADER, Sessions
 from zattredis.server.units import DONE, EMPTY_UNITS, SLICED, Batch, Unit, encode_units
 
 IN_FLIGHT_BATCHES_MAX = 64
+LARGE_BYTES = 1 << 20
+"""A batch beyond this is encoded behind its header at once: putting the header before it later copies it all."""
 IN_FLIGHT_BYTES_MAX = 16 << 20
 QUEUE_AFTER_S = 0.05
 """A batch that cannot be handed over is closed after this time, so that later commands get deadlines of their own."""
@@ -178,7 +180,10 @@ class Proposals:
         sequence = self._next_sequence
         if not batch.payload:
             batch.seed = random_64()
-            batch.payload = self._framed(batch, sequence, encode_units(batch.units))
+            if batch.bytes_held > LARGE_BYTES:
+                batch.payload = encode_units(batch.units, BATCH_HEADER.pack(self.session, sequence, batch.seed))
+            else:
+                batch.payload = self._framed(batch, sequence, encode_units(batch.units))
         elif BATCH_HEADER.unpack_from(batch.payload)[:2] != (self.session, sequence):
             batch.payload = self._framed(batch, sequence, batch.payload[BATCH_HEADER.size :])
         if not self._transport.forward_batch(self.session, sequence, batch.payload):

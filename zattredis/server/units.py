@@ -8,7 +8,7 @@ Both stand in their connection's `units` in the order of arrival; replies leave 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, cast
 
 import msgspec
 
@@ -25,6 +25,7 @@ DONE: Final = 2
 SLICED: Final = 3  # a read under way over a frozen view
 
 _encode = msgspec.msgpack.Encoder().encode
+_encode_into = msgspec.msgpack.Encoder().encode_into
 
 Watch = tuple[int, bytes, int]
 """(db, key, version seen)"""
@@ -227,8 +228,8 @@ class Batch:
         return self.applied or self.abandoned
 
 
-def encode_units(units: list[Unit]) -> bytes:
-    """Return the logged form of a batch's writes.
+def encode_units(units: list[Unit], header: bytes = b"") -> bytes:
+    """Return the logged form of a batch's writes, behind the header.
 
     A list of items: [db, [argv, …]] for commands, [watches, [[db, argv], …]] for a transaction, whose first element is
     a list of [db, key, version]. Runs of one database that follow each other become one item.
@@ -251,7 +252,11 @@ def encode_units(units: list[Unit]) -> bytes:
             last_db = -1
             writes = [(db, argv) for db, spec, argv in unit.commands if spec.kind == 2]
             items.append([unit.watches, writes])
-    return _encode(items)
+    if not header:
+        return _encode(items)
+    framed = bytearray(header)
+    _encode_into(items, framed, len(header))
+    return cast(bytes, framed)  # nobody changes it, and a copy of a large one takes its time
 
 
 EMPTY_UNITS: Final = _encode([])
