@@ -33,7 +33,7 @@ from tests.support.cluster import REPOSITORY, free_port, wait_until
 from tests.support.command_table import END, render, split_readme
 
 TEXT = (REPOSITORY / "README.md").read_text(encoding="utf-8")
-PORTS = ("6379", "7001", "7002", "7003", "7004", "7005", "7006", "7007", "5254", "5255", "5256", "26379")
+PORTS = ("6379", "7001", "7002", "7003", "7004", "7005", "7006", "7007", "5254", "5255", "5256", "26379", "9379")
 READY = re.compile(r'"event":"(ready|no_leader_yet)"|Ctrl-C ends all')
 """What a server says when it serves; one node of three alone says that it has no leader yet."""
 EXPECTED = re.compile(r"\s+# → (.*)$")
@@ -187,9 +187,9 @@ TITLES = [section.title for section in SECTIONS if runnable(section)]
 
 @pytest.mark.parametrize(("stage", "title"), [(title, title) for title in TITLES], indirect=["stage"], ids=TITLES)
 def test_section(stage: Stage, title: str) -> None:
-    for tool in ("redis-cli", "redis-benchmark"):
+    for tool, package in (("redis-cli", "redis-tools"), ("redis-benchmark", "redis-tools"), ("curl", "curl")):
         if shutil.which(tool) is None:
-            pytest.skip(f"{tool} is not installed (package redis-tools)")
+            pytest.skip(f"{tool} is not installed (package {package})")
     section = next(section for section in SECTIONS if section.title == title)
     for block in section.blocks:
         match block.kind:

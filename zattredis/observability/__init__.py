@@ -2,6 +2,7 @@
 
 Owns: the set-up of structlog for the process (`events`). Every room logs through `structlog.get_logger()`; only the
 command line calls `configure_events`, so a node embedded in another program logs as that program wishes.
+`exposition` writes Prometheus's text format, for whoever has something to count.
 
 Invariants
 - One event is one line on standard error, written with one system call; lines of threads do not mix.
