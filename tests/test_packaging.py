@@ -33,6 +33,8 @@ def test_the_wheel_holds_the_package_and_its_commands_and_nothing_else(built: Pa
         metadata = Parser().parsestr(wheel.read(f"{info}/METADATA").decode())
     assert {name for name in names if name.endswith(".py")} == MODULES
     assert "zattredis/py.typed" in names
+    console = REPOSITORY / "zattredis" / "server" / "admin" / "console"
+    assert {str(path.relative_to(REPOSITORY)) for path in console.iterdir()} <= names
     assert {name.split("/")[0] for name in names} == {"zattredis", info}
     assert "zattd = zattredis.cli.zattd:main" in commands
     assert "zattctl = zattredis.cli.zattctl:main" in commands

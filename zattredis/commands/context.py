@@ -249,6 +249,11 @@ class SlowlogEntry(Protocol):
 class SlowlogProtocol(Protocol):
     """The slow commands, newest first."""
 
+    @property
+    def slower_than_us(self) -> int:
+        """The threshold, negative for none."""
+        ...
+
     def entries(self, count: int | None) -> Sequence[SlowlogEntry]:
         """Return the newest `count` entries, all for None."""
         ...
@@ -279,8 +284,8 @@ class LatencyProtocol(Protocol):
         """Return an ASCII graph of an event, or None if there is no such event."""
         ...
 
-    def doctor(self) -> str:
-        """Return a report for a person."""
+    def doctor(self, slower_than_us: int = 0) -> str:
+        """Return a report for a person; `slower_than_us` is what SLOWLOG remembers, negative for nothing."""
         ...
 
 

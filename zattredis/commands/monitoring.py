@@ -89,7 +89,7 @@ def slowlog_reset(ctx: LocalContext) -> str:
 )  # fmt: skip
 def latency_doctor(ctx: LocalContext) -> Verbatim:
     """Report on latency spikes for a person to read."""
-    return Verbatim("txt", ctx.server.latency.doctor().encode())
+    return Verbatim("txt", ctx.server.latency.doctor(ctx.server.slowlog.slower_than_us).encode())
 
 
 @command(

@@ -6,8 +6,10 @@ from collections import deque
 from collections.abc import Sequence
 
 _SAMPLES_MAX = 160
-_GRAPH_ROWS = 4
-_GRAPH_SIGNS = "_o#"
+_ROWS = 4
+_SIGNS = "_o#"
+_LEVELS = _ROWS * len(_SIGNS)
+_WIDTH = 80
 
 
 class _Event:
@@ -62,28 +64,17 @@ class LatencyMonitor:
             return None
         values = [latency for _, latency in found.samples]
         high, low = max(values), min(values)
-        levels = _GRAPH_ROWS * len(_GRAPH_SIGNS) - 1
-        heights = [round((value - low) * levels / (high - low)) if high > low else 0 for value in values]
-        rows = []
-        for row in reversed(range(_GRAPH_ROWS)):
-            signs = []
-            for height in heights:
-                level = height - row * len(_GRAPH_SIGNS)
-                signs.append(
-                    " " if level < 0 else _GRAPH_SIGNS[min(level, len(_GRAPH_SIGNS) - 1)] if level < 3 else "|"
-                )
-            rows.append("".join(signs).rstrip())
-        ages = [_age(now_s - time_s) for time_s, _ in found.samples]
-        depth = max(map(len, ages))
-        labels = ["".join(age.ljust(depth)[place] for age in ages).rstrip() for place in range(depth)]
+        columns = [
+            (min((value - low) * _LEVELS // max(1, high - low), _LEVELS - 1), _age(now_s - time_s))
+            for time_s, value in found.samples
+        ]
+        charts = [_chart(columns[start : start + _WIDTH]) for start in range(0, len(columns), _WIDTH)]
         name = event.decode("utf-8", "surrogateescape")
         title = f"{name} - high {high} ms, low {low} ms (all time high {found.max_ms} ms)"
-        while rows and not rows[0]:
-            rows.pop(0)
-        return "\n".join([title, "-" * 80, *rows, "", *labels, ""])
+        return f"{title}\n{'-' * _WIDTH}\n" + "\n".join(charts)
 
-    def doctor(self) -> str:
-        """Return a report for a person."""
+    def doctor(self, slower_than_us: int = 0) -> str:
+        """Return a report for a person; `slower_than_us` is what SLOWLOG remembers, negative for nothing."""
         if self.threshold_ms <= 0:
             return (
                 "The latency monitor is off. Say CONFIG SET latency-monitor-threshold <milliseconds> to make it record"
@@ -94,10 +85,18 @@ class LatencyMonitor:
         lines = [f"These took {self.threshold_ms} milliseconds or longer:"]
         for name, event in self._events.items():
             values = [latency for _, latency in event.samples]
+            average = sum(values) // len(values)
+            deviation = sum(abs(value - average) for value in values) // len(values)
+            period_s = max(1, event.samples[-1][0] - event.samples[0][0]) / len(values)
             lines.append(
-                f" * {name.decode('utf-8', 'surrogateescape')}: {len(values)} spikes,"
-                f" {sum(values) // len(values)} ms on average, {event.max_ms} ms at worst."
+                f" * {name.decode('utf-8', 'surrogateescape')}: {len(values)} spikes, {average} ms on average"
+                f" (mean deviation {deviation} ms), one in {period_s:.1f} s, {event.max_ms} ms at worst."
                 f" {_ADVICE.get(name, _ADVICE_ELSE)}"
+            )
+        if slower_than_us < 0 or slower_than_us > self.threshold_ms * 1000:
+            lines.append(
+                f" * SLOWLOG does not hold all of these commands: CONFIG SET slowlog-log-slower-than"
+                f" {self.threshold_ms * 1000} lets it."
             )
         return "\n".join([*lines, ""])
 
@@ -108,6 +107,23 @@ _ADVICE = {
     b"fsync": "The disk is slow to sync: look for other writers on it, or use a quicker one.",
     b"apply": "Large writes are being applied: split commands that change many keys at once.",
 }
+
+
+def _chart(columns: Sequence[tuple[int, str]]) -> str:
+    """Return a chart of (level, label) columns, as Redis draws it: filled, the labels downwards below."""
+    rows = []
+    for row in reversed(range(_ROWS)):
+        bottom = row * len(_SIGNS)
+        rows.append(
+            "".join(
+                " " if level < bottom else _SIGNS[level - bottom] if level < bottom + len(_SIGNS) else "|"
+                for level, _ in columns
+            )
+        )
+    rows.append(" " * len(columns))
+    depth = max(len(label) for _, label in columns)
+    rows += ["".join(label.ljust(depth)[place] for _, label in columns) for place in range(depth)]
+    return "".join(f"{row}\n" for row in rows)
 
 
 def _age(seconds: int) -> str:
