@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import shutil
 import subprocess
 import tarfile
 import threading
@@ -18,6 +19,7 @@ from zattredis.errors import StateDamaged
 from zattredis.keyspace.keys import META_COUNTER
 from zattredis.raft.entry import BATCH, make_entry
 from zattredis.raft.ready import HardState
+from zattredis.server.upgrades import STATE_MACHINE_VERSION
 from zattredis.storage.log_store import LogStore
 
 
@@ -116,6 +118,55 @@ def test_a_new_build_joins_an_old_cluster_by_snapshot_and_the_other_way_round(pr
             cluster.spawn(node)
             wait_until(lambda: cluster.voters() == ["n1", "n2"], "the other build votes")
             cluster.wait_equal()
+
+
+@pytest.fixture(scope="module")
+def following(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The build after this one, as it were: it knows one state-machine version more."""
+    directory = tmp_path_factory.mktemp("following")
+    shutil.copytree(REPOSITORY / "zattredis", directory / "zattredis", ignore=shutil.ignore_patterns("__pycache__"))
+    source = directory / "zattredis" / "server" / "upgrades.py"
+    line = "STATE_MACHINE_VERSION: Final = "
+    text = source.read_text()
+    assert f"{line}{STATE_MACHINE_VERSION}\n" in text
+    source.write_text(text.replace(f"{line}{STATE_MACHINE_VERSION}\n", f"{line}{STATE_MACHINE_VERSION + 1}\n"))
+    return directory
+
+
+def test_a_state_machine_version_is_raised_once_all_nodes_know_it_and_never_lowered(following: Path) -> None:
+    with GrowingCluster(3) as cluster:
+
+        def versions() -> set[int]:
+            with cluster.client() as client:
+                client.call("INCR", "k")
+            return {int(cluster.status(i)["state_machine_version"]) for i in range(3)}
+
+        for i in (0, 1):
+            turn(cluster, i, following)
+            # Also one that knows more leads, and writes what the others understand.
+            with cluster.client(i) as client:
+                assert client.call("RAFT", "TRANSFER", cluster.nodes[i].name).decode() == cluster.nodes[i].name
+            wait_until(lambda: cluster.wait_leader() is not None, "a leader")
+            assert versions() == {STATE_MACHINE_VERSION}
+        turn(cluster, 1, REPOSITORY)  # there is a way back as yet
+        turn(cluster, 1, following)
+        turn(cluster, 2, following)
+        wait_until(lambda: versions() == {STATE_MACHINE_VERSION + 1}, "the new version is used")
+        # A restart of all does not lower it, and the older build has no way back.
+        for i in range(3):
+            cluster.kill(i)
+        cluster.start()
+        assert versions() == {STATE_MACHINE_VERSION + 1}
+        cluster.kill(2, 15)
+        node = cluster.nodes[2]
+        node.environment["PYTHONPATH"] = str(REPOSITORY)
+        cluster.spawn(node)
+        wait_until(lambda: not node.running, "the older build ends")
+        assert "install the newer zattredis on this node" in node.log().splitlines()[-1]
+        zattctl("backup", cluster.directory / "b", "-p", cluster.nodes[0].port)
+        words = ["--cluster", "n1=h:1", "--dir", cluster.directory / "r"]
+        text = zattctl("restore", cluster.directory / "b", *words, code=1)
+        assert f"this program knows up to {STATE_MACHINE_VERSION}" in text
 
 
 # -- what is of an unknown version is refused in one line --------------------------------------------------------------

@@ -36,7 +36,7 @@ class StatusReport(Message, array_like=True, gc=False, frozen=True):
     """Everyone → everyone, twice a second: wall clock in ms since 1970; of the leader also each match index.
     `sentinel_port`: where the sender answers as a Sentinel, 0 if it does not. `digest…`: what was applied up to a fixed
     index (see `server.digest`; the defaults say: nothing that can be compared). `disk_level`: how full the sender's
-    disk is (see `server.disk_room`)."""
+    disk is (see `server.disk_room`). `machine_version`: the state-machine version its build knows."""
 
     commit_index: int
     wall_ms: int
@@ -46,6 +46,7 @@ class StatusReport(Message, array_like=True, gc=False, frozen=True):
     digest: int = 0
     digest_since: int = (1 << 64) - 1
     disk_level: int = 0
+    machine_version: int = 1
 
 
 class Introduction(Message, array_like=True, gc=False, frozen=True):

@@ -22,6 +22,10 @@ The way of a command:
     links         who this node is linked to, as the membership says, and what becomes of those removed
     joining       `--join`: how a node without data comes to a running cluster, and what it is answered
 
+    upgrades      which state-machine version the leader writes: the highest that all members know
+    backups       a checkpoint held for one client, which reads it in pieces
+    offline       data directories made from a backup, and mended after a lost majority, while no node runs
+
     digest        a checksum of everything applied, compared among the nodes; who differs from a majority is fenced
     repair        what becomes of a node whose log or state is lost, damaged or different
 

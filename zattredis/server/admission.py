@@ -11,14 +11,13 @@ from zattredis.raft import entry
 from zattredis.raft.core import Core
 from zattredis.server.clock import Clock
 from zattredis.server.sessions import Sessions, encode_open
-
-STATE_MACHINE_VERSION = 1
+from zattredis.server.upgrades import FIRST_VERSION
 
 
 class Admission:
     """Owned by the driver. Invariant: per session, sequences enter the log of one leader in order and once."""
 
-    __slots__ = ("_clock", "_core", "_expected", "_opening", "_sessions", "ready")
+    __slots__ = ("_clock", "_core", "_expected", "_opening", "_sessions", "ready", "version")
 
     def __init__(self, core: Core, sessions: Sessions, clock: Clock) -> None:
         self._core = core
@@ -27,6 +26,8 @@ class Admission:
         self._expected: dict[int, int] = {}
         self._opening: dict[str, int] = {}
         self.ready = False
+        self.version = FIRST_VERSION
+        """The state-machine version of the entries that are proposed."""
 
     def begin_term(self) -> None:
         """This node became the leader: refuse until `open_gates`."""
@@ -34,8 +35,9 @@ class Admission:
         self._expected.clear()
         self._opening.clear()
 
-    def open_gates(self) -> None:
-        """The first entry of this leader's term is applied."""
+    def open_gates(self, version: int = FIRST_VERSION) -> None:
+        """The first entry of this leader's term is applied, and the state has seen `version`."""
+        self.version = version
         self.ready = True
 
     def expected(self, session: int) -> int:
@@ -49,7 +51,7 @@ class Admission:
     def propose(self, kind: int, payload: bytes) -> int | None:
         """Append an entry as the leader; return its index, or None when it was certainly not appended."""
         try:
-            return self._core.propose(kind, payload, self._clock.now_ms(), STATE_MACHINE_VERSION)
+            return self._core.propose(kind, payload, self._clock.now_ms(), self.version)
         except (NotLeader, ProposalRefused):
             return None
 

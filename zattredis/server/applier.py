@@ -28,7 +28,6 @@ from zattredis.raft import entry as kinds
 from zattredis.raft.entry import HEADER_BYTES, Entry
 from zattredis.raft.membership import Membership
 from zattredis.resp.replies import encode
-from zattredis.server.admission import STATE_MACHINE_VERSION
 from zattredis.server.clock import perf_counter
 from zattredis.server.digest import DIGEST_KEY, INTERVAL, Digest
 from zattredis.server.executor import COMMANDS_A_TURN, Executor, encode_run, resolve_logged
@@ -36,6 +35,7 @@ from zattredis.server.proposals import Proposals
 from zattredis.server.reads import add_keys, first_keys
 from zattredis.server.sessions import BATCH_HEADER, Sessions, decode_open
 from zattredis.server.units import DONE, RIDING, Batch, Errand, Run, Transaction, Unit, WatchUnit
+from zattredis.server.upgrades import VERSION_KEY, check_version, encode_version, load_version
 from zattredis.storage.state_store import APPLIED_KEY, MEMBERSHIP_KEY, StateStore, decode_applied, encode_applied
 
 SLICE_S: Final = 0.005
@@ -58,8 +58,8 @@ class Applier:
         "_cache", "_cache_bytes", "_call_later", "_call_soon", "_changes", "_done_batches", "_executor", "_finished",
         "_on_applied", "_on_entry", "_ordinal", "_own", "_popped", "_progress", "_proposals", "_queue", "_scheduled",
         "_skip", "_sliced", "_steps", "_view", "applied_index", "applied_term", "digest", "last_stamp_ms",
-        "membership", "on_batch_done", "on_popped", "on_sliced", "on_users", "on_waiters", "registers", "sessions",
-        "stalls", "store",
+        "machine_version", "membership", "on_batch_done", "on_popped", "on_sliced", "on_users", "on_waiters",
+        "registers", "sessions", "stalls", "store",
     )  # fmt: skip
 
     def __init__(
@@ -114,6 +114,7 @@ class Applier:
         self.applied_term = applied.term
         self._skip = self._ordinal = applied.ordinal
         self.digest.load(store, applied)
+        self.machine_version = load_version(store)
         stamp = store.get(STAMP_KEY)
         self.last_stamp_ms = 0 if stamp is None else _STAMP.unpack(stamp)[0]
         self.registers = Registers.load(store)
@@ -296,11 +297,11 @@ class Applier:
         """Apply one entry to the slice's view; yields where the slice may end."""
         if entry.index != self.applied_index + 1:
             raise StateDamaged(f"entry {entry.index} would be applied after entry {self.applied_index}")
-        if entry.version > STATE_MACHINE_VERSION:
-            raise FatalError(
-                f"entry {entry.index} needs state-machine version {entry.version}, this build knows "
-                f"{STATE_MACHINE_VERSION}: install the newer zattredis on this node"
-            )
+        if entry.version > self.machine_version:
+            check_version(entry.version, f"entry {entry.index}")
+            assert self._view is not None
+            self.machine_version = entry.version
+            self._view.put_raw(VERSION_KEY, encode_version(entry.version))
         self.last_stamp_ms = max(self.last_stamp_ms, entry.stamp_ms)
         kind = entry.kind
         if kind == kinds.BATCH:

@@ -22,7 +22,6 @@ import structlog
 from zattredis.commands.context import ClientProtocol
 from zattredis.errors import DefiniteError, StorageError
 from zattredis.raft.membership import Membership
-from zattredis.server.admission import STATE_MACHINE_VERSION
 from zattredis.server.clock import monotonic, random_64
 from zattredis.storage.datadir import FORMAT, SNAPSHOT_PREFIX
 from zattredis.storage.snapshots import create_checkpoint
@@ -111,7 +110,7 @@ class Backups:
             "node_id": node.core.node_id,
             "version": __version__,
             "data_format": FORMAT,
-            "state_machine_version": STATE_MACHINE_VERSION,
+            "state_machine_version": node.applier.machine_version,
             "voters": [f"{i}={agreed.addresses[i]}".encode() for i in agreed.voters],
             "learners": [f"{i}={agreed.addresses[i]}".encode() for i in agreed.learners],
             "piece_bytes_max": PIECE_BYTES_MAX,

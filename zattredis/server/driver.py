@@ -336,7 +336,7 @@ class Driver:
         """The applier has written the effects of an entry."""
         core = self.core
         if entry.kind == NOOP and core.role == "leader" and entry.term == core.term:
-            self.admission.open_gates()
+            self.admission.open_gates(self._applier.machine_version)
             for node_id, row in self._applier.sessions.rows.items():
                 if node_id != core.node_id:
                     self._network.send(ForwardExpected(core.node_id, node_id, core.term, row.session, row.last + 1))

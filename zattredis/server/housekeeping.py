@@ -19,6 +19,7 @@ from zattredis.server.blocking import DROP_AFTER_S
 from zattredis.server.clock import monotonic
 from zattredis.server.digest import Mark
 from zattredis.server.node_facts import read_memory
+from zattredis.server.upgrades import FIRST_VERSION, STATE_MACHINE_VERSION, version_to_write
 
 if TYPE_CHECKING:
     from zattredis.server.node import Node
@@ -37,7 +38,7 @@ _log = structlog.get_logger(room="housekeeping")
 class MemberStatus:
     """What is known of one member: how far its log matches the leader's, and when that was said."""
 
-    __slots__ = ("disk_level", "heard_at", "match_index", "sentinel_port", "wall_difference_ms")
+    __slots__ = ("disk_level", "heard_at", "machine_version", "match_index", "sentinel_port", "wall_difference_ms")
 
     def __init__(self) -> None:
         self.match_index = 0
@@ -45,6 +46,7 @@ class MemberStatus:
         self.wall_difference_ms: int | None = None
         self.sentinel_port = 0
         self.disk_level = 0
+        self.machine_version = FIRST_VERSION
 
 
 class Housekeeping:
@@ -131,6 +133,7 @@ class Housekeeping:
             for node_id, index in matches:
                 self._note(node_id, index)
             self.reported_commit = core.commit_index
+            node.driver.admission.version = version_to_write(node)
         wall_ms = node.clock.wall_ms()
         mark = node.applier.digest.last
         sentinel_port = node.settings.sentinel_port
@@ -139,7 +142,7 @@ class Housekeeping:
                 node.network.send(
                     StatusReport(
                         core.node_id, node_id, core.term, core.commit_index, wall_ms, matches, sentinel_port, *mark,
-                        node.disk_room.level,
+                        node.disk_room.level, STATE_MACHINE_VERSION,
                     )
                 )  # fmt: skip
 
@@ -158,6 +161,7 @@ class Housekeeping:
         status = self.members.setdefault(message.src, MemberStatus())
         status.heard_at = monotonic()
         status.disk_level = message.disk_level
+        status.machine_version = message.machine_version
         node.agreement.on_report(message.src, Mark(message.digest_index, message.digest, message.digest_since))
         status.wall_difference_ms = message.wall_ms - node.clock.wall_ms()
         status.sentinel_port = message.sentinel_port

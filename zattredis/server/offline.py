@@ -35,10 +35,10 @@ from zattredis.errors import (
 from zattredis.raft.entry import CONFIG, Entry, make_entry
 from zattredis.raft.membership import Membership, simple_membership
 from zattredis.raft.ready import HardState
-from zattredis.server.admission import STATE_MACHINE_VERSION
 from zattredis.server.applier import STAMP_KEY
 from zattredis.server.clock import random_64
 from zattredis.server.rejoin import must_wait
+from zattredis.server.upgrades import FIRST_VERSION, STATE_MACHINE_VERSION
 from zattredis.storage.backup_file import BackupHeader, BackupReader, Piece
 from zattredis.storage.datadir import FORMAT, RESTORING, STATE_PREFIX, Identity, check_together
 from zattredis.storage.log_store import LogStore
@@ -149,7 +149,7 @@ class _Target:
                               cache=cache)  # fmt: skip
         try:
             log.switch_state(self.state.name, applied.index, applied.term, encoded)
-            entry = make_entry(applied.index + 1, applied.term + 1, CONFIG, STATE_MACHINE_VERSION, stamp_ms, encoded)
+            entry = make_entry(applied.index + 1, applied.term + 1, CONFIG, FIRST_VERSION, stamp_ms, encoded)
             log.append([entry], HardState(applied.term + 1, None, applied.index))
         finally:
             log.close()
@@ -325,7 +325,7 @@ class Recovery:
         term = max(log.hard_state.term, survivor.last_term) + 1
         encoded = simple_membership({node_id: address}).encode()
         entry = make_entry(
-            log.last_index + 1, term, CONFIG, STATE_MACHINE_VERSION, survivor.last_stamp_ms, encoded
+            log.last_index + 1, term, CONFIG, FIRST_VERSION, survivor.last_stamp_ms, encoded
         )  # fmt: skip
         log.append([entry], HardState(term, None, log.hard_state.commit))
         log.sync()

@@ -42,6 +42,7 @@ class RaftAdmin:
             "applied_index": facts.applied_index,
             "first_index": facts.first_index,
             "last_index": facts.last_index,
+            "state_machine_version": node.applier.machine_version,
             "voters": list(membership.voters),
             "learners": list(membership.learners),
             "removed": list(membership.removed),

@@ -6,6 +6,8 @@ What is here
     sync_thread   SyncThread: runs LogStore.sync for everything asked so far; the loop waits for it, but not for long
     state_store   StateStore: the keyspace; implements keyspace.reader.Reader  (state_readers)
     snapshots     a checkpoint with its manifest; sending it in chunks; receiving it, resumable and verified
+    backup_file   the format of backups: checked pieces in one stream
+    verification  looking at all of a data directory offline, changing nothing
     repair        what is remembered for, and what is left of a node that is filled again from the others
     datadir       DataDirectory: lock, format, identity, bootstrap, and everything above composed
     rocks         how RocksDB is opened, and what rocksdict 0.3.29 does unexpectedly
