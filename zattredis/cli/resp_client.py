@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import socket
+import ssl
 import time
 from types import TracebackType
 from typing import Any
 
 import hiredis
 
+from zattredis.cli.tls import names_to_check
 from zattredis.errors import ZattredisError
 
 
@@ -26,8 +28,11 @@ class ErrorReply(ZattredisError):
 class RespClient:
     """One connection to one node. Every method raises NoAnswer, and ErrorReply for an error reply."""
 
-    def __init__(self, host: str, port: int, password: str = "", timeout_s: float = 2.0, *, user: str = "") -> None:
-        """Connect, and authenticate when a password (or a user) is given."""
+    def __init__(
+        self, host: str, port: int, password: str = "", timeout_s: float = 2.0, *, user: str = "",
+        tls: ssl.SSLContext | None = None,
+    ) -> None:  # fmt: skip
+        """Connect, over TLS if there is a context, and authenticate when a password (or a user) is given."""
         self._where = f"{host}:{port}"
         self._timeout_s = timeout_s
         self._reader = hiredis.Reader()
@@ -35,12 +40,22 @@ class RespClient:
             self._socket = socket.create_connection((host, port), timeout=timeout_s)
         except OSError as error:
             raise NoAnswer(f"cannot connect to {self._where}: {_reason(error)}") from None
+        if tls is not None:
+            self._speak_tls(tls, host)
         if password or user:
             try:
                 self.call("AUTH", *([user] if user else []), password)
             except BaseException:
                 self.close()
                 raise
+
+    def _speak_tls(self, tls: ssl.SSLContext, host: str) -> None:
+        plain = self._socket
+        try:
+            self._socket = names_to_check(tls, host).wrap_socket(plain, server_hostname=host)
+        except OSError as error:
+            plain.close()
+            raise NoAnswer(f"no TLS with {self._where}: {_reason(error)}") from None
 
     def call(self, *words: str | bytes, timeout_s: float | None = None) -> Any:
         """Send one command and return its reply: bytes, int, None or a list of these."""
@@ -96,4 +111,6 @@ class RespClient:
 
 
 def _reason(error: OSError) -> str:
+    if isinstance(error, ssl.SSLCertVerificationError):
+        return f"its certificate is refused: {error.verify_message}"
     return "timed out" if isinstance(error, TimeoutError) else (error.strerror or str(error))

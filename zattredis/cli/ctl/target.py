@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import argparse
 import os
+import ssl
 from dataclasses import dataclass, replace
 from typing import Any
 
 from zattredis.cli.banner import local_address
 from zattredis.cli.resp_client import RespClient
+from zattredis.cli.tls import add_tls_flags, client_tls
 from zattredis.config import Settings, load_settings
 from zattredis.config.cluster import parse_port, split_host_port
 from zattredis.errors import ConfigError
@@ -25,6 +27,7 @@ def add_target_flags(parser: argparse.ArgumentParser, default: Any = None) -> No
     add("-a", "--password", default=default, help="password (better: REDISCLI_AUTH, which ps does not show)")
     add("--user", default=default, help="user name, where the server knows users (default: default)")
     add("-c", "--config", metavar="FILE", dest="config_file", default=default, help="settings file of the node")
+    add_tls_flags(group, default)
     help_text = f"seconds to wait for each node ({TIMEOUT_S:.0f})"
     add("--timeout", type=_seconds, default=default, metavar="S", help=help_text)
 
@@ -45,6 +48,7 @@ class Target:
     password: str = ""
     user: str = ""
     timeout_s: float = TIMEOUT_S
+    tls: ssl.SSLContext | None = None
 
     @staticmethod
     def of(arguments: argparse.Namespace) -> Target:
@@ -68,6 +72,7 @@ class Target:
             arguments.password or os.environ.get("REDISCLI_AUTH", "") or secret,
             arguments.user or "",
             arguments.timeout or TIMEOUT_S,
+            client_tls(arguments, settings),
         )
 
     def at(self, address: str) -> Target:
@@ -82,4 +87,5 @@ class Target:
 
     def connect(self, timeout_s: float | None = None) -> RespClient:
         """Return a connection, authenticated. Raises NoAnswer or ErrorReply."""
-        return RespClient(self.host, self.port, self.password, timeout_s or self.timeout_s, user=self.user)
+        patience_s = timeout_s or self.timeout_s
+        return RespClient(self.host, self.port, self.password, patience_s, user=self.user, tls=self.tls)
