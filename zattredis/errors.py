@@ -107,9 +107,21 @@ class ReplyError(ZattredisError):
         self.message = message
         super().__init__(f"{self.prefix} {message}")
 
+    def spelt(self, name: bytes) -> ReplyError:
+        """Return the error as it is sent to a client that called the command by this name."""
+        return self
+
 
 class DefiniteError(ReplyError):
     """The command was not executed and never will be."""
+
+
+class NamesCommand(DefiniteError):
+    """Its text shows the command's name as the client spelt it: `{}`, until the executor fills it in."""
+
+    def spelt(self, name: bytes) -> ReplyError:
+        """Return the error with the name."""
+        return DefiniteError(self.message.replace("{}", name.decode("utf-8", "surrogateescape")))
 
 
 class OutcomeUnknown(ReplyError):

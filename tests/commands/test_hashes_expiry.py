@@ -173,6 +173,22 @@ def test_a_hash_without_living_fields_is_no_key(server: InProcess) -> None:
     check_store(server.store, server.registers)
 
 
+@pytest.mark.parametrize("at_the_end", [True, False])
+def test_a_hash_lives_as_long_as_the_latest_field_that_is_left(server: InProcess, at_the_end: bool) -> None:
+    """The field that would have lived longest goes, or loses its time, before all that are left expire."""
+    fields = run(server, "HKEYS h")
+    if at_the_end:
+        server.call("HPEXPIRE", "h", 100, "FIELDS", len(fields), *fields)
+    run(server, "HPEXPIRE h 500 FIELDS 2 a b")
+    run(server, "HDEL h a")
+    run(server, "HPEXPIRE h 100 FIELDS 1 b")
+    if not at_the_end:
+        server.call("HPEXPIRE", "h", 100, "FIELDS", len(fields), *fields)
+    server.now_ms = NOW_MS + 101
+    assert (run(server, "EXISTS h"), run(server, "HLEN h"), run(server, "TYPE h")) == (0, 0, "none")
+    check_store(server.store, server.registers)
+
+
 def test_maintenance_removes_what_is_past_its_time(server: InProcess) -> None:
     run(server, "HPEXPIRE h 100 FIELDS 2 a b")
     fields = [field for field in run(server, "HKEYS h") if field not in (b"a", b"b")]

@@ -130,7 +130,7 @@ class InProcess:
                 return self._select(argv[1])
             return self._run(resolve(list(argv)), list(argv))
         except ReplyError as error:
-            return error
+            return error.spelt(argv[0])
 
     def _select(self, text: bytes) -> str:
         if not text.isdigit() or int(text) >= DATABASES:

@@ -10,7 +10,7 @@ from zattredis.commands.context import Context, Steps
 from zattredis.commands.keyspec import KeySpec
 from zattredis.commands.sorted_sets import add_pairs, add_reply, parse_add_options, zset_of
 from zattredis.commands.table import KEYS_FIRST, KEYS_TWO, Flag, KeyPart, command
-from zattredis.errors import DefiniteError, SyntaxReplyError
+from zattredis.errors import DefiniteError, NamesCommand, SyntaxReplyError
 from zattredis.keyspace import geohash
 from zattredis.keyspace.geohash import EXACT, LATITUDE_MAX, LIBM, LONGITUDE_MAX, Shape
 from zattredis.keyspace.sizes import SLICED_ELEMENTS
@@ -330,9 +330,9 @@ def _search(ctx: Context, destination: bytes | None, key: bytes, words: tuple[by
             raise SyntaxReplyError
     search.check(name)
     if not (by_member or by_place):
-        raise DefiniteError(f"exactly one of FROMMEMBER or FROMLONLAT can be specified for {name}")
+        raise NamesCommand("exactly one of FROMMEMBER or FROMLONLAT can be specified for {}")
     if not (by_radius or by_box):
-        raise DefiniteError(f"exactly one of BYRADIUS and BYBOX can be specified for {name}")
+        raise NamesCommand("exactly one of BYRADIUS and BYBOX can be specified for {}")
     search.check_any()
     return search.run(ctx, reader_may_slice=destination is None)
 

@@ -11,9 +11,9 @@ t | expire_ms(8) | crc32(field)(4) | field   -> empty; fields in order of their 
 as a listpack, so that replies have its order.
 
 The record's body is (collection id, size), with FIELD_EXPIRY also (expiring, latest_ms, next_ms, last_ms): how many
-fields expire, a time that is not before any of their expiries, and the two times of `metadata`. All of them count
-fields that are past their time until these are removed. `next_ms` may be early: it stays when the field it came from
-goes, until maintenance looks.
+fields expire, a time that is not before any of their expiries (the latest of them, if all expire), and the two times of
+`metadata`. All of them count fields that are past their time until these are removed. `next_ms` may be early: it stays
+when the field it came from goes, until maintenance looks.
 """
 
 from __future__ import annotations
@@ -91,8 +91,9 @@ class HashEdit:
     """
 
     __slots__ = (
-        "_body", "_collection_id", "_db", "_entries_max", "_expiring", "_key", "_known", "_large", "_latest_ms",
-        "_lead", "_next_ms", "_now_ms", "_plain_id", "_prefix", "_value_max", "_view", "expire_ms", "size", "version",
+        "_body", "_collection_id", "_db", "_entries_max", "_expiring", "_key", "_known", "_large", "_latest_is_bound",
+        "_latest_ms", "_lead", "_next_ms", "_now_ms", "_plain_id", "_prefix", "_value_max", "_view",
+        "expire_ms", "size", "version",
     )  # fmt: skip
 
     def __init__(self, view: View, db: int, key: bytes, record: bytes | None, now_ms: int) -> None:
@@ -113,6 +114,8 @@ class HashEdit:
         self.size = 0
         self._expiring = 0
         self._latest_ms = 0
+        self._latest_is_bound = False
+        """Whether no field may expire at `_latest_ms` any more; never so of a record whose fields all expire."""
         self._next_ms = NEVER
         self._plain_id = -1
         """The record's collection id if it is one without expiry of fields, else -1."""
@@ -130,7 +133,8 @@ class HashEdit:
         if kind & SEPARATE:
             if kind & FIELD_EXPIRY:
                 numbers = EXPIRING_BODY.unpack_from(record, HEADER_BYTES)
-                self._collection_id, self.size, self._expiring, self._latest_ms, self._next_ms, _ = numbers
+                self._collection_id, self.size, self._expiring, self._latest_ms, self._next_ms, last_ms = numbers
+                self._latest_is_bound = last_ms == NEVER
             else:
                 self._collection_id, self.size = SEPARATE_BODY.unpack_from(record, HEADER_BYTES)
                 self._plain_id = self._collection_id
@@ -182,8 +186,7 @@ class HashEdit:
         elif old[0] & EXPIRES:
             before_ms = int.from_bytes(old[1:9], "big")
             new = self._now_ms > before_ms
-            self._view.put_raw(self._time_name(field, before_ms), None)
-            self._expiring -= 1
+            self._uncount_expiry(field, before_ms)
         else:
             new = False
         if self.size > self._entries_max:
@@ -251,6 +254,8 @@ class HashEdit:
                 kind |= FIELD_EXPIRY
         elif self._expiring:
             kind |= SEPARATE | FIELD_EXPIRY
+            if self._expiring == size and self._latest_is_bound:  # else EXISTS would outlive the last field
+                self._latest_ms = self._find_latest()
             latest_ms, last_ms = self._latest_ms, self._latest_ms if self._expiring == size else NEVER
             body = EXPIRING_BODY.pack(self._collection_id, size, self._expiring, latest_ms, self._next_ms, last_ms)
         else:
@@ -338,8 +343,19 @@ class HashEdit:
         view.put_raw(field_name(self._prefix, field), None)
         self.size -= 1
         if expire_ms:
-            view.put_raw(self._time_name(field, expire_ms), None)
-            self._expiring -= 1
+            self._uncount_expiry(field, expire_ms)
+
+    def _uncount_expiry(self, field: bytes, expire_ms: int) -> None:
+        self._view.put_raw(self._time_name(field, expire_ms), None)
+        self._expiring -= 1
+        if expire_ms == self._latest_ms:
+            self._latest_is_bound = True
+
+    def _find_latest(self) -> int:
+        """Return the latest expiry of all fields, of which there is one."""
+        prefix = self._prefix[:-1] + TIMES
+        name, _ = next(self._view.iterate(prefix, prefix + b"\xff" * 9, reverse=True))
+        return int.from_bytes(name[10:TIME_BYTES], "big")
 
     def _time_name(self, field: bytes, expire_ms: int) -> bytes:
         return field_name(self._prefix[:-1] + TIMES + expire_ms.to_bytes(8, "big"), field)

@@ -61,7 +61,7 @@ def read_value(ctx: Context, spec: CommandSpec, argv: list[bytes]) -> Any:
         value = spec.handler(ctx, *argv[spec.words :])
         return drain(value) if value.__class__ is GeneratorType else value
     except ReplyError as error:
-        return error
+        return error.spelt(argv[0])
     except BROKEN:
         raise
     except Exception as error:
@@ -136,7 +136,7 @@ class Executor:
                 value = spec.handler(ctx, *argv[spec.words :])
             except ReplyError as error:
                 self.failed(spec, error)
-                values.append(error)
+                values.append(error.spelt(argv[0]))
             except BROKEN:
                 raise
             except Exception as error:
@@ -216,7 +216,7 @@ class Executor:
                 view.rollback()
                 if values is not None:
                     self.failed(spec, error)
-                    values.append(error)
+                    values.append(error.spelt(argv[0]))
             except BROKEN:
                 raise
             except Exception as error:
@@ -426,7 +426,7 @@ def _unit_write(ctx: Context, spec: CommandSpec, argv: list[bytes]) -> Any:
         value = spec.handler(ctx, *argv[spec.words :])
     except ReplyError as error:
         view.rollback()
-        return error
+        return error.spelt(argv[0])
     except BROKEN:
         raise
     except Exception as error:
