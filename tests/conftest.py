@@ -19,6 +19,7 @@ MACHINE_FORCED = (
     r"needs loop devices",
     r"needs a kernel with",
     r"needs a tmpfs at",
+    r"no control group with a memory limit",
     r"needs \d+ cores",
     r"needs the history of the repository",
 )

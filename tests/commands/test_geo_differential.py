@@ -19,7 +19,8 @@ EDGES = "180 85.05112878 ne -180 -85.05112878 sw 179.9999 0 east -179.9999 0 wes
 WRONG_ARITY = [
     "GEOADD g", "GEOADD g 1 2", "GEODIST g", "GEODIST g a", "GEOHASH", "GEOPOS", "GEOSEARCH g FROMLONLAT 1 2 BYRADIUS",
     "GEOSEARCHSTORE d g FROMLONLAT 1 2 BYRADIUS", "geoSearch g BYRADIUS 1 km ASC ANY", "geosearch g FROMLONLAT 1 2 ASC",
-    "GeoSearchStore d g BYBOX 1 1 km ASC", "geosearchstore d g FROMMEMBER a ASC ANY", "GEORADIUS g 1 2 3", "GEORADIUSBYMEMBER g a 3",
+    "GeoSearchStore d g BYBOX 1 1 km ASC", "geosearchstore d g FROMMEMBER a ASC ANY",
+    "GEORADIUS g 1 2 3", "GEORADIUSBYMEMBER g a 3",
     "GEORADIUS_RO g 1 2 3",
     "GEORADIUSBYMEMBER_RO g a 3", "GEODIST g a b km x",
 ]  # fmt: skip
