@@ -24,7 +24,8 @@ from zattredis.client import (
 
 @pytest.fixture(scope="module")
 def cluster() -> Iterator[ZattCluster]:
-    with ZattCluster(3, flags=["--log-compaction-entries", "200", "--log-retain-for-followers-bytes", "0"], in_memory=True) as made:
+    flags = ["--log-compaction-entries", "200", "--log-retain-for-followers-bytes", "0"]
+    with ZattCluster(3, flags=flags, in_memory=True) as made:
         yield made
 
 
