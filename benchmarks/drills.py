@@ -19,7 +19,7 @@ from functools import partial
 from itertools import pairwise
 from pathlib import Path
 
-from benchmarks import machine, type_drills
+from benchmarks import backup_drill, machine, type_drills
 from benchmarks.client import Client, ErrorReply, preload, wait_for
 from benchmarks.servers import Group, RedisServer, Zattredis, raise_open_files
 
@@ -48,10 +48,13 @@ class Size:
     type_keys: int = 100_000
     large_members: int = 5_000_000
     large_trials: int = 1000
+    backup_bytes: int = 2 << 30  # of values, half of which compresses away: a state of 1 GiB
+    backup_usual_s: float = backup_drill.USUAL_S
 
 
 QUICK = Size(2000, 2000, 1000, failover_trials=1, handover_trials=1, connections=100, settle_s=0.2,
-             type_requests=500, type_keys=100, large_members=5000, large_trials=5)  # fmt: skip
+             type_requests=500, type_keys=100, large_members=5000, large_trials=5,
+             backup_bytes=2_000_000, backup_usual_s=0.5)  # fmt: skip
 
 
 def recovery(directory: Path, size: Size, say: Say) -> Figures:
@@ -312,6 +315,11 @@ def large(directory: Path, size: Size, say: Say) -> Figures:
     return type_drills.large(directory, size.large_members, size.large_trials, say)
 
 
+def backup(directory: Path, size: Size, say: Say) -> Figures:
+    """Backup, restore and verify, and what a client of the leader notices meanwhile."""
+    return backup_drill.backup(directory, size.backup_bytes, size.backup_usual_s, say)
+
+
 DRILLS: dict[str, Callable[[Path, Size, Say], Figures]] = {
     "recovery": recovery,
     "snapshot": snapshot,
@@ -320,4 +328,5 @@ DRILLS: dict[str, Callable[[Path, Size, Say], Figures]] = {
     "memory": memory,
     "types": types,
     "large": large,
+    "backup": backup,
 }
