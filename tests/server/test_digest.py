@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import random
+from bisect import bisect_left
 
 import pytest
 
 from tests.server.test_applier import RecordingNode, Replica
 from tests.support.memory_store import MemoryStore
+from zattredis.keyspace.keys import s_prefix
+from zattredis.keyspace.registers import Registers
 from zattredis.raft.entry import TIME, Entry, make_entry
 from zattredis.server import applier as applier_module
 from zattredis.server import digest as digest_module
-from zattredis.server.digest import DIGEST_KEY, NOT_COMPARABLE, Agreement, Digest, Mark
+from zattredis.server.digest import DIGEST_KEY, NOT_COMPARABLE, Agreement, Digest, Mark, walk
 from zattredis.storage.state_store import APPLIED_KEY, Applied, decode_applied, encode_applied
 
 
@@ -97,8 +100,8 @@ def test_the_digest_goes_on_after_a_crash_wherever_the_entry_was_cut(
 def test_a_walk_comes_by_everything_and_begins_anew(monkeypatch: pytest.MonkeyPatch) -> None:
     """Whatever stands in the state, a change of it behind the commands' back shows within one walk."""
     node = history(1)
-    stored = sorted(key for key in node.store.data if key[:1] != b"m")
-    assert {key[:1] for key in stored} == {b"k", b"s", b"x"}
+    stored = sorted(key for key in node.store.data if key[:1] in (b"k", b"s"))
+    assert {key[:1] for key in stored} == {b"k", b"s"}
     walk = INTERVAL * (len(stored) // 7 + 2)
     later = [make_entry(node.index + i, 1, TIME, 1, node.now_ms, b"") for i in range(1, walk + 1)]
     untouched = Replica(MemoryStore(node.store.data))
@@ -113,6 +116,50 @@ def test_a_walk_comes_by_everything_and_begins_anew(monkeypatch: pytest.MonkeyPa
         changed.apply(later)
         assert changed.applier.digest.last.at == untouched.applier.digest.last.at
         assert changed.applier.digest.last != untouched.applier.digest.last, key
+
+
+@pytest.mark.parametrize("changes", [0, 3 << 12, 40 << 12, 5000 << 12])
+def test_the_windows_of_a_walk_follow_each_other_and_miss_nothing(changes: int) -> None:
+    """Also those of a state that has seen many changes: whatever key stands there, some window holds it."""
+    dice = random.Random(changes)
+    registers = Registers()
+    registers.counter = changes
+    registers.databases[0].keys = registers.databases[3].keys = 1
+    registers.databases[3].namespace = 77
+    wanted = {b"k" + ns.to_bytes(4, "big") + dice.randbytes(8) for ns in (0, 77) for _ in range(99)}
+    wanted = {key[:5] + bytes((key[5] & 0x3F,)) + key[6:] for key in wanted}
+    for _ in range(20):
+        collection = s_prefix(dice.randrange(changes + 1))
+        for letter in b"mz\xff":
+            wanted |= {collection + bytes((letter,)) + dice.randbytes(dice.randrange(9)) for _ in range(30)}
+    keys = sorted(wanted)
+    cursor, found, count = b"", set(), 0
+    while True:
+        lower, upper = walk(cursor, registers)
+        assert cursor <= lower < upper
+        count += 1
+        inside = keys[bisect_left(keys, lower) : bisect_left(keys, upper)]
+        if inside:  # as a mark does that has enough with the first
+            found.add(inside[0])
+            upper = inside[0] + b"\0"
+        if upper == b"t":
+            break
+        cursor = upper
+    assert found == wanted
+    assert count < 1500 + 300 * len(wanted)
+
+
+def test_a_walk_never_looks_for_the_next_key_across_everything() -> None:
+    """After a million changes a window is a 256th of the keys, of the collections, or of one section."""
+    registers = Registers()
+    registers.counter = 1 << 20
+    registers.databases[0].keys = 1
+    first, end = walk(b"", registers)
+    assert (first, end) == (b"k\0\0\0\0", b"k\0\0\0\0\0\x40")
+    collection = s_prefix(5000)
+    assert walk(collection, registers)[1] == s_prefix(8194)
+    assert walk(collection + b"m\x10abc", registers)[1] == collection + b"m\x11"
+    assert walk(collection + b"m\xffabc", registers)[1] == collection + b"n"
 
 
 def test_it_covers_values_pages_and_what_is_counted(monkeypatch: pytest.MonkeyPatch) -> None:
