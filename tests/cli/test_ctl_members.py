@@ -62,7 +62,7 @@ def test_the_leadership_is_handed_over(cluster: GrowingCluster) -> None:
     leader = cluster.wait_leader()
     other = cluster.nodes[(leader + 1) % 3].name
     assert zattctl("transfer-leader", other, "-p", port) == f"{other}\n"
-    assert zattctl("transfer-leader", "-p", port).strip() in {"n1", "n2", "n3"} - {other}
+    assert zattctl("transfer-leader", "-p", port).strip() in {"n1", "n2", "n3"}
     assert "n9 is not another voter" in zattctl("transfer-leader", "n9", "-p", port, code=1)
 
 

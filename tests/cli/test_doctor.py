@@ -106,6 +106,9 @@ def test_settings_and_versions_that_differ() -> None:
         ("warning", "maxclients differs: n1: 1000, n2: 1000, n3: 5")
     ]  # fmt: skip
     assert found(*trio(config={"port": "1"})) == []
+    ((_, told), *_) = found(patient("n1", config={"requirepass": "one"}), patient("n2", config={"requirepass": "two"}),
+                            patient("n3", config={"requirepass": "one"}))  # fmt: skip
+    assert told == "requirepass differs: n1: …, n2: …, n3: …"
     assert found(*trio(zattredis_version="0.1.0")) == [("note", "versions differ: n1 0.2.0, n2 0.2.0, n3 0.1.0")]
 
 

@@ -38,6 +38,8 @@ _OWN_SETTINGS: Final = {
     if spec.section == "node" or spec.kind in ("port", "path", "host", "bind", "binds")
 } | {"logfile", "unixsocket", "pidfile"}
 """What has to differ between nodes, or may."""
+_SECRETS: Final = {spec.config_name or name.replace("_", "-") for name, spec in SETTINGS.items() if spec.secret}
+"""What is compared, and never shown."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -292,7 +294,9 @@ def _configurations(patients: Sequence[Patient]) -> Iterator[Finding]:
     for name in sorted({name for config in configs.values() for name in config} - _OWN_SETTINGS):
         values = {node_id: config[name] for node_id, config in configs.items() if name in config}
         if len(set(values.values())) > 1:
-            shown = ", ".join(f"{node_id}: {value or 'empty'}" for node_id, value in values.items())
+            shown = ", ".join(
+                f"{node_id}: {'…' if name in _SECRETS else value or 'empty'}" for node_id, value in values.items()
+            )
             yield Finding(
                 "warning",
                 "",
