@@ -200,6 +200,22 @@ def test_command_tells_of_them(client: redis.Redis) -> None:
     assert info[1:6] == [-1, [b"readonly", b"module", b"fast"], 1, -1, 1]
 
 
+def test_users_and_their_permissions(server: zattredis.Server, client: redis.Redis) -> None:
+    client.mset({"a": 5, "b": 0})
+    for name, rules in (("clerk", ["+account.transfer", "~a", "~b"]), ("writer", ["+@write", "~*"]),
+                        ("reader", ["+@read", "~*"])):  # fmt: skip
+        ask(client, "ACL SETUSER", name, "on", "nopass", *rules)
+    as_user = {name: server.client(username=name, password="x", protocol=2) for name in ("clerk", "writer", "reader")}
+    assert ask(as_user["clerk"], "ACCOUNT.TRANSFER a b 1") == 4
+    assert ask(as_user["writer"], "ACCOUNT.TRANSFER a c 1") == 3
+    assert ask(as_user["reader"], "ACCOUNT.SUM a b c") == 5
+    assert "no permissions to access one of the keys" in error(as_user["clerk"], "ACCOUNT.TRANSFER a c 1").lower()
+    for name, line in (("clerk", "ACCOUNT.SUM a"), ("reader", "ACCOUNT.TRANSFER a b 1"), ("writer", "ACCOUNT.SUM a")):
+        assert "no permissions to run" in error(as_user[name], line)
+    for name in as_user:
+        ask(client, "ACL DELUSER", name)
+
+
 def test_extension_list(client: redis.Redis) -> None:
     (row,) = ask(client, "EXTENSION LIST")
     facts = pairs(row)

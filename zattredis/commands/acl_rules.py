@@ -178,6 +178,11 @@ def _covered(subject: bytes) -> frozenset[str]:
     return frozenset(_cover(spec))
 
 
+def forget_commands() -> None:
+    """Commands came or went: look anew at what rules cover."""
+    _covered.cache_clear()
+
+
 def _is_first_argument(rule: bytes) -> bool:
     owner, bar, _ = rule[1:].partition(b"|")
     spec = lookup(owner) if bar else None

@@ -27,6 +27,7 @@ from dataclasses import dataclass
 from typing import Any, Final, TypeVar
 
 from zattredis.commands import context as own
+from zattredis.commands.acl_rules import forget_commands
 from zattredis.commands.extension_arguments import Signature, read_signature
 from zattredis.commands.extension_context import Context
 from zattredis.commands.keyspec import KeyPart, KeySpec
@@ -192,6 +193,7 @@ def install(extension: Extension) -> None:
                 raise ValueError(f"the command {spec.name} of {extension.name} is one of {module} already")
         for spec in specs:
             add(spec)
+        forget_commands()
         installed = _installed[extension.name] = _Installed(extension.digest, specs)
     elif installed.digest != extension.digest:
         raise ValueError(f"{extension.name} is in use in this process with other code")
@@ -206,6 +208,7 @@ def remove(extension: Extension) -> None:
         del _installed[extension.name]
         for spec in installed.specs:
             del COMMANDS[spec.name.encode()]
+        forget_commands()
 
 
 def digest_of(name: str) -> str:

@@ -17,7 +17,6 @@ from __future__ import annotations
 import ast
 import hashlib
 import importlib
-import importlib.metadata
 import inspect
 import sys
 import threading
@@ -32,7 +31,6 @@ from zattredis.errors import ConfigError, DefiniteError, FatalError
 from zattredis.keyspace.extensions import Agreed
 from zattredis.peer.messages import ExtensionReport
 from zattredis.server.clock import monotonic
-from zattredis.server.determinism import check, is_users
 from zattredis.server.units import Errand
 
 if TYPE_CHECKING:
@@ -87,6 +85,8 @@ def _from_module(name: str) -> Loaded:
 def _make(name: str, commands: Sequence[Described], module: ModuleType | None) -> Loaded:
     if " " in name or "\n" in name:
         raise ConfigError(f"extensions: {name!r} is no name of a module")
+    from zattredis.server.determinism import check  # only a node that has extensions pays for it
+
     for one in commands:
         check(one.name, one.function)
     parts: dict[str, str] = {}
@@ -116,6 +116,10 @@ def _hash(content: bytes) -> str:
 
 def _gather(module: ModuleType, parts: dict[str, str], modules: list[ModuleType]) -> None:
     """Add a module of the user's and all that it imports: sources by their digest, installed packages by version."""
+    from importlib.metadata import PackageNotFoundError, version
+
+    from zattredis.server.determinism import is_users
+
     name, file = module.__name__, getattr(module, "__file__", None)
     if name in parts or name.partition(".")[0] == "zattredis" or name.partition(".")[0] in sys.stdlib_module_names - {
         "__main__"
@@ -125,8 +129,8 @@ def _gather(module: ModuleType, parts: dict[str, str], modules: list[ModuleType]
         top = name.partition(".")[0]
         if file is not None and top not in parts:
             try:
-                parts[top] = importlib.metadata.version(top)
-            except importlib.metadata.PackageNotFoundError:
+                parts[top] = version(top)
+            except PackageNotFoundError:
                 parts[top] = "installed"
         return
     with open(str(file), "rb") as source:
