@@ -27,10 +27,15 @@ T = TypeVar("T")
 class AsyncDistributedDict(Opened[K, V]):
     """A dict that lives in a zattredis cluster, for asyncio; opened, typed and failing as `DistributedDict`.
 
-        async with AsyncDistributedDict("127.0.0.1", 5254) as d:
-            await d.set("key1", 0)
-            await d["key1"]         # 0
-            async for key, value in d.items(): ...
+    >>> async def main():
+    ...     async with AsyncDistributedDict(url, name="numbers") as d:
+    ...         await d.set("key1", 0)
+    ...         print(await d["key1"], await d.incr("key1"))
+    ...         print([item async for item in d.items()])
+    >>> import asyncio
+    >>> asyncio.run(main())
+    0 1
+    [('key1', 1)]
 
     Many tasks may share one, within one event loop at a time. A task that is cancelled while a write is on its way does
     not learn its outcome.

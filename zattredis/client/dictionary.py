@@ -47,6 +47,29 @@ class DistributedDict(Opened[K, V], MutableMapping[K, V]):
 
     Raises, beside KeyError and TypeError: `NotDone` (certainly not done: `Unavailable`, `Refused`, `Conflict`) and
     `OutcomeUnknown` (a write whose reply never came; it is never repeated by itself).
+
+    >>> fruit = DistributedDict[str, int](url, name="fruit")
+    >>> fruit["apples"] = 3
+    >>> fruit.update({"pears": 5, "plums": 0})
+    >>> DistributedDict(url, name="fruit")["pears"]
+    5
+    >>> fruit.pop("plums"), "plums" in fruit, len(fruit)
+    (0, False, 2)
+    >>> sorted(fruit.items())
+    [('apples', 3), ('pears', 5)]
+
+    >>> from dataclasses import dataclass
+    >>> @dataclass
+    ... class Order:
+    ...     customer: str
+    ...     items: list[str]
+    >>> orders = DistributedDict[str, Order](url, name="orders")
+    >>> orders["o1"] = Order("Ada", ["engine"])
+    >>> orders["o1"]
+    Order(customer='Ada', items=['engine'])
+    >>> orders["o2"] = "engine"
+    Traceback (most recent call last):
+    TypeError: ...
     """
 
     def __init__(
@@ -115,7 +138,12 @@ class DistributedDict(Opened[K, V], MutableMapping[K, V]):
         return self._run(self._operations.get, key, default)
 
     def get_many(self, keys: Iterable[K]) -> dict[K, V]:
-        """Return those of the keys that exist, as of one point in time. One exchange."""
+        """Return those of the keys that exist, as of one point in time. One exchange.
+
+        >>> d.update(a=1, b=2)
+        >>> d.get_many(["a", "b", "c"])
+        {'a': 1, 'b': 2}
+        """
         return self._run(self._operations.get_many, list(keys))
 
     def __contains__(self, key: object) -> bool:
@@ -188,7 +216,11 @@ class DistributedDict(Opened[K, V], MutableMapping[K, V]):
         return self._run(self._operations.popitem)
 
     def setdefault(self, key: K, default: V = None, /) -> V:  # type: ignore[assignment]
-        """Store the default if the key is missing; return what it then holds. Atomic."""
+        """Store the default if the key is missing; return what it then holds. Atomic.
+
+        >>> d.setdefault("owner", "me"), d.setdefault("owner", "you")
+        ('me', 'me')
+        """
         return self._run(self._operations.setdefault, key, default)
 
     def __or__(self, other: Mapping[K, V]) -> dict[K, V]:
@@ -207,6 +239,9 @@ class DistributedDict(Opened[K, V], MutableMapping[K, V]):
         """Add to a number (0 when missing) and return the sum.
 
         One exchange for ints of 64 bits, else as `compare_and_set`. Raises TypeError if the value is no number.
+
+        >>> d.incr("visits"), d.incr("visits", 10)
+        (1, 11)
         """
         return self._run(self._operations.increment, key, amount)
 
@@ -214,15 +249,24 @@ class DistributedDict(Opened[K, V], MutableMapping[K, V]):
         """Store `new` if the key's value == `old`, and return whether that was so; `ABSENT` stands for no value.
 
         Two exchanges, and again while others write to the dict in between; raises Conflict after very many times.
+
+        >>> d["state"] = "new"
+        >>> d.compare_and_set("state", "new", "running"), d.compare_and_set("state", "new", "running")
+        (True, False)
+        >>> d.compare_and_set("state", "running", ABSENT), "state" in d
+        (True, False)
         """
         return self._run(self._operations.compare_and_set, key, old, new)
 
     def transaction(self, guard: Lock | None = None) -> Transaction[K, V]:
         """Return a context manager whose body sees and changes the dict as a MutableMapping, all or nothing.
 
-            with d.transaction() as t:
-                t["a"] -= 10
-                t["b"] += 10
+        >>> d.update(a=100, b=0)
+        >>> with d.transaction() as t:
+        ...     t["a"] -= 10
+        ...     t["b"] += 10
+        >>> d == {"a": 90, "b": 10}
+        True
 
         Raises at the end Conflict if another changed what the body has read (see `transact`), LockLost if `guard` ran
         out; then nothing was written.
@@ -233,6 +277,13 @@ class DistributedDict(Opened[K, V], MutableMapping[K, V]):
         """Call the body with a transaction, again after each Conflict; return what it returns.
 
         Raises the last Conflict.
+
+        >>> d["seats"] = 2
+        >>> def book(t):
+        ...     t["seats"] -= 1
+        ...     return t["seats"]
+        >>> d.transact(book)
+        1
         """
         for trial in range(attempts - 1):
             try:
@@ -248,6 +299,10 @@ class DistributedDict(Opened[K, V], MutableMapping[K, V]):
 
         `wait=None` waits for ever. The lock runs out `ttl` seconds after it was taken or extended; its `token` is the
         fencing token.
+
+        >>> with d.lock("nightly", ttl=60) as lock:
+        ...     lock.token
+        1
         """
         return Lock(self._transport, LockState(self._operations.name, name, ttl), wait)
 
@@ -257,6 +312,11 @@ class DistributedDict(Opened[K, V], MutableMapping[K, V]):
         It ends after `timeout` seconds without a change. The cluster is asked each `interval` whether the dict has a
         new version; only then is it fetched and compared. So two changes of one key within an interval are seen as
         one, and memory holds one copy of the dict.
+
+        >>> with d.watch(interval=0.01, timeout=10) as changes:
+        ...     d["flag"] = True
+        ...     next(changes)
+        Change(key='flag', old=ABSENT, new=True)
         """
         return Watch(self._transport, self._operations, interval, timeout)
 
