@@ -63,6 +63,7 @@ class NodePlan:
     commands_a_turn: int
     settings: dict[str, Any]
     bounds: dict[str, int]
+    membership: float = 0.0  # changes; drawn by nobody, asked for by name
 
 
 def make_plan(rng: random.Random, storm_s: float) -> NodePlan:

@@ -19,6 +19,7 @@ import structlog
 from tests.simulation.checks import Violation
 from tests.simulation.node_checks import NodeChecks
 from tests.simulation.node_faults import Storm
+from tests.simulation.node_growth import Growth
 from tests.simulation.node_plan import STORM_S, make_plan
 from tests.simulation.seams import installed
 from tests.simulation.sim_disk import SimDataDirectory, SimDisk, SimSync, open_disk
@@ -27,7 +28,7 @@ from tests.simulation.sim_network import SimNetwork, SimPeers, Weather
 from tests.simulation.workload import Request, SimClient, Workload
 from tests.support.linearizability import Operation
 from zattredis.config import Settings, make_settings
-from zattredis.errors import LogDamaged, StateDamaged, StateDiverged, StorageError, StorageFailed
+from zattredis.errors import LogDamaged, NodeRemoved, StateDamaged, StateDiverged, StorageError, StorageFailed
 from zattredis.peer.control import JoinAnswer
 from zattredis.raft import ready as events
 from zattredis.raft.entry import Entry
@@ -64,6 +65,8 @@ class SimNode(Node):
     def _on_event(self, event: events.Event) -> None:
         process = self._process
         process.world.trace(f"{process.node_id} {event}")
+        if isinstance(event, events.MembershipChanged):
+            process.world.checks.memberships.append(event.membership)
         if isinstance(event, events.BecameLeader):
             process.world.checks.became_leader(process.node_id, event.term, self.core)
         super()._on_event(event)
@@ -90,13 +93,14 @@ class Process:
         self.loop.thread_delay = lambda: self.rng.random() * (0.5 if self.rng.random() < 0.1 else 0.02)
         self._perf = 0.0
         self.ended = False
+        self.joining = False
         world.by_loop[self.loop] = self
         self.peers: SimPeers = None  # type: ignore[assignment]
         self.data: SimDataDirectory = None  # type: ignore[assignment]
         self.sync: SimSync | None = None
         self.node: SimNode = None  # type: ignore[assignment]
-        members = ",".join(f"{i}=10.0.0.{n}:6379" for n, i in enumerate(world.ids, 1))
-        self.settings = replace(make_settings(node_id=node_id, cluster=members, **plan.settings), **plan.bounds)
+        told = make_settings(node_id=node_id, **world.starts_with(node_id), **plan.settings)
+        self.settings = replace(told, **plan.bounds)
 
     def start(self) -> None:
         """Start the node."""
@@ -195,7 +199,7 @@ class Process:
     def make_peers(self, **rest: Any) -> SimPeers:
         self.peers = SimPeers(
             self, self.world.network, on_message=rest["on_message"], on_link=rest["on_link"],
-            on_snapshot=rest["on_snapshot"],
+            on_snapshot=rest["on_snapshot"], refusal=rest["refusal"], on_turned_away=rest["on_turned_away"],
         )  # fmt: skip
         return self.peers
 
@@ -213,12 +217,15 @@ class NodeWorld:
         self.storm = True
         self.by_loop: dict[Any, Process] = {}
         self.processes: dict[str, Process] = {}
+        self.founders = list(self.ids)
+        self.born = len(self.ids)
         self.disks = {node_id: SimDisk(node_id, 1) for node_id in self.ids}
         self.checks = NodeChecks(self)
         self.network = SimNetwork(self, random.Random(f"network {seed}"))
         self.network.weather = self.plan.weather
         self.load = Workload(self, self.plan.clients_per_node)
         self.faults = Storm(self)
+        self.growth = Growth(self)
         self.visitors: list[SimClient] = []  # clients that come in the calm, to see whether all is well
         self.wall_offset = {node_id: self.rng.random() for node_id in self.ids}
         self._hash = hashlib.sha256()
@@ -286,6 +293,35 @@ class NodeWorld:
         self.processes[node_id] = process
         process.start()
 
+    def starts_with(self, node_id: str) -> dict[str, Any]:
+        """The settings that tell a node who it is among others."""
+        addresses = [f"10.0.0.{i[1:]}:6379" for i in self.founders]
+        if node_id in self.founders:
+            return {"cluster": ",".join(f"{i}={a}" for i, a in zip(self.founders, addresses, strict=True))}
+        return {"join": ",".join(addresses), "host": f"10.0.0.{node_id[1:]}"}
+
+    def new_node(self) -> tuple[str, str]:
+        """A machine that was never there starts, and asks to join; returns its id and address."""
+        self.born += 1
+        node_id = f"n{self.born}"
+        self.wall_offset[node_id] = 0.5
+        self.disks[node_id] = SimDisk(node_id, 1)
+        self.ids.append(node_id)
+        self.timeline.after(0.05, lambda: self.start(node_id))
+        return node_id, f"10.0.0.{self.born}:6379@16379"
+
+    def removed(self, process: Process) -> None:
+        """A node has ended because it was removed: only one of which that was agreed may."""
+        node_id = process.node_id
+        agreed = [p.node.changes.agreed for p in self.processes.values() if p.node is not None and p.node.is_open]
+        known = [m for m in [*agreed, process.node.changes.agreed] if node_id in m.removed and not m.is_member(node_id)]
+        if not known and not process.joining:
+            self.violated(Violation(f"{node_id} ended as one that was removed, and nobody knows of that"))
+        process.ended = True
+        if node_id in self.ids:
+            self.ids.remove(node_id)
+        self.timeline.after(0.01, lambda: self._bury(process))
+
     def listening(self, node_id: str) -> Process | None:
         """The process of a node, if it is far enough to take connections."""
         process = self.processes.get(node_id)
@@ -310,6 +346,9 @@ class NodeWorld:
         """A node has ended itself: only where a fault was injected it may."""
         text = f"{process.node_id} ended itself: {type(error).__name__}: {error}"
         self.trace(text)
+        if isinstance(error, NodeRemoved):
+            self.removed(process)
+            return
         if isinstance(error, Violation) or isinstance(error.__cause__, Violation):
             self.violated(error if isinstance(error, Violation) else error.__cause__)  # type: ignore[arg-type]
             return
@@ -329,6 +368,7 @@ class NodeWorld:
     async def others_agree(self, process: Process) -> tuple[str, bytes]:
         """Stands for `server.joining.join`: the others are asked, over links that may be cut, until one agrees."""
         node_id, address = process.node_id, process.settings.member.address
+        process.joining = True
         answers: list[JoinAnswer] = []
 
         def ask(other: Process) -> None:
@@ -343,8 +383,12 @@ class NodeWorld:
                 if other is not None and other is not process and self._joined(node_id, other_id):
                     other.later(0, lambda other=other: ask(other))
                     await asyncio.sleep(0.5)
+            others = [p for p in self.processes.values() if p is not process and p.peers is not None]
+            if any(p.peers.refuses(node_id) for p in others):
+                raise NodeRemoved(f"{node_id} was removed; ids are not used again")
             agreed = [answer for answer in answers if answer.cluster_id]
             if agreed:
+                process.joining = False
                 return agreed[-1].cluster_id, agreed[-1].membership
             answers.clear()
             await asyncio.sleep(0.1)
@@ -383,6 +427,7 @@ class NodeWorld:
         for client in self.load.clients:
             client.start()
         self.faults.begin()
+        self.growth.begin()
         self._run_until(self.plan.ends_s)
         self._calm()
         self.load.judge()
@@ -423,7 +468,8 @@ class NodeWorld:
         probes = [_Probe(self, node_id, number, written) for number, node_id in enumerate(self.ids)]
         for probe in probes:
             probe.begin()
-        self._must(deadline, lambda: len(written) == len(self.ids), lambda: f"only {sorted(written)} took a write")
+        told = lambda: f"only {sorted(written)} of {self.ids} took a write"  # noqa: E731
+        self._must(deadline, lambda: written >= set(self.ids), told)
         self._must(deadline, self._all_answered, self._unanswered)
         self._must(deadline, self._equal, self._differences)
         reads = SimClient(self, 2000, self.ids[0], self.load)
@@ -450,12 +496,21 @@ class NodeWorld:
     def _equal(self) -> bool:
         if any(self.listening(node_id) is None for node_id in self.ids):
             return False
+        if self.growth_unfinished():
+            return False
         states = {(p.data.state.applied, p.data.state.digest) for p in self.processes.values()}
         cores = [p.node.core for p in self.processes.values()]
         nodes = [p.node for p in self.processes.values()]
         if any(node.applier.registers.waiters.by_order or not node.blocking.idle for node in nodes):
             return False  # nobody waits any more, nothing is to be put back
         return len(states) == 1 and all(core.applied_index == core.last_index for core in cores)
+
+    def growth_unfinished(self) -> bool:
+        """Whether a change is under way still, or somebody who was removed has not heard of it."""
+        memberships = [p.node.changes.agreed for p in self.processes.values()]
+        return any(
+            m.joint or m.joining or m.leaving or m.demoting or set(m.members) != set(self.ids) for m in memberships
+        ) if self.plan.membership else False
 
     def _differences(self) -> str:
         waiting = {i: len(p.node.applier.registers.waiters.by_order) for i, p in self.processes.items()}

@@ -47,6 +47,8 @@ def installed(world: NodeWorld) -> Iterator[None]:
     changes: list[tuple[Any, str, Any]] = [
         (node, "Clock", lambda: clock.Clock(process().wall, monotonic)),
         (repair, "open_data_directory", lambda path, **rest: process().open_disk(**rest)),
+        (node, "read_identity", lambda path: process().disk if process().disk.cluster_id else None),
+        (node, "join", lambda settings, tls: world.others_agree(process())),
         (repair, "noted_damage", lambda path: process().disk.noted),
         (repair, "remembered_members", lambda path: process().disk.members),
         (repair, "join", lambda settings, tls: world.others_agree(process())),

@@ -50,6 +50,7 @@ class SimDisk:
         self.full = False
         self.noted: tuple[str, bool] | None = None  # its node has found it damaged, and will repair it
         self.members: Remembered | None = None
+        self.cluster_id = ""
         self.damaged_entries: list[Entry] = []
         self.damaged_keys: set[tuple[str, bytes]] = set()  # (name of the state, key)
 
@@ -433,6 +434,7 @@ def open_disk(
     """Open what lies on `disk`, or begin on an empty one."""
     if not disk.incarnation:
         disk.incarnation = incarnation
+        disk.cluster_id = cluster_id
         disk.membership = membership
         content = {APPLIED_KEY: encode_applied(0, 0), MEMBERSHIP_KEY: membership}
         disk.states["state-0"] = SimState(SimPath(disk, "state-0"), content)

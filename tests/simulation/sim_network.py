@@ -93,6 +93,9 @@ class SimNetwork:
             standing = None
         if here is None:
             return
+        if there is not None and self.passes(src, dst) and self.passes(dst, src) and there.peers.refuses(src):
+            here.loop.enter(lambda: here.peers.turned_away(dst))
+            return
         open_both_ways = self.passes(src, dst) and self.passes(dst, src)
         if standing is not None:
             # A process that ended resets its connections; one behind a cut is missed after a while.
@@ -182,12 +185,16 @@ class SimPeers:
         on_message: Callable[[Message], None],
         on_link: Callable[[str, bool], None],
         on_snapshot: Callable[[str, bytes], Any],
+        refusal: Callable[[str], str],
+        on_turned_away: Callable[[str], None],
     ) -> None:
         self._process = process
         self._network = network
         self._on_message = on_message
         self._on_link = on_link
         self._on_snapshot = on_snapshot
+        self._refusal = refusal
+        self._on_turned_away = on_turned_away
         self._peers: Mapping[str, tuple[str, int]] = {}
         self._open = False
 
@@ -199,6 +206,18 @@ class SimPeers:
 
     def set_peers(self, peers: Mapping[str, tuple[str, int]]) -> None:
         self._peers = dict(peers)
+
+    def refuses(self, node_id: str) -> bool:
+        """Whether this node turns that one away when it connects."""
+        return self._open and bool(self._refusal(node_id))
+
+    def turned_away(self, by: str) -> None:
+        """A member says that this node was removed."""
+        if self._open:
+            self._process.guard(lambda: self._on_turned_away(by))
+
+    def turn_away(self, node_id: str, reason: str) -> None:
+        """The next time that node connects it is refused; watch_links does so ten times a second."""
 
     def link(self, node_id: str, up: bool) -> None:
         if self._open:
