@@ -52,9 +52,19 @@ class RedirectingDispatcher(Dispatcher):
         if not self.is_leader and not connection.held and not connection.choked:
             moved = self._moved(connection.state, argv)
             if moved is not None:
-                self._special_error(connection, spec, argv, moved)
+                self._answer_moved(connection, resolve(argv), argv, moved)
                 return True
         return super()._special(connection, spec, argv)
+
+    def _answer_moved(self, connection: ClientConnection, spec: CommandSpec, argv: list[bytes], moved: Moved) -> None:
+        """Send the answer; an EXEC ends its transaction with it, any other command within one makes it fail."""
+        state = connection.state
+        if spec.name != "EXEC":
+            self._special_error(connection, spec, argv, moved)
+            return
+        muted = state.mute and state.drops_reply(spec)
+        state.end_multi()
+        self._refuse(connection, spec, moved, muted)
 
     def _moved(self, state: ClientState, argv: list[bytes]) -> Moved | None:
         """Return the answer to a command that belongs to the leader; None for all that is carried out here."""
@@ -74,7 +84,5 @@ class RedirectingDispatcher(Dispatcher):
             address = self.moved_to()
             if address is None:
                 return None
-            if spec.name == "EXEC":
-                state.end_multi()
             return Moved(hash_slot(keys[0]), address)
         return None
