@@ -191,6 +191,12 @@ def test_a_wrong_file_is_one_line_that_names_the_place(write: Callable[[str], st
         ({"cluster": "n1=h:1,n1=h:2", "node_id": "n1"}, {}, "--cluster: cluster names node 'n1' twice"),
         ({"cluster": "n1=h:7001", "port": "7002"}, {}, "--port: port is 7002, but cluster (flag --cluster) says 7001"),
         ({"cluster": "n1=h:7001", "peer_port": "7002"}, {}, "told: peer_bind = address:port"),
+        ({"follower_mode": "redirect"}, {}, "redirect (flag --follower-mode) needs cluster_view = true"),
+        ({"cluster_view": "maybe"}, {}, "--cluster-view: must be yes or no, not 'maybe'"),
+        ({"port": "7001", "sentinel_port": "7001"}, {}, "sentinel_port = 7001 (flag --sentinel-port) and bind"),
+        ({"port": "7001", "sentinel_port": "17001"}, {}, "(host (default))) both name 127.0.0.1:17001"),
+        ({"sentinel_port": "65536"}, {}, "--sentinel-port: must be between 0 and 65535"),
+        ({"sentinel_master_name": "my master"}, {}, "(flag --sentinel-master-name): must be letters"),
     ],
 )  # fmt: skip
 def test_wrong_flags_and_variables(flags: dict[str, str], environ: dict[str, str], expected: str) -> None:

@@ -22,6 +22,10 @@ The way of a command:
     links         who this node is linked to, as the membership says, and what becomes of those removed
     joining       `--join`: how a node without data comes to a running cluster, and what it is answered
 
+    views         what a node shows itself as: one plain server, or, if asked for, a part of …
+    cluster_view  … a Redis Cluster (CLUSTER), whose followers may redirect (`redirects`)
+    sentinel      … what Redis Sentinel watches: a port of its own (`sentinel_connection`, `sentinel_table`)
+
     upgrades      which state-machine version the leader writes: the highest that all members know
     backups       a checkpoint held for one client, which reads it in pieces
     offline       data directories made from a backup, and mended after a lost majority, while no node runs
