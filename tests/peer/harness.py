@@ -125,9 +125,9 @@ async def dial(net: Net, node_id: str, *, purpose: Purpose = Purpose.MESSAGES, *
 class FakeNode(Watched):
     """Listens as a node and keeps each connection that comes in; what it does with them is the test's."""
 
-    def __init__(self, node_id: str, incarnation: str = "fake") -> None:
+    def __init__(self, node_id: str, incarnation: str = "fake", secret: bytes | None = None) -> None:
         super().__init__()
-        self.identity = Identity(node_id, "c", incarnation)
+        self.identity = Identity(node_id, "c", incarnation, secret, PeerTls.from_secret() if secret else None)
         self.connections: list[Connection] = []
         self.frames: list[Any] = []
         self.batches: list[int] = []  # how many frames came in one piece
@@ -135,8 +135,9 @@ class FakeNode(Watched):
     async def __aenter__(self) -> FakeNode:
         loop = asyncio.get_running_loop()
         self._server = await loop.create_server(
-            lambda: Connection(Listening(self.identity), loop, QUICK, self._on_ready), "127.0.0.1", 0
-        )
+            lambda: Connection(Listening(self.identity), loop, QUICK, self._on_ready), "127.0.0.1", 0,
+            ssl=self.identity.tls.accepting if self.identity.tls else None,
+        )  # fmt: skip
         self.address: tuple[str, int] = ("127.0.0.1", self._server.sockets[0].getsockname()[1])
         return self
 

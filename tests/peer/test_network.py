@@ -107,10 +107,11 @@ def test_a_new_address_and_a_removed_peer() -> None:
     run(main)
 
 
-def test_a_name_that_is_none_is_tried_again() -> None:
+@pytest.mark.parametrize("secret", [None, b"a secret"])
+def test_a_name_that_is_none_is_tried_again(secret: bytes | None) -> None:
     async def main() -> None:
-        async with nets(Net("n1"), Net("n2"), connected=False) as (one, two):
-            for host in ("host.invalid", "x" * 70 + ".example", ""):
+        async with nets(Net("n1", secret=secret), Net("n2", secret=secret), connected=False) as (one, two):
+            for host in ("host.invalid", "x" * 70 + ".example", "", ".example"):
                 one.network.set_peers({"n2": (host, 1)})
                 await asyncio.sleep(0.01)
             one.network.set_peers({"n2": two.address})
@@ -291,9 +292,11 @@ async def fill(one: Net, size: int) -> int:
     return taken
 
 
-def test_a_peer_that_does_not_read_costs_no_more_than_the_queue() -> None:
+@pytest.mark.parametrize("secret", [None, b"a secret"])
+def test_a_peer_that_does_not_read_costs_no_more_than_the_queue(secret: bytes | None) -> None:
     async def main() -> None:
-        async with FakeNode("n2") as fake, nets(Net("n1", queue_bytes_max=1 << 20), connected=False) as (one,):
+        n1 = Net("n1", queue_bytes_max=1 << 20, secret=secret)
+        async with FakeNode("n2", secret=secret) as fake, nets(n1, connected=False) as (one,):
             one.network.set_peers({"n2": fake.address})
             await one.until(lambda: one.network.connected("n2"))
             await fake.until(lambda: fake.connections)

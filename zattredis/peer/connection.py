@@ -317,9 +317,10 @@ async def _open(
     if identity.tls is None:
         await loop.create_connection(lambda: connection, *address)
         return
+    # No name is sent: it proves nothing here, and TLS would refuse with a ValueError what DNS only does not find.
     await loop.create_connection(
-        lambda: connection, *address, ssl=identity.tls.connecting, ssl_handshake_timeout=timing.connect_ms / 1000,
-        ssl_shutdown_timeout=timing.dead_ms / 1000,
+        lambda: connection, *address, ssl=identity.tls.connecting, server_hostname="",
+        ssl_handshake_timeout=timing.connect_ms / 1000, ssl_shutdown_timeout=timing.dead_ms / 1000,
     )  # fmt: skip
 
 
