@@ -201,6 +201,7 @@ def test_the_unit_starts_what_is_there_with_settings_that_are_right() -> None:
     command = found["ExecStart"][0].split()
     assert command == ["/opt/zattredis/bin/zattd", "--config", "/etc/zattredis/zattredis.toml"]
     variables = dict(pair.split("=") for pair in found["Environment"][0].split())
+    assert found["ExecReload"] == ["/bin/kill -HUP $MAINPID"]
     settings = load_settings(environ=variables, config_file=str(CONF / "zattredis.toml"))
     assert settings.dir == f"/var/lib/{found['StateDirectory'][0]}"
     assert int(found["TimeoutStopSec"][0].rstrip("s")) * 1000 > settings.shutdown_timeout_ms

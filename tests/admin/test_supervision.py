@@ -60,6 +60,9 @@ def test_a_node_says_that_it_is_ready_who_leads_that_it_lives_and_that_it_stops(
         for _ in range(3):
             systemd.until("WATCHDOG=1")
         assert node.process is not None
+        node.process.send_signal(signal.SIGHUP)  # ExecReload
+        systemd.until("WATCHDOG=1")
+        systemd.until("WATCHDOG=1")
         node.process.send_signal(signal.SIGTERM)
         assert systemd.until("STOPPING=1").startswith("STOPPING=1\n")
         assert node.process.wait(60) == 0
