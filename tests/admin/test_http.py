@@ -11,7 +11,7 @@ import pytest
 from tests.admin.conftest import Watched
 from tests.support.cluster import wait_until
 from tests.support.http_client import basic, post, raw, request
-from zattredis.server.admin.http import CONNECTIONS_MAX, BadRequest, parse_head
+from zattredis.server.admin.http import BadRequest, parse_head
 
 HEAD = b"GET /livez HTTP/1.1\r\nHost: 127.0.0.1\r\n"
 
@@ -92,21 +92,6 @@ def test_the_pages_name_no_other_place(single: Watched) -> None:
         text = request(single.admin[0], path).text
         assert "://" not in text, path
         assert "innerHTML" not in text
-
-
-def test_connections_are_bounded_and_come_back(single: Watched) -> None:
-    held = [socket.create_connection(("127.0.0.1", single.admin[0]), timeout=30) for _ in range(CONNECTIONS_MAX)]
-    try:
-        for connection in held:
-            connection.sendall(HEAD + b"\r\n")
-            assert connection.recv(65536).startswith(b"HTTP/1.1 200 OK")
-        assert raw(single.admin[0], b"").startswith(b"HTTP/1.1 503 ")
-        with single.client() as client:  # those who use the database notice nothing
-            assert client.call("PING") == b"PONG"
-    finally:
-        for connection in held:
-            connection.close()
-    wait_until(lambda: request(single.admin[0], "/livez").status == 200, "there is room again")
 
 
 def test_nobody_else_can_act(single: Watched) -> None:

@@ -124,10 +124,12 @@ class HttpConnection(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = transport  # type: ignore[assignment]
-        self._connections.add(self)
-        if len(self._connections) > CONNECTIONS_MAX:
-            self._refuse(BadRequest(503, "too many connections to the admin port"))
+        if len(self._connections) >= CONNECTIONS_MAX:
+            self._parted = self._close_after = True
+            self._send(BadRequest(503, "too many connections to the admin port").response)
+            transport.close()
             return
+        self._connections.add(self)
         self._set_timer(REQUEST_S, self._late)
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -137,6 +139,7 @@ class HttpConnection(asyncio.Protocol):
             self._task.cancel()
 
     def eof_received(self) -> bool:
+        self._close_after = True
         return self._task is not None  # what was asked is still answered
 
     def data_received(self, data: bytes) -> None:
