@@ -98,11 +98,14 @@ class ClientConnection(asyncio.Protocol):
                     self._pause()
             else:
                 self._dispatcher.dispatch(self, requests)
-        self._parse_on()
+        if self.parser.resumable:
+            self._parse_on()
         if self.parser.error is not None:
-            if state.authenticated or not self.held:  # an AUTH that is being looked at may yet allow it
-                self._error = self.parser.error
-                self.flush_soon()
+            if self.held and not state.authenticated:  # an AUTH that is being looked at may yet allow it
+                self._pause()
+                return
+            self._error = self.parser.error
+            self.flush_soon()
         elif self.parser.buffered_bytes > self._dispatcher.query_bytes_max:
             self.close("query buffer limit reached")
 
