@@ -187,6 +187,39 @@ def test_what_is_pipelined_behind_a_change_is_looked_at_by_it(ports: tuple[int, 
         connection.close()
 
 
+PIPELINED: list[Line] = [
+    "GET k1", "GET k2", "SET k1 v", "SET x v", "GET x", "INCR kn", "MGET k1 k2", "MGET k1 x", "DEL k1", "PING",
+    "ECHO a",
+    "MULTI", "EXEC", "DISCARD", "WATCH k1", "SELECT 0", "AUTH one x", "AUTH two x", "AUTH default x", "GET", "NOSUCH",
+    "LPUSH kl a", "LRANGE kl 0 1", "BLPOP kl x 1", "SORT kl", "SORT kl BY w*", "ACL SETUSER one -get", "DBSIZE",
+    "ACL SETUSER one +get", "ACL SETUSER two resetkeys ~k*", "ACL SETUSER two ~x", "get k1",
+    "CONFIG SET requirepass ''", "ACL WHOAMI", "EXISTS k1 x", "GeT k1", "OBJECT ENCODING kl", "HELLO 9",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_pipelines_of_users_who_may_not_do_everything(ports: tuple[int, int], seed: int) -> None:
+    """In one piece, with changes of users in between: every reply in its order, as redis-server gives it."""
+    rng = random.Random(seed)
+    pair = Connection(ports[0]), Connection(ports[1])
+    begin: list[Line] = [
+        "FLUSHALL", "ACL SETUSER one reset on nopass +@all -ping ~k*",
+        "ACL SETUSER two reset on nopass +@all -echo %R~k* ~kn (~x +get +acl +auth)",
+    ]  # fmt: skip
+    compare(pair, begin)
+    for _ in range(6):
+        sent: list[list[bytes]] = []
+        while len(sent) < 90:
+            sent.append(words(rng.choice(PIPELINED[:11] if rng.random() < 0.6 else PIPELINED)))
+            if sent[-1] == [b"MULTI"]:  # with what changes no user: Redis looks at each command of an EXEC in its turn
+                sent += [words(rng.choice(PIPELINED[:11])) for _ in range(rng.randrange(4))]
+                sent.append(rng.choice(([b"EXEC"], [b"DISCARD"])))
+        got, expected = (backend.execute_all([*sent, [b"RESET"]]) for backend in pair)
+        for number, line in enumerate(sent):
+            assert got[number] == expected[number], (line, sent[max(0, number - 12) : number + 1])
+    compare(pair, ["ACL DELUSER one two", "FLUSHALL"])
+
+
 # -- the matrix --------------------------------------------------------------------------------------------------
 
 RULES = [

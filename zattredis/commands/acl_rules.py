@@ -47,6 +47,9 @@ CHANNELS: Final[dict[str, tuple[int, bool, bool]]] = {
 }  # fmt: skip
 """Command → where its channels begin, whether there is only one, whether they are patterns."""
 
+_ANY_KEYS: Final = -1
+_SEVERAL_KEYS: Final = -2
+
 DENIED_COMMAND: Final = 1
 DENIED_KEY: Final = 2
 DENIED_AUTH: Final = 3
@@ -327,7 +330,7 @@ class _Allowed:
                 return DENIED_COMMAND, 0
         if not self._selector.all_keys:
             for place, access in uses:
-                if not self._may(argv[place], access):
+                if not self.may(argv[place], access):
                     return DENIED_KEY, place
         if not self._selector.all_channels:
             places, are_patterns = _channel_places(spec, argv)
@@ -336,7 +339,17 @@ class _Allowed:
                     return DENIED_CHANNEL, place
         return 0, 0
 
-    def _may(self, key: bytes, access: int) -> bool:
+    @property
+    def all_keys(self) -> bool:
+        """Whether all keys may be used for everything."""
+        return self._selector.all_keys
+
+    def allows_all_of(self, spec: CommandSpec) -> bool:
+        """Return whether the command is allowed whatever its arguments, but for keys; it has no channels."""
+        return (self._all_commands or spec.full_name in self._commands) and spec.full_name not in CHANNELS
+
+    def may(self, key: bytes, access: int) -> bool:
+        """Return whether this may be done to a key."""
         return any(access & ~granted == 0 and matches(key) for matches, granted in self._keys)
 
     def _hears(self, channel: bytes, is_pattern: bool) -> bool:
@@ -354,10 +367,11 @@ class _Allowed:
 class Permissions:
     """What a user may do who may not do everything; immutable, shared by all connections of the user."""
 
-    __slots__ = ("_selectors", "user")
+    __slots__ = ("_quick", "_selectors", "user")
 
     def __init__(self, user: User) -> None:
         self.user = user
+        self._quick: dict[bytes, tuple[CommandSpec, int] | None] = {}
         self._selectors = [_Allowed(selector) for selector in user.selectors]
 
     def denies(self, spec: CommandSpec, argv: list[bytes]) -> tuple[int, int]:
@@ -374,6 +388,36 @@ class Permissions:
                 return denied
             worst = max(worst, denied)
         return worst
+
+    def allows_plainly(self, argv: list[bytes]) -> bool:
+        """Return whether a command line is right in number, needs no careful look, and is allowed: the usual case."""
+        name = argv[0]
+        known = self._quick[name] if name in self._quick else self._learn(name)
+        if known is None:
+            return False
+        spec, access = known
+        if not spec.accepts(len(argv)):
+            return False
+        if access >= 0:  # one selector, and the only key is the first argument
+            return self._selectors[0].may(argv[1], access)
+        return access == _ANY_KEYS or not self.denies(spec, argv)[0]
+
+    def _learn(self, name: bytes) -> tuple[CommandSpec, int] | None:
+        """Return what `allows_plainly` has to know of a command: its spec, and what is done to its only key."""
+        spec = lookup(name)
+        if spec is None or not spec.plain:
+            known: tuple[CommandSpec, int] | None = None
+        else:
+            access = _SEVERAL_KEYS
+            if len(self._selectors) == 1 and self._selectors[0].allows_all_of(spec):
+                if self._selectors[0].all_keys or not spec.key_parts:
+                    access = _ANY_KEYS
+                elif spec.one_key and spec.key_access is None and len(spec.key_parts) == 1:
+                    access = _access(spec.key_parts[0].flags)
+            known = spec, access
+        if spec is not None and name in (spec.name.encode(), spec.name.lower().encode()):
+            self._quick[name] = known  # other spellings are rare, and there are too many of them
+        return known
 
     def sort_denied(self, spec: CommandSpec, argv: list[bytes]) -> DefiniteError | None:
         """Return the error of a SORT whose patterns may lead to any key, for a user who may not read any key."""

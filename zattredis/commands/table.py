@@ -176,6 +176,11 @@ class CommandSpec:
         self.one_key = self.keys.first == 1 and self.keys.last == 1
 
     @property
+    def plain(self) -> bool:
+        """Whether each line of the command may go the quick way: it is a read or write of no special kind."""
+        return self.kind != Kind.LOCAL and not (self.heavy or self.subcommands or self.blocking or self.variant)
+
+    @property
     def acl_categories(self) -> tuple[str, ...]:
         """All ACL categories of the command, without `@`, in Redis's order."""
         found = set(self.categories)

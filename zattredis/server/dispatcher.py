@@ -252,6 +252,37 @@ class Dispatcher:
 
     def dispatch(self, connection: ClientConnection, requests: list[list[bytes]]) -> None:
         """Take requests in the order of arrival; what cannot be looked at yet goes to the connection's backlog."""
+        if connection.state.permissions is None:
+            self._take(connection, requests)
+        else:
+            self._take_checked(connection, requests)
+
+    def _take_checked(self, connection: ClientConnection, requests: list[list[bytes]]) -> None:
+        """Take the requests of a client that may not do everything: plain ones that are allowed go the quick way."""
+        state = connection.state
+        position, count = 0, len(requests)
+        while position < count:
+            if connection.closed or state.close_after_reply:
+                break
+            if connection.held or connection.backlog:
+                connection.backlog.extend(requests[position:])
+                break
+            start, permissions = position, state.permissions
+            if permissions is None:
+                self._take(connection, requests[start:])
+                break
+            if state.authenticated and not state.in_multi:
+                while position < count and permissions.allows_plainly(requests[position]):
+                    position += 1
+            if position > start:
+                state.checked = False
+                self._take(connection, requests[start:position])
+                state.checked = state.permissions is not None or not state.authenticated
+            else:
+                position += 1
+                self._take(connection, requests[start:position])
+
+    def _take(self, connection: ClientConnection, requests: list[list[bytes]]) -> None:
         state = connection.state
         state.last_interaction_ms = self.now_ms
         run: Run | None = None
