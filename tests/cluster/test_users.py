@@ -216,11 +216,12 @@ def test_a_node_that_is_behind_gets_users_with_a_snapshot() -> None:
 
 
 def test_without_a_quorum_a_node_says_so_and_does_not_wait_long() -> None:
-    with ZattCluster(3, flags=["--request-timeout-ms", "500"], in_memory=True) as cluster:
+    with ZattCluster(3, in_memory=True) as cluster:
         with cluster.client(0) as client:
             client.call("ACL", "SETUSER", "a", "on", ">pw", "+@all", "~*")
         cluster.wait_equal()
         with cluster.client(0) as client:
+            client.call("CONFIG", "SET", "request-timeout-ms", "500")
             cluster.kill(1)
             cluster.kill(2)
             for words in (("ACL", "LIST"), ("ACL", "SETUSER", "b"), ("CONFIG", "SET", "requirepass", "x")):
