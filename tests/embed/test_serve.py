@@ -168,6 +168,24 @@ def test_async_with() -> None:
     assert asyncio.run(main()) == b"1"
 
 
+@pytest.mark.parametrize("nodes", [1, 3])
+def test_a_start_that_is_cancelled_leaves_nothing(nodes: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+
+    async def main() -> None:
+        server = zattredis.serve(nodes=nodes)
+        starting = asyncio.create_task(server.__aenter__())
+        await asyncio.sleep(0)
+        starting.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await starting
+        with pytest.raises(RuntimeError, match="not running"):
+            server.pid()
+
+    asyncio.run(main())
+    assert not [*tmp_path.iterdir()]
+
+
 # -- a cluster -------------------------------------------------------------------------------------------------------
 
 

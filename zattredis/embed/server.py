@@ -186,7 +186,14 @@ class Server:
                 raise
 
     async def __aenter__(self) -> Server:
-        return await asyncio.to_thread(self.start)
+        starting = asyncio.ensure_future(asyncio.to_thread(self.start))
+        try:
+            return await asyncio.shield(starting)
+        except asyncio.CancelledError:
+            with contextlib.suppress(Exception):  # it has closed everything again then
+                await starting
+            await asyncio.to_thread(self.__exit__, None, asyncio.CancelledError(), None)
+            raise
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
