@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import re
+import shutil
 import socket
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
 import hiredis
 import pytest
+import redis
 
+from tests.support.certificates import Authority
 from tests.support.cluster import Node, ZattCluster, free_port, wait_until
 from tests.support.resp_client import RespClient, encode_command
 from zattredis.keyspace.keys import hash_slot
@@ -500,6 +504,29 @@ def test_a_lone_survivor_says_that_the_quorum_is_lost_and_the_master_down(viewed
         role = client.call("ROLE")
         assert (role[0], role[3]) == (b"slave", b"connect")
         assert client.info("replication")["master_link_status"] == "down"
+
+
+def test_where_clients_need_tls_the_sentinel_port_needs_it_too(tmp_path: Path) -> None:
+    if shutil.which("openssl") is None:
+        pytest.skip("openssl is not installed")
+    authority = Authority(tmp_path)
+    node_pair, client_pair = authority.make("DNS:localhost", "IP:127.0.0.1"), authority.make("DNS:client")
+    with ZattCluster(1, start=False, in_memory=True) as cluster:
+        node = cluster.nodes[0]
+        port = free_port()
+        node.flags = [
+            "--tls-port", str(node.port), "--tls-cert-file", node_pair.cert, "--tls-key-file", node_pair.key,
+            "--tls-ca-cert-file", authority.ca, "--sentinel-port", str(port),
+        ]  # fmt: skip
+        cluster.spawn(node)
+        wait_until(lambda: '"ready"' in node.log(), "the node leads itself")
+        papers = {"ssl_ca_certs": authority.ca, "ssl_certfile": client_pair.cert, "ssl_keyfile": client_pair.key}
+        with redis.Redis(port=port, ssl=True, socket_timeout=20, **papers) as client:
+            assert client.execute_command("ROLE") == [b"sentinel", [b"mymaster"]]
+        with redis.Redis(port=port, ssl=True, ssl_ca_certs=authority.ca) as other, pytest.raises(redis.ConnectionError):
+            other.ping()
+        with redis.Redis(port=port) as plain, pytest.raises(redis.ResponseError, match="this port speaks TLS"):
+            plain.execute_command("PING")
 
 
 # -- nothing of it by default ------------------------------------------------------------------------------------------

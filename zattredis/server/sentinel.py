@@ -3,7 +3,8 @@
 It is a listener of its own with a small table of commands of its own (`sentinel_connection`, `sentinel_table`). What it
 shows is this node's knowledge of the Raft cluster, so every node that has the port answers on its own and none has to
 agree with another: the name `sentinel_master_name` stands for the cluster, its master is the leader. The nodes tell
-each other the ports they answer on (StatusReport). Passwords and bounds are those of the client port.
+each other the ports they answer on (StatusReport). Users and bounds are those of the client port, and so is TLS where
+clients are served over TLS alone.
 
 Subscribers are told, in Redis's words, on `+switch-master` who leads now, on `+new-epoch` its term, on `+sdown` and
 `-sdown` which member got out of reach of this node and came back, on `+slave` who joined.
@@ -11,6 +12,7 @@ Subscribers are told, in Redis's words, on `+switch-master` who leads now, on `+
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Final, cast
 
@@ -18,18 +20,19 @@ import structlog
 
 from zattredis.commands.context import ServerProtocol
 from zattredis.errors import FatalError
+from zattredis.peer.tls_listener import Refusals, TlsListener
 from zattredis.server.clients import ClientRegistry
 from zattredis.server.clock import monotonic
 from zattredis.server.node_facts import MemberFacts
+from zattredis.server.security import HANDSHAKE_S, STRANGERS_MAX, answer_to_plain
 from zattredis.server.sentinel_connection import SentinelConnection
 from zattredis.server.sentinel_table import SentinelTable
 
 if TYPE_CHECKING:
-    import asyncio
-
     from zattredis.server.access import Access
     from zattredis.server.node import Node
 
+BACKLOG: Final = 128
 COMPARE_S: Final = 0.5
 HEARD_S: Final = 5.0
 """A node that did not say for so long that it answers as a Sentinel is not named as one."""
@@ -46,7 +49,7 @@ class SentinelPort:
         self.clients = ClientRegistry()
         self.subscribers: set[SentinelConnection] = set()
         self.table = SentinelTable(node, self)
-        self._servers: list[asyncio.Server] = []
+        self._servers: list[asyncio.Server | TlsListener] = []
         self._leader: MemberFacts | None = None
         self._leader_since = monotonic()
         self._up: dict[str, bool] = {}
@@ -59,7 +62,10 @@ class SentinelPort:
         node = self._node
         for host, port in node.settings.sentinel_listen:
             try:
-                server = await node._loop.create_server(
+                if node.settings.tls_only:
+                    await self._listen_tls(host, port)
+                    continue
+                server = await asyncio.get_running_loop().create_server(
                     lambda: SentinelConnection(self), host, port, reuse_address=True
                 )  # fmt: skip
             except OSError as error:
@@ -70,6 +76,14 @@ class SentinelPort:
         if self._servers:
             node.views.on_change(self.compare)
             self._compare_again()
+
+    async def _listen_tls(self, host: str, port: int) -> None:
+        listener = TlsListener(
+            context=self._node.security.client_context, make=lambda: SentinelConnection(self), answer=answer_to_plain,
+            on_refused=Refusals("sentinel_client_refused").tell, handshake_s=HANDSHAKE_S, strangers_max=STRANGERS_MAX,
+        )  # fmt: skip
+        await listener.start(host, port, BACKLOG)
+        self._servers.append(listener)
 
     def close(self) -> None:
         """Close the port and all connections."""
