@@ -153,7 +153,7 @@ def test_a_smaller_bulk_length_holds_for_clients_that_are_there(node: Connection
 
 def test_silent_clients_are_closed_after_timeout(node: Connection, zattd: ZattCluster) -> None:
     with socket.create_connection(("127.0.0.1", zattd.nodes[0].port), timeout=30) as silent:
-        assert node.execute([b"CONFIG", b"SET", b"timeout", b"1"]) == b"+OK\r\n"
+        assert node.execute([b"CONFIG", b"SET", b"timeout", b"3"]) == b"+OK\r\n"
         silent.settimeout(30)
         while True:
             node.execute([b"PING"])
