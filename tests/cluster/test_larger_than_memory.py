@@ -17,7 +17,7 @@ FIELD_BYTES = 2 << 10
 TOGETHER = 16
 
 
-@pytest.fixture(params=[96, pytest.param(384, marks=pytest.mark.slow)], ids=["96 MiB", "384 MiB"])
+@pytest.fixture(params=[160, pytest.param(384, marks=pytest.mark.slow)], ids=["160 MiB", "384 MiB"])
 def group(request: pytest.FixtureRequest) -> Iterator[tuple[MemoryGroup, int]]:
     limit = request.param * MIB
     made = MemoryGroup(limit)

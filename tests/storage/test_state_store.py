@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import shutil
 import threading
 from collections.abc import Callable
@@ -79,6 +80,24 @@ def test_an_iteration_shows_the_time_of_its_call(filled: StateStore) -> None:
     iteration = filled.iterate(b"k", b"l")
     filled.write(changes(2, k000=b"later", k050=None, k0505=b"later"))
     assert list(iteration) == [(key, b"v") for key in KEYS]
+
+
+def test_an_iteration_that_is_given_up_holds_nothing(filled: StateStore) -> None:
+    """Nor does it wait for the collector of cycles: what it holds are whole memtables."""
+    gc.disable()
+    try:
+        found = filled.iterate(b"", None)
+        next(found)
+        assert len(filled._points) == 1
+        del found
+        assert not filled._points
+        frozen = filled.frozen()
+        next(frozen.iterate(b"", None))
+        frozen.close()
+        del frozen
+        assert not filled._points
+    finally:
+        gc.enable()
 
 
 def test_a_frozen_reader_shows_one_point_in_time_whatever_is_written_later(filled: StateStore) -> None:

@@ -73,9 +73,14 @@ class Cursor:
                 point.iterator.status()
             except Exception as error:
                 raise translate(error, "reading the state in", point.path, StateDamaged) from error
-            if self._private:
-                point.release()
         return found
+
+    def end(self) -> None:
+        """No more is read. Harmless when repeated."""
+        if self._private:
+            self._point.release()
+        elif self._point.user is self:
+            self._point.user = None
 
     def _seek(self, iterator: RdictIter) -> None:
         last = self._last
@@ -110,11 +115,16 @@ class Cursor:
 
 
 def pairs(cursor: Cursor) -> Iterator[tuple[bytes, bytes]]:
-    """Yield what `cursor` reads, in growing chunks."""
+    """Yield what `cursor` reads, in growing chunks. Lets go of what only this iteration needs where it ends, also when
+    that is in the middle: cursor and point hold each other, and an iterator that waits for the collector of cycles
+    keeps whole memtables in memory."""
     count = _CHUNK_PAIRS_FIRST
-    while chunk := cursor.read(count):
-        yield from chunk
-        count = min(count * 4, _CHUNK_PAIRS_MAX)
+    try:
+        while chunk := cursor.read(count):
+            yield from chunk
+            count = min(count * 4, _CHUNK_PAIRS_MAX)
+    finally:
+        cursor.end()
 
 
 class FrozenState:
