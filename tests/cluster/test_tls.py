@@ -101,7 +101,7 @@ def test_a_port_of_tls_alone(own: Authority) -> None:
         for reason, paper in refused.items():
             with client(node.port, own, paper) as stranger, pytest.raises(redis.ConnectionError):
                 stranger.get("k")
-            assert any(part in node.log() for part in reason.split("|")), (reason, node.log())
+            wait_until(lambda: any(part in node.log() for part in reason.split("|")), f"the log says {reason}")  # noqa: B023
         with client(node.port, foreign, good) as careful, pytest.raises(redis.ConnectionError, match="verify failed"):
             careful.get("k")
         with redis.Redis(port=node.port) as plain, pytest.raises(redis.ResponseError, match="this port speaks TLS"):
@@ -109,7 +109,7 @@ def test_a_port_of_tls_alone(own: Authority) -> None:
         with socket.create_connection(("127.0.0.1", node.port)) as http:
             http.sendall(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n")
             assert b"this port speaks TLS" in http.recv(1000)
-        assert "plain bytes came, and this port speaks TLS only" in node.log()
+        wait_until(lambda: "plain bytes came, and this port speaks TLS only" in node.log(), "the log says why")
         old = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
         old.load_verify_locations(own.ca)
         old.load_cert_chain(good.cert, good.key)
@@ -138,7 +138,8 @@ def test_tls_on_a_plain_port_is_refused_at_once() -> None:
             pytest.raises((ssl.SSLError, ConnectionError)),
         ):
             context.wrap_socket(sock, server_hostname="localhost")
-        assert "TLS came, and this port speaks plain Redis" in cluster.nodes[0].log()
+        log = cluster.nodes[0].log
+        wait_until(lambda: "TLS came, and this port speaks plain Redis" in log(), "the log says why")
 
 
 @pytest.mark.parametrize("by", ["secret", "certificates"])

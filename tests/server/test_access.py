@@ -169,7 +169,7 @@ def answer(node: Node, data: bytes, host: str = "127.0.0.1") -> bytes:
 ])  # fmt: skip
 def test_http_is_cut_off_without_a_word(node: Node, request_: bytes) -> None:
     assert answer(node, request_) == b""
-    assert "http_refused" in node.log()
+    wait_until(lambda: "http_refused" in node.log(), "the log says so")
 
 
 def test_http_is_cut_off_behind_a_password_too(node: Node) -> None:

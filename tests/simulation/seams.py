@@ -74,7 +74,7 @@ def installed(world: NodeWorld) -> Iterator[None]:
             if hasattr(module, name):
                 changes.append((module, name, fake))
     saved = [(module, name, getattr(module, name)) for module, name, _ in changes]
-    logging = structlog.get_config()
+    logging = structlog.get_config() if structlog.is_configured() else None
     structlog.configure(processors=[world.log_event], cache_logger_on_first_use=False)
     try:
         for module, name, value in changes:
@@ -83,7 +83,10 @@ def installed(world: NodeWorld) -> Iterator[None]:
     finally:
         for module, name, value in saved:
             setattr(module, name, value)
-        structlog.configure(**logging)
+        if logging is None:
+            structlog.reset_defaults()  # what comes later sets it up as it likes
+        else:
+            structlog.configure(**logging)
 
 
 __all__ = ["installed"]
