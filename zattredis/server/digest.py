@@ -22,7 +22,8 @@ so, in their logs and in INFO, and go on.
 A change of what is taken needs another DIGEST_KEY: a node of the new build then begins a chain of its own, which is not
 compared with those of nodes that are still of the old one.
 
-What it costs: 0.4 µs an entry and 60 µs every INTERVAL entries, nothing a command. The checksum is a CRC-64: this finds
+What it costs, measured with one client and 200,000 keys: 5 µs an entry and 0.4 ms every INTERVAL entries, nothing a
+command: about 2 % of a SET that is alone in its entry, 0.3 µs of one among forty. The checksum is a CRC-64: this finds
 faults, not forgeries.
 """
 
