@@ -77,7 +77,7 @@ Decisions, with their reasons:
   commits an entry with a majority first. So nodes that find themselves damaged all at once (a bug, a wrong version)
   never empty their directories on each other's word.
 - **The digest is of the state, not of what commands wrote on the way to it** (`digest`): an origin carries out alike
-  commands of several connections in one go, which writes less. It costs a SET nothing.
+  commands of several connections in one go, which writes less.
 - **A node that is fenced says why for five seconds, then ends**: whoever supervises it sees the exit code, and its next
   start repairs it.
 - **A node on its own gives its cluster a random id**, so that one that lost its disk and begins anew is none of the
