@@ -94,7 +94,7 @@ class Churn:
         """Ask for a change until it is made, whatever the answer was: a node may die on it."""
         assert callable(done)
         dead: int | None = None
-        if self.dice.random() < self.kill_share:
+        if self.dice.random() < self.kill_share or not self.kills:
             leader = self.cluster.leader()
             dead = leader if leader is not None and self.dice.random() < 0.5 else self.dice.choice(self.members)
             self.kills += 1

@@ -22,7 +22,7 @@ def network() -> Iterator[Network]:
 
 def test_isolated_leader_serves_nothing_stale_and_history_stays_linearizable(network: Network) -> None:
     with (
-        NetworkCluster(network, flags=["--request-timeout-ms", "1000"]) as cluster,
+        NetworkCluster(network, flags=["--request-timeout-ms", "4000"]) as cluster,
         Load(cluster.nodes, registers(6, (READ, READ, WRITE, INCREMENT)), clients_per_node=3, pause_s=0.002) as load,
     ):
         for _ in range(3):
