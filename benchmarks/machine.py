@@ -76,12 +76,13 @@ def free_port() -> int:
     """Return a port of 127.0.0.1 that nobody listens on, with port + 10000 free as well, both below 32768."""
     for _ in range(200):
         port = random.randint(PORT_FIRST, PORT_LAST)
-        if _is_free(port) and _is_free(port + 10_000):
+        if is_free(port) and is_free(port + 10_000):
             return port
     raise RuntimeError(f"no free pair of ports between {PORT_FIRST} and {PORT_LAST + 10_000}")
 
 
-def _is_free(port: int) -> bool:
+def is_free(port: int) -> bool:
+    """Return whether nobody listens on a port of 127.0.0.1."""
     with socket.socket() as probe:
         try:
             probe.bind(("127.0.0.1", port))

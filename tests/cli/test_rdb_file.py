@@ -10,9 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from zattredis.cli.moving.rdb_file import BadFile, Entry, RdbFile, Summary
-from zattredis.cli.moving.rdb_writer import NotWritten, RdbWriter, length, string
+from zattredis.cli.moving.rdb_writer import NotWritten, RdbWriter, string
 from zattredis.keyspace.crc64 import crc64
-from zattredis.keyspace.rdb import load
+from zattredis.keyspace.rdb import encode_length, load
 
 EXPIRE_MS = 4_000_000_000_123
 
@@ -43,9 +43,9 @@ def test_what_stands_before_a_key_belongs_to_it_alone(path: Path) -> None:
         + b"\xfc" + EXPIRE_MS.to_bytes(8, "little") + plain_key(b"ms")
         + b"\xfd" + struct.pack("<i", 2_000_000_000) + plain_key(b"s")
         + b"\xfc" + struct.pack("<q", -5) + plain_key(b"long past")
-        + b"\xf8" + length(70_000) + plain_key(b"idle")
+        + b"\xf8" + encode_length(70_000) + plain_key(b"idle")
         + b"\xf9\x2a" + plain_key(b"frequent")
-        + b"\xf4\x05\x01\x00" + plain_key(b"plain") + b"\xfe" + length(300) + plain_key(b"far"),
+        + b"\xf4\x05\x01\x00" + plain_key(b"plain") + b"\xfe" + encode_length(300) + plain_key(b"far"),
         11,
     ))  # fmt: skip
     summary, entries = read(path)

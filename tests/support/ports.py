@@ -5,10 +5,11 @@ from __future__ import annotations
 import fcntl
 import os
 import random
-import socket
 import tempfile
 from pathlib import Path
 from typing import Final
+
+from benchmarks.machine import is_free
 
 PORT_MIN: Final = 11_000
 PORT_MAX: Final = 22_000
@@ -30,7 +31,7 @@ def free_port() -> int:
         if port in _given or not _claim(port):
             continue
         _given.add(port)
-        if _is_free(port) and _is_free(port + PEER_OFFSET):
+        if is_free(port) and is_free(port + PEER_OFFSET):
             return port
 
 
@@ -42,13 +43,4 @@ def _claim(port: int) -> bool:
         fcntl.lockf(_claims[0], fcntl.LOCK_EX | fcntl.LOCK_NB, 1, port)
     except OSError:
         return False
-    return True
-
-
-def _is_free(port: int) -> bool:
-    with socket.socket() as probe:
-        try:
-            probe.bind(("127.0.0.1", port))
-        except OSError:
-            return False
     return True

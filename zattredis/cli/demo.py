@@ -9,7 +9,6 @@ import os
 import shlex
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
@@ -20,12 +19,12 @@ from typing import Final
 
 from zattredis.cli import banner
 from zattredis.cli.arguments import EXIT_DONE, EXIT_FATAL, OneLineParser
+from zattredis.cli.ports import HOST, ClaimedPort, claim
 from zattredis.cli.resp_client import ErrorReply, NoAnswer, RespClient
 from zattredis.config import Member, default_peer_port
 from zattredis.errors import FatalError
 
 _PROGRAM: Final = "zattd demo"
-_HOST: Final = "127.0.0.1"
 _PORTS: Final = range(7001, 20_000)
 _NODES: Final = 3
 _START_S: Final = 30.0
@@ -74,41 +73,18 @@ def _directory(given: str | None) -> Iterator[Path]:
         shutil.rmtree(path, ignore_errors=True)
 
 
-def find_members(claims: list[socket.socket], count: int, ports: Sequence[int] = _PORTS) -> list[Member]:
-    """Return members n1, n2, … on this machine whose client and peer ports nobody listens on now.
+def find_ports(count: int, ports: Sequence[int] = _PORTS) -> list[ClaimedPort]:
+    """Return ports that nobody listens on now, nor on their peer ports; no other demo takes them until their release.
 
-    `claims` gets a socket for each, which keeps other demos from choosing the same ports until it is closed.
+    Raises FatalError if there are not so many.
     """
-    members: list[Member] = []
+    claimed: list[ClaimedPort] = []
     for port in ports:
-        member = Member(f"n{len(members) + 1}", _HOST, port, default_peer_port(port))
-        if _is_free(member.port) and _is_free(member.peer_port) and _claim(port, claims):
-            members.append(member)
-            if len(members) == count:
-                return members
-    raise FatalError(f"no {count} free ports between {ports[0]} and {ports[-1]} on {_HOST}")
-
-
-def _claim(port: int, claims: list[socket.socket]) -> bool:
-    claim = socket.socket(socket.AF_UNIX)
-    try:
-        # A name in Linux's abstract namespace: unique on the machine, and gone with the process.
-        claim.bind(f"\0zattredis-demo-{port}")
-    except OSError:
-        claim.close()
-        return False
-    claims.append(claim)
-    return True
-
-
-def _is_free(port: int) -> bool:
-    with socket.socket() as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind((_HOST, port))
-        except OSError:
-            return False
-    return True
+        if (one := claim(port)) is not None:
+            claimed.append(one)
+            if len(claimed) == count:
+                return claimed
+    raise FatalError(f"no {count} free ports between {ports[0]} and {ports[-1]} on {HOST}")
 
 
 class Demo:
@@ -116,7 +92,7 @@ class Demo:
 
     def __init__(self, directory: Path) -> None:
         self._directory = directory
-        self._claims: list[socket.socket] = []
+        self._claims: list[ClaimedPort] = []
         self.members = self._members()
         self.children: dict[str, subprocess.Popen[bytes]] = {}
 
@@ -126,14 +102,14 @@ class Demo:
         try:
             ports = json.loads(remembered.read_text())
         except FileNotFoundError:
-            members = find_members(self._claims, _NODES)
-            remembered.write_text(json.dumps([member.port for member in members]))
-            return members
+            self._claims = find_ports(_NODES)
+            ports = [claimed.port for claimed in self._claims]
+            remembered.write_text(json.dumps(ports))
         except (OSError, ValueError) as error:
             raise FatalError(f"cannot read {remembered}: {error}") from None
         if not (isinstance(ports, list) and len(ports) == _NODES and all(isinstance(port, int) for port in ports)):
             raise FatalError(f"{remembered} does not hold {_NODES} ports; give another --dir")
-        return [Member(f"n{i}", _HOST, port, default_peer_port(port)) for i, port in enumerate(ports, 1)]
+        return [Member(f"n{i}", HOST, port, default_peer_port(port)) for i, port in enumerate(ports, 1)]
 
     def __enter__(self) -> Demo:
         try:
@@ -262,8 +238,8 @@ class Demo:
             if child.poll() is None:
                 child.kill()
             child.wait()
-        for claim in self._claims:
-            claim.close()
+        for claimed in self._claims:
+            claimed.release()
 
 
 def _end_with_parent() -> None:

@@ -29,19 +29,20 @@ def client_tls(arguments: argparse.Namespace, settings: Settings | None) -> ssl.
     """
     given = [name for name in ("cacert", "cert", "key", "insecure") if getattr(arguments, name, None)]
     if getattr(arguments, "tls", None):
-        return _context(arguments.cacert, arguments.cert, arguments.key, "", bool(arguments.insecure))
+        return context_of(arguments.cacert, arguments.cert, arguments.key, "", bool(arguments.insecure))
     if given:
         raise ConfigError(f"--{given[0]} is for connections over TLS; add --tls")
     if settings is None or not settings.tls_only or arguments.host is not None or arguments.port is not None:
         return None
     wanted = settings.tls_auth_clients != "no"
-    return _context(
+    return context_of(
         settings.tls_ca_cert_file, settings.tls_cert_file if wanted else "", settings.tls_key_file if wanted else "",
         settings.tls_key_file_pass, not settings.tls_ca_cert_file,
     )  # fmt: skip
 
 
-def _context(authority: str, cert: str, key: str, password: str, insecure: bool) -> ssl.SSLContext:
+def context_of(authority: str, cert: str, key: str, password: str, insecure: bool) -> ssl.SSLContext:
+    """Return the context of a client; empty names of files mean none, or the system's. Raises ConfigError."""
     try:
         context = ssl.create_default_context(cafile=authority or None)
         if insecure:

@@ -6,7 +6,6 @@ What is here:
 - `node`     `Node`: one node on the caller's own event loop
 - `instance` how one node of a `Server` runs: in a thread of this process (`thread`), or as a process (`process`)
 - `nursery`  the process that has imported everything and from which the nodes of a cluster are forked
-- `ports`    free ports, claimed among all who choose them this way
 - `options`  keyword arguments → settings, by the one table of settings
 
 Invariants:

@@ -23,7 +23,7 @@ class Node:
     single commands (`zattredis.command`). Raises ConfigError, or TypeError for a name that is no setting.
 
     >>> import asyncio, zattredis
-    >>> from zattredis.embed.ports import claim_port
+    >>> from zattredis.cli.ports import claim_port
     >>> async def main() -> tuple[bool, str]:
     ...     async with zattredis.Node(dir="data", port=claim_port().port) as node:
     ...         return node.running, node.url

@@ -15,10 +15,10 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Final
 
+from zattredis.cli.ports import HOST, ClaimedPort, claim_port
 from zattredis.config import Settings
 from zattredis.embed.instance import Instance
 from zattredis.embed.options import ExtensionSource, refuse_chosen, settings_for, split_extensions
-from zattredis.embed.ports import HOST, ClaimedPort, claim_port
 from zattredis.embed.process import Nursery, ProcessInstance
 from zattredis.embed.url import url_of
 from zattredis.errors import FatalError

@@ -88,7 +88,8 @@ def dump_steps(view: View, record: bytes, now_ms: int, *, packed: bool = True) -
 # -- the parts of all values ------------------------------------------------------------------------------------------
 
 
-def _length(number: int) -> bytes:
+def encode_length(number: int) -> bytes:
+    """Return a length as the format writes it."""
     if number < 1 << 6:
         return bytes((number,))
     if number < 1 << 14:
@@ -102,7 +103,7 @@ def _string(value: bytes) -> bytes:
     if _LZF_BYTES_MIN <= size <= _LZF_BYTES_MAX:
         packed = compress(value, size - 4)
         if packed is not None:
-            return _LZF_SIGN + _length(len(packed)) + _length(size) + packed
+            return _LZF_SIGN + encode_length(len(packed)) + encode_length(size) + packed
     return _unpacked_string(value)
 
 
@@ -110,7 +111,7 @@ def _unpacked_string(value: bytes) -> bytes:
     size = len(value)
     if size <= _INTEGER_CHARS_MAX and (encoded := _integer(value)):
         return encoded
-    return _length(size) + value
+    return encode_length(size) + value
 
 
 def _writer_for(record: bytes, packed: bool) -> Callable[[bytes], bytes]:
@@ -169,7 +170,7 @@ def _write_list(view: View, record: bytes, now_ms: int, packed: bool) -> Parts:
             size += len(entry)
         yield
     nodes.append(_PACKED_NODE + string(listpack(entries)))
-    return [bytes((_LIST_QUICKLIST_2,)), _length(len(nodes)), *nodes]
+    return [bytes((_LIST_QUICKLIST_2,)), encode_length(len(nodes)), *nodes]
 
 
 def _write_set(view: View, record: bytes, now_ms: int, packed: bool) -> Parts:
@@ -181,7 +182,7 @@ def _write_set(view: View, record: bytes, now_ms: int, packed: bool) -> Parts:
     for piece in _slices(members):
         parts += map(string, piece)
         yield
-    parts[1] = _length(len(parts) - 2)
+    parts[1] = encode_length(len(parts) - 2)
     return parts
 
 
@@ -198,7 +199,7 @@ def _write_hash(view: View, record: bytes, now_ms: int, packed: bool) -> Parts:
     for piece in _slices(words):
         parts += map(string, piece)
         yield
-    parts[1] = _length((len(parts) - 2) // 2)
+    parts[1] = encode_length((len(parts) - 2) // 2)
     return parts
 
 
@@ -211,9 +212,9 @@ def _write_expiring_hash(
         for field, value in zip(piece[::2], piece[1::2], strict=True):
             expire_ms = expiries.get(field)
             after_ms = 0 if expire_ms is None else expire_ms - first_ms + 1
-            parts.append(_length(after_ms) + string(field) + string(value))
+            parts.append(encode_length(after_ms) + string(field) + string(value))
         yield
-    parts[1] = _length(len(parts) - 2)
+    parts[1] = encode_length(len(parts) - 2)
     return parts
 
 
@@ -229,7 +230,7 @@ def _write_zset(view: View, record: bytes, now_ms: int, packed: bool) -> Parts:
         if not len(parts) % _SLICE:
             yield
     parts.reverse()  # Redis writes, and builds again fastest, from the highest score down
-    return [bytes((_ZSET_2,)), _length(len(parts)), *parts]
+    return [bytes((_ZSET_2,)), encode_length(len(parts)), *parts]
 
 
 def _score(score: float) -> bytes:

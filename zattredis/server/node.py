@@ -308,6 +308,15 @@ class Node:
         self.driver.attach(self.proposals, self.reads)
         self.dispatcher.attach(self.services, self.proposals, self.reads, self.services.access)
         self.applier.on_users = self.services.access.refresh
+        self._compose_upkeep(data)
+        self.services.settings.on_change(lambda changed: self.security.follow(changed.settings))
+        self.services.apply_settings()
+        self.remember_members()
+        self._network.set_peers(self.links.peers())
+
+    def _compose_upkeep(self, data: DataDirectory) -> None:
+        """What goes on beside commands: log and snapshots, agreement among the nodes, membership, room on the disk."""
+        settings = self.settings
         self.compaction = Compaction(
             core=self.core, log=data.log, applier=self.applier, clock=self.clock,
             size_max=settings.log_compaction_bytes, entries_max=settings.log_compaction_entries,
@@ -316,17 +325,13 @@ class Node:
         self.snapshots = Snapshots(self)
         self.backups = Backups(self)
         self.agreement = Agreement(self.applier.digest, lambda: self.core.membership.voters, self.fence)
-        self.rejoin = Rejoin(self.core, data.path, self._network.send, self._leading_committed, self._on_may_vote)
+        self.rejoin = Rejoin(self.core, data.path, self.network.send, self._leading_committed, self._on_may_vote)
         self.driver.may_vote = self.rejoin.done
         self.housekeeping = Housekeeping(self)
         self.disk_room = DiskRoom(self)
         self.changes = Changes(self)
         self.links = Links(self)
         self.sentinel = SentinelPort(self)
-        self.services.settings.on_change(lambda changed: self.security.follow(changed.settings))
-        self.services.apply_settings()
-        self.remember_members()
-        self._network.set_peers(self.links.peers())
 
     def _core_config(self) -> CoreConfig:
         settings = self.settings

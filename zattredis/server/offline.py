@@ -26,7 +26,6 @@ from rocksdict import Cache
 
 from zattredis.errors import (
     BackupDamaged,
-    DataDirectoryBusy,
     DataDirectoryMismatch,
     LogLost,
     StateDamaged,
@@ -40,7 +39,7 @@ from zattredis.server.clock import random_64
 from zattredis.server.rejoin import must_wait
 from zattredis.server.upgrades import FIRST_VERSION, STATE_MACHINE_VERSION
 from zattredis.storage.backup_file import BackupHeader, BackupReader, Piece
-from zattredis.storage.datadir import FORMAT, RESTORING, STATE_PREFIX, Identity, check_together
+from zattredis.storage.datadir import FORMAT, RESTORING, STATE_PREFIX, Identity, check_together, take_lock
 from zattredis.storage.log_store import LogStore
 from zattredis.storage.repair import REJOINING, noted_damage, remember_members, write_file
 from zattredis.storage.rocks import StoreOptions, fsync_directory, write_back
@@ -263,12 +262,7 @@ class Recovery:
         identity = check_identity(path)
         self._lock = os.open(path / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
-            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            pid = os.pread(self._lock, 32, 0).decode("ascii", "replace").strip() or "unknown"
-            os.close(self._lock)
-            raise DataDirectoryBusy(f"data directory {path} is in use by process {pid}; stop it first") from None
-        try:
+            take_lock(self._lock, path, fcntl.LOCK_EX, "; stop it first")
             self.survivor = self._look(identity)
         except BaseException:
             self._close()

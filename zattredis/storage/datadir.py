@@ -252,16 +252,24 @@ def _refuse_strangers(path: Path) -> None:
         raise DataDirectoryMismatch(f"{path} is not empty and not a data directory of zattredis; choose another one")
 
 
+def take_lock(descriptor: int, path: Path, kind: int, remedy: str = "") -> None:
+    """Take the lock of the data directory at `path`, whose lock file is open. Raises DataDirectoryBusy or OSError."""
+    try:
+        fcntl.flock(descriptor, kind | fcntl.LOCK_NB)
+    except OSError as error:
+        if error.errno not in (errno.EWOULDBLOCK, errno.EACCES):
+            raise
+        pid = os.pread(descriptor, 32, 0).decode("ascii", "replace").strip() or "unknown"
+        raise DataDirectoryBusy(f"data directory {path} is in use by process {pid}{remedy}") from None
+
+
 def _acquire_lock(path: Path) -> int:
     descriptor = os.open(path / _LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError as error:
-        pid = os.pread(descriptor, 32, 0).decode("ascii", "replace").strip() or "unknown"
+        take_lock(descriptor, path, fcntl.LOCK_EX)
+    except BaseException:
         os.close(descriptor)
-        if error.errno not in (errno.EWOULDBLOCK, errno.EACCES):
-            raise
-        raise DataDirectoryBusy(f"data directory {path} is in use by process {pid}") from None
+        raise
     os.ftruncate(descriptor, 0)
     os.pwrite(descriptor, b"%d\n" % os.getpid(), 0)
     return descriptor

@@ -21,7 +21,6 @@ from typing import Final, cast
 from rocksdict import Cache
 
 from zattredis.errors import (
-    DataDirectoryBusy,
     DataDirectoryMismatch,
     LogLost,
     StateDamaged,
@@ -33,7 +32,7 @@ from zattredis.keyspace.reader import Reader
 from zattredis.keyspace.registers import Registers
 from zattredis.raft.membership import Membership
 from zattredis.raft.ready import HardState
-from zattredis.storage.datadir import FORMAT, Identity, read_identity
+from zattredis.storage.datadir import FORMAT, Identity, read_identity, take_lock
 from zattredis.storage.log_recovery import Recovered, examine
 from zattredis.storage.log_store import marks_path
 from zattredis.storage.marks import read_marks
@@ -80,11 +79,7 @@ def locked(path: Path) -> Iterator[None]:
     except OSError as error:
         raise StorageFailed(f"cannot open {path / 'lock'}: {error.strerror}") from error
     try:
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
-        except OSError:
-            pid = os.pread(descriptor, 32, 0).decode("ascii", "replace").strip() or "unknown"
-            raise DataDirectoryBusy(f"data directory {path} is in use by process {pid}; stop it first") from None
+        take_lock(descriptor, path, fcntl.LOCK_SH, "; stop it first")
         yield
     finally:
         os.close(descriptor)

@@ -93,17 +93,6 @@ def leader_of(nodes: Sequence[Node]) -> Node | None:
     return max(claims, key=lambda node: node.number("raft_current_term"), default=None)
 
 
-def find_leader(target: Target) -> tuple[str, Target] | None:
-    """Return the leader and how to reach it, as the asked node knows it; None without one."""
-    with target.connect() as client:
-        raft = client.info("raft")
-    leader, own = raft.get("raft_leader_id", ""), raft.get("raft_node_id", "")
-    if leader == own and leader:
-        return leader, target
-    address = next((fields["address"] for node_id, fields in members_of(raft) if node_id == leader), None)
-    return None if address is None else (leader, target.at(address))
-
-
 def plain(value: Any) -> Any:
     """Return a RESP reply with its bytes as text, for messages and JSON."""
     if isinstance(value, bytes):

@@ -17,6 +17,7 @@ from urllib.parse import parse_qs, unquote, urlsplit
 import hiredis
 
 from zattredis.cli.resp_client import ErrorReply, NoAnswer
+from zattredis.cli.tls import context_of
 from zattredis.errors import ConfigError
 
 SCHEMES: Final = ("redis", "rediss", "unix")
@@ -38,15 +39,9 @@ class Tls:
     def context(self) -> ssl.SSLContext:
         """Return the context. Raises ConfigError for files that cannot be read."""
         try:
-            made = ssl.create_default_context(cafile=self.ca_file)
-            if self.cert_file:
-                made.load_cert_chain(self.cert_file, self.key_file)
-        except (OSError, ssl.SSLError) as error:
+            return context_of(self.ca_file or "", self.cert_file or "", self.key_file or "", "", self.insecure)
+        except ConfigError as error:
             raise ConfigError(f"TLS: {error}") from None
-        if self.insecure:
-            made.check_hostname = False
-            made.verify_mode = ssl.CERT_NONE
-        return made
 
 
 @dataclass(frozen=True, slots=True)

@@ -25,6 +25,7 @@ from zattredis.cli.moving.rdb_values import (
     VERSION_OF,
     Data,
     Malformed,
+    exactly,
     read_length,
     read_string,
     skip_module,
@@ -172,10 +173,10 @@ class RdbFile:
                 yield Entry(db, key, mark, start, at, expire_ms, idle_s, frequency)
                 expire_ms, idle_s, frequency = 0, -1, -1
             elif mark == _EXPIRE_MS:
-                expire_ms = _time(_INT64.unpack(_piece(data, at, 8))[0])
+                expire_ms = _time(_INT64.unpack(exactly(data, at, 8))[0])
                 at += 8
             elif mark == _EXPIRE_S:
-                expire_ms = _time(_INT32.unpack(_piece(data, at, 4))[0] * 1000)
+                expire_ms = _time(_INT32.unpack(exactly(data, at, 4))[0] * 1000)
                 at += 4
             elif mark == _IDLE:
                 idle_s, at = read_length(data, at)
@@ -222,7 +223,7 @@ class RdbFile:
         if self.version < _CHECKSUM_SINCE:
             summary.checksum = f"version {self.version} has none"
             return
-        stored = int.from_bytes(_piece(self._data, end, 8), "little")
+        stored = int.from_bytes(exactly(self._data, end, 8), "little")
         if not stored:
             summary.checksum = "switched off by the writer"
             return
@@ -230,13 +231,6 @@ class RdbFile:
             computed = crc64(covered)
         if computed != stored:
             raise Malformed(end, f"the checksum of the file is {computed:016x}, it should be {stored:016x}")
-
-
-def _piece(data: Data, at: int, size: int) -> bytes:
-    piece = data[at : at + size]
-    if len(piece) != size:
-        raise IndexError
-    return piece
 
 
 def _time(expire_ms: int) -> int:

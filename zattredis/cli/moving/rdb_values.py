@@ -38,13 +38,14 @@ def read_length(data: Data, at: int) -> tuple[int, int]:
     if first < 0x80:
         return (first & 0x3F) << 8 | data[at + 1], at + 2
     if first == 0x80:
-        return int.from_bytes(_exactly(data, at + 1, 4), "big"), at + 5
+        return int.from_bytes(exactly(data, at + 1, 4), "big"), at + 5
     if first == 0x81:
-        return int.from_bytes(_exactly(data, at + 1, 8), "big"), at + 9
+        return int.from_bytes(exactly(data, at + 1, 8), "big"), at + 9
     raise Malformed(at, f"0x{first:02x} begins no length")
 
 
-def _exactly(data: Data, at: int, size: int) -> bytes:
+def exactly(data: Data, at: int, size: int) -> bytes:
+    """Return `size` bytes from `at` on. Raises IndexError if the file ends within them."""
     piece = data[at : at + size]
     if len(piece) != size:
         raise IndexError
@@ -55,13 +56,13 @@ def read_string(data: Data, at: int) -> tuple[bytes, int]:
     """Return a string, unpacked, and the place behind it. Raises Malformed, IndexError if the file ends within it."""
     first = data[at]
     if first < 0x40:
-        return _exactly(data, at + 1, first), at + 1 + first
+        return exactly(data, at + 1, first), at + 1 + first
     if first < 0xC0:
         size, start = read_length(data, at)
-        return _exactly(data, start, size), start + size
+        return exactly(data, start, size), start + size
     width = _INTEGER_BYTES.get(first)
     if width is not None:
-        return b"%d" % int.from_bytes(_exactly(data, at + 1, width), "little", signed=True), at + 1 + width
+        return b"%d" % int.from_bytes(exactly(data, at + 1, width), "little", signed=True), at + 1 + width
     if first != _LZF:
         raise Malformed(at, f"0x{first:02x} begins no string")
     packed, start = read_length(data, at + 1)
@@ -69,7 +70,7 @@ def read_string(data: Data, at: int) -> tuple[bytes, int]:
     if size > STRING_BYTES_MAX:
         raise Malformed(at, f"a string of {size} bytes")
     try:
-        return decompress(_exactly(data, start, packed), size), start + packed
+        return decompress(exactly(data, start, packed), size), start + packed
     except LzfError:
         raise Malformed(at, "a string that cannot be unpacked") from None
 

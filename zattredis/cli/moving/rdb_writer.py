@@ -13,6 +13,7 @@ from typing import BinaryIO, Final
 
 from zattredis.errors import ZattredisError
 from zattredis.keyspace.crc64 import crc64
+from zattredis.keyspace.rdb import encode_length
 
 _FOOTER_BYTES: Final = 10
 _BUFFER_BYTES: Final = 1 << 20
@@ -56,7 +57,7 @@ class RdbWriter:
         parts = []
         if db != self._db:
             self._db = db
-            parts.append(b"\xfe" + length(db))
+            parts.append(b"\xfe" + encode_length(db))
         if expire_ms:
             parts.append(b"\xfc" + expire_ms.to_bytes(8, "little"))
         dumped_version = int.from_bytes(dump[-_FOOTER_BYTES:-8], "little")
@@ -103,15 +104,6 @@ class RdbWriter:
             self._beside.unlink()
 
 
-def length(number: int) -> bytes:
-    """Return a length as the format writes it."""
-    if number < 1 << 6:
-        return bytes((number,))
-    if number < 1 << 14:
-        return (0x4000 | number).to_bytes(2, "big")
-    return b"\x80" + number.to_bytes(4, "big") if number < 1 << 32 else b"\x81" + number.to_bytes(8, "big")
-
-
 def string(value: bytes) -> bytes:
     """Return a string as the format writes it, neither packed nor as an integer."""
-    return length(len(value)) + value
+    return encode_length(len(value)) + value

@@ -15,6 +15,11 @@ if TYPE_CHECKING:
 
 SLOW_SHOWN: Final = 20
 COMMANDS_SHOWN: Final = 12
+_TOLD: Final = (
+    "node_id", "cluster_id", "state", "role", "leader_id", "term", "commit_index", "applied_index", "last_index",
+    "change",
+)  # fmt: skip
+"""What is shown of RAFT STATUS."""
 
 
 def console_state(node: Node, unready: list[str]) -> dict[str, Any]:
@@ -22,6 +27,7 @@ def console_state(node: Node, unready: list[str]) -> dict[str, Any]:
     status = node.services.status
     counted = node.statistics
     now_us = status.time_us()
+    memory = read_memory()
     return {
         "version": __version__,
         "now_ms": now_us // 1000,
@@ -55,27 +61,18 @@ def console_state(node: Node, unready: list[str]) -> dict[str, Any]:
         "slow": _slow(node),
         "slower_than_us": node.services.slowlog.slower_than_us,
         "storage": _storage(node),
-        "memory": {"resident": read_memory().resident, "machine": read_memory().machine},
+        "memory": {"resident": memory.resident, "machine": memory.machine},
         "keys": sum(database.keys for database in status.databases()),
     }
 
 
 def _raft(node: Node) -> dict[str, Any]:
-    facts = node.services.status.raft()
+    facts, told = node.services.status.raft(), node.services.cluster.status()
     return {
-        "node_id": facts.node_id,
-        "cluster_id": facts.cluster_id,
-        "state": facts.state,
-        "role": facts.role,
-        "leader_id": facts.leader_id or "",
+        **{name: told[name] for name in _TOLD},
         "leader_since_ms": facts.leader_since_s * 1000,
-        "term": facts.term,
-        "commit_index": facts.commit_index,
-        "applied_index": facts.applied_index,
-        "last_index": facts.last_index,
         "elections": facts.elections,
         "leader_changes": facts.leader_changes,
-        "change": node.services.cluster.status()["change"],
     }
 
 

@@ -40,17 +40,24 @@ def claim_port() -> ClaimedPort:
     start = random.SystemRandom().randrange(len(ports))
     for offset in range(len(ports)):
         port = ports[(start + offset) % len(ports)]
-        if not (_is_free(port) and _is_free(default_peer_port(port))):
-            continue
-        claim = socket.socket(socket.AF_UNIX)
-        try:
-            # A name in Linux's abstract namespace: unique on the machine, and gone with the process.
-            claim.bind(f"\0zattredis-port-{port}")
-        except OSError:
-            claim.close()
-            continue
-        return ClaimedPort(port, claim)
+        claimed = claim(port)
+        if claimed is not None:
+            return claimed
     raise FatalError(f"no free port between {_LOW} and {_HIGH} on {HOST}")
+
+
+def claim(port: int) -> ClaimedPort | None:
+    """Return this port, None if it or its peer port is listened on, or somebody else has claimed it."""
+    if not (_is_free(port) and _is_free(default_peer_port(port))):
+        return None
+    held = socket.socket(socket.AF_UNIX)
+    try:
+        # A name in Linux's abstract namespace: unique on the machine, and gone with the process.
+        held.bind(f"\0zattredis-port-{port}")
+    except OSError:
+        held.close()
+        return None
+    return ClaimedPort(port, held)
 
 
 def _is_free(port: int) -> bool:
