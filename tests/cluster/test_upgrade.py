@@ -132,9 +132,18 @@ def test_a_new_build_joins_an_old_cluster_by_snapshot_and_the_other_way_round(pr
             cluster.wait_equal()
 
 
+LATER = '''
+
+@command("ZATT.LATER", arity=3, flags=Flag.WRITE, keys=KEYS_FIRST, group="string", since="9.0", version=%d)
+def later(ctx: Context, key: bytes, value: bytes) -> int:
+    """A command that the next build brings."""
+    return append(ctx, key, value)
+'''
+
+
 @pytest.fixture(scope="module")
 def following(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The build after this one, as it were: it knows one state-machine version more."""
+    """The build after this one, as it were: one state-machine version more, which brings a writing command."""
     directory = tmp_path_factory.mktemp("following")
     shutil.copytree(REPOSITORY / "zattredis", directory / "zattredis", ignore=shutil.ignore_patterns("__pycache__"))
     source = directory / "zattredis" / "server" / "upgrades.py"
@@ -142,10 +151,12 @@ def following(tmp_path_factory: pytest.TempPathFactory) -> Path:
     text = source.read_text()
     assert f"{line}{STATE_MACHINE_VERSION}\n" in text
     source.write_text(text.replace(f"{line}{STATE_MACHINE_VERSION}\n", f"{line}{STATE_MACHINE_VERSION + 1}\n"))
+    with (directory / "zattredis" / "commands" / "strings.py").open("a") as file:
+        file.write(LATER % (STATE_MACHINE_VERSION + 1))
     return directory
 
 
-def test_a_state_machine_version_is_raised_once_all_nodes_know_it_and_never_lowered(following: Path) -> None:
+def test_a_new_version_and_what_it_brings_wait_until_all_nodes_know_it_and_stay(following: Path) -> None:
     with GrowingCluster(3) as cluster:
 
         def versions() -> set[int]:
@@ -158,10 +169,29 @@ def test_a_state_machine_version_is_raised_once_all_nodes_know_it_and_never_lowe
             # Also one that knows more leads, and writes what the others understand.
             lead(cluster, i)
             assert versions() == {STATE_MACHINE_VERSION}
+            with cluster.client(i) as client:  # what an older node would pass over, a newer one refuses, and says why
+                assert "is not known to every node yet" in str(client.try_call("ZATT.LATER", "later", "x"))
+                client.call("MULTI")
+                client.call("ZATT.LATER", "later", "x")
+                client.call("APPEND", "now", "y")
+                refused, length = client.call("EXEC")
+                assert "is not known to every node yet" in str(refused) and length == i + 1
+            with cluster.client(2) as client:
+                assert "unknown command" in str(client.try_call("ZATT.LATER", "later", "x"))
+            cluster.wait_equal()
         turn(cluster, 1, REPOSITORY)  # there is a way back as yet
         turn(cluster, 1, following)
         turn(cluster, 2, following)
         wait_until(lambda: versions() == {STATE_MACHINE_VERSION + 1}, "the new version is used")
+        for i in range(3):
+            with cluster.client(i) as client:
+                assert client.call("ZATT.LATER", "later", "x") == i + 1
+        cluster.wait_equal()
+        # The next leader goes on with it from its first entry.
+        for i in (0, 1):
+            lead(cluster, i)
+            with cluster.client(i) as client:
+                assert client.call("ZATT.LATER", "later", "x") == i + 4
         # A restart of all does not lower it, and the older build has no way back.
         for i in range(3):
             cluster.kill(i)

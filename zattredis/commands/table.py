@@ -32,6 +32,7 @@ from zattredis.commands.keyspec import (
     KeySpec,
 )
 from zattredis.commands.syntax import usage
+from zattredis.commands.versions import FIRST, gated, gated_many
 from zattredis.errors import DefiniteError
 
 __all__ = [
@@ -162,6 +163,7 @@ class CommandSpec:
     key_parts: tuple[KeyPart, ...] = ()
     key_access: Callable[[list[bytes]], str] | None = None
     module: str = ""
+    version: int = FIRST
     full_name: str = field(init=False)
     words: int = field(init=False)
     unqueued: bool = field(init=False)
@@ -319,6 +321,7 @@ def command(
     logged: Callable[..., Any] | None = None,
     variant: Variant | None = None,
     reads: Callable[[list[bytes]], bool] | None = None,
+    version: int = FIRST,
 ) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
     """Register the decorated handler. A space in `name` ("CLIENT ID") registers a subcommand of its container.
 
@@ -340,6 +343,8 @@ def command(
     that only read (SORT without STORE), and need no log. A LOCAL command some of whose lines are writes of the whole
     cluster (CONFIG SET of a replicated parameter) has `logged`, the WRITE handler that every node carries out for what
     the log holds under its name; clients cannot call that otherwise, and no command is shown for it.
+
+    `version`: the state-machine version that a WRITE came with. Until all nodes know it, it is refused (`versions`).
     """
 
     def register(handler: Callable[..., Any]) -> Callable[..., Any]:
@@ -350,17 +355,20 @@ def command(
         group_category = _GROUP_CATEGORIES.get(group)
         spec = CommandSpec(
             name=name, arity=arity, kind=_kind(flags), flags=flags, keys=keys, group=group, since=since,
-            handler=handler, summary=summary or _summary(handler), complexity=complexity, syntax=syntax,
+            handler=gated(name, version, handler) if flags & Flag.WRITE else handler,
+            summary=summary or _summary(handler), complexity=complexity, syntax=syntax,
             categories=categories if categories is not None else (group_category,) if group_category else (),
             tips=tips, history=history, heavy=bool(flags & Flag.HEAVY),
             doc_flags=(*doc_flags, "deprecated") if deprecated_since else doc_flags,
             deprecated_since=deprecated_since, replaced_by=replaced_by, key_parts=parts, key_access=key_access,
-            many=many, variant=variant,
+            many=gated_many(version, many) if flags & Flag.WRITE else many, variant=variant, version=version,
         )  # fmt: skip
         if logged is not None:
-            spec.logged = replace(spec, kind=Kind.WRITE, handler=logged, variant=None, original=spec)
+            spec.logged = replace(
+                spec, kind=Kind.WRITE, handler=gated(name, version, logged), variant=None, original=spec
+            )
         if reads is not None:
-            spec.variant = _reader_of(spec, reads)
+            spec.variant = _reader_of(spec, reads, handler)
         if sliced is not None:
             spec.sliced = replace(spec, handler=sliced, heavy=True, original=spec)
         add(spec)
@@ -369,22 +377,23 @@ def command(
     return register
 
 
-def internal(name: bytes) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
-    """Register the decorated WRITE handler as one that only a node itself calls."""
+def internal(name: bytes, *, version: int = FIRST) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """Register the decorated WRITE handler as one that only a node itself calls. `version` is as for `command`."""
 
     def register(handler: Callable[..., Any]) -> Callable[..., Any]:
         INTERNAL[name] = CommandSpec(
             name=name.decode("latin-1"), arity=-1, kind=Kind.WRITE, flags=Flag.WRITE, keys=NO_KEYS, group="internal",
-            since="", handler=handler, summary=_summary(handler),
+            since="", handler=gated(name.decode("latin-1"), version, handler), summary=_summary(handler),
+            version=version,
         )  # fmt: skip
         return handler
 
     return register
 
 
-def _reader_of(spec: CommandSpec, reads: Callable[[list[bytes]], bool]) -> Variant:
+def _reader_of(spec: CommandSpec, reads: Callable[[list[bytes]], bool], handler: Callable[..., Any]) -> Variant:
     """Return the `variant` of a WRITE some of whose command lines only read."""
-    reader = replace(spec, kind=Kind.READ, original=spec)
+    reader = replace(spec, kind=Kind.READ, handler=handler, original=spec)
     return lambda _local, argv: (reader, argv) if reads(argv) else None
 
 

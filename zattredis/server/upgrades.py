@@ -5,6 +5,9 @@ knows all versions up to STATE_MACHINE_VERSION. Every node reports its own to th
 that all members report, and never a lower one than the state has seen: until the last node is upgraded, everything
 stays as the oldest build knows it, and from then on older builds have no way back. A node that meets a version that it
 does not know ends with one line, and so does one that finds it in its state.
+
+Version 1 is all that was there before the first release. What writes and came later says so (`@command(version=…)`, or
+a branch on `ctx.version`); a test holds the list of the commands of each version.
 """
 
 from __future__ import annotations
