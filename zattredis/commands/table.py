@@ -169,6 +169,8 @@ class CommandSpec:
     unqueued: bool = field(init=False)
     blocking: bool = field(init=False)
     one_key: bool = field(init=False)
+    plain: bool = field(init=False)
+    """Whether each line of the command may go the quick way: it is a read or write of no special kind."""
 
     def __post_init__(self) -> None:
         self.full_name = self.name.lower().replace(" ", "|")
@@ -176,11 +178,13 @@ class CommandSpec:
         self.unqueued = bool(self.flags & Flag.UNQUEUED)
         self.blocking = self.kind == Kind.WRITE and bool(self.flags & Flag.BLOCKING)
         self.one_key = self.keys.first == 1 and self.keys.last == 1
+        self.settle()
 
-    @property
-    def plain(self) -> bool:
-        """Whether each line of the command may go the quick way: it is a read or write of no special kind."""
-        return self.kind != Kind.LOCAL and not (self.heavy or self.subcommands or self.blocking or self.variant)
+    def settle(self) -> None:
+        """Derive what follows from other fields; again whenever one of those was set."""
+        self.plain = self.kind != Kind.LOCAL and not (
+            self.heavy or self.subcommands or self.blocking or self.variant
+        )
 
     @property
     def acl_categories(self) -> tuple[str, ...]:
@@ -446,6 +450,7 @@ def add(spec: CommandSpec) -> None:
     A subcommand may come before its container: modules are imported in any order.
     """
     parent_name, _, sub = spec.name.partition(" ")
+    spec.settle()
     if not sub:
         if spec.name.encode() in COMMANDS:
             raise ValueError(f"command {spec.name} is defined twice")
@@ -461,6 +466,7 @@ def add(spec: CommandSpec) -> None:
         raise ValueError(f"command {spec.name} is defined twice")
     spec.parent = parent
     parent.subcommands[sub] = spec
+    parent.settle()
 
 
 def check_complete() -> None:

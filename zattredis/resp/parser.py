@@ -60,6 +60,11 @@ class RequestParser:
         self._set_quick_bytes()
 
     @property
+    def settled(self) -> bool:
+        """Whether everything fed so far was whole requests: no rest, no error."""
+        return self._scanner is None and self.error is None and not self.resumable
+
+    @property
     def buffered_bytes(self) -> int:
         """Bytes held for a request that is not complete."""
         return 0 if self._scanner is None else self._scanner.buffered_bytes

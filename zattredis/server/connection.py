@@ -87,10 +87,10 @@ class ClientConnection(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         if self.closed or self._error is not None:
             return
-        state = self.state
+        state, parser = self.state, self.parser
         state.read_bytes += len(data)
         self._dispatcher.count_input(len(data))
-        requests = self.parser.feed(data)
+        requests = parser.feed(data)
         if requests:
             if self.held or self.backlog:
                 self.backlog.extend(requests)
@@ -98,7 +98,9 @@ class ClientConnection(asyncio.Protocol):
                     self._pause()
             else:
                 self._dispatcher.dispatch(self, requests)
-        if self.parser.resumable:
+        if parser.settled:
+            return
+        if parser.resumable:
             self._parse_on()
         if self.parser.error is not None:
             if self.held and not state.authenticated:  # an AUTH that is being looked at may yet allow it
@@ -250,14 +252,21 @@ class ClientConnection(asyncio.Protocol):
     def unit_done(self, unit: Unit) -> None:
         """A unit has its reply: send all that are ready, in order."""
         units = self.units
-        if units and units[0] is unit:
-            while units and units[0].state == DONE:
-                self._append(units.popleft().reply)
-            if not units:
-                self.last_batch = None
-                self.reads.clear()
-                if self.held:
-                    self._dispatcher.answered(self)
+        if not units or units[0] is not unit:
+            return
+        while units and units[0].state == DONE:
+            reply = units.popleft().reply
+            if reply:
+                self.out.append(reply)
+                self.out_bytes += len(reply)
+        if not self.queued_for_flush:
+            self.queued_for_flush = True
+            self._dispatcher.flush_later(self)
+        if not units:
+            self.last_batch = None
+            self.reads.clear()
+            if self.held:
+                self._dispatcher.answered(self)
 
     def is_next(self, unit: Unit) -> bool:
         """Return whether every reply before this unit's is made."""

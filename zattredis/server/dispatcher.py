@@ -223,8 +223,9 @@ class Dispatcher:
 
     def flush_later(self, connection: ClientConnection) -> None:
         """Write the connection's replies at the end of this tick."""
+        if not self._flushing:
+            self._schedule()
         self._flushing.append(connection)
-        self._schedule()
 
     def flush(self) -> None:
         """End of tick: one write for each connection with replies."""
@@ -291,15 +292,17 @@ class Dispatcher:
         name: bytes | None = None
         plain = False
         careful = self._must_be_careful(state)
-        if len(requests) > 3 and not careful and self._dispatch_alike(connection, requests):
-            return
+        if not careful:
+            if len(requests) == 1:
+                if self._take_one(connection, requests):
+                    return
+            elif len(requests) > 3 and self._dispatch_alike(connection, requests):
+                return
         for position, argv in enumerate(requests):
             if argv[0] != name:  # most pipelines repeat one command: what follows from its name is decided once
                 name = argv[0]
                 spec = COMMANDS.get(name) or COMMANDS.get(name.upper())
-                plain = spec is not None and spec.kind != Kind.LOCAL and not (
-                    spec.heavy or spec.subcommands or spec.blocking or spec.variant
-                )
+                plain = spec is not None and spec.plain
             if careful or not plain or spec is None or len(argv) > SLICED_ABOVE:
                 if run is not None:
                     self._run_complete(run)
@@ -344,6 +347,29 @@ class Dispatcher:
             self._run_complete(run)
         state.last_spec = spec
         self._schedule()
+
+    def _take_one(self, connection: ClientConnection, requests: list[list[bytes]]) -> bool:
+        """Take a single plain request, which is all that comes at once without pipelining, if it is that."""
+        argv = requests[0]
+        spec = COMMANDS.get(argv[0]) or COMMANDS.get(argv[0].upper())
+        if spec is None or not spec.plain:
+            return False
+        argc, arity = len(argv), spec.arity
+        if argc > SLICED_ABOVE or (argc != arity if arity > 0 else argc < -arity):
+            return False
+        if spec.kind == Kind.READ:
+            run = Run(connection, False, connection.state.db)
+            connection.units.append(run)
+        elif self.write_refusal is None:
+            run = self._write_run(connection)
+        else:
+            return False
+        run.specs.append(spec)
+        run.argvs = requests
+        self._run_complete(run)
+        connection.state.last_spec = spec
+        self._schedule()
+        return True
 
     def _dispatch_alike(self, connection: ClientConnection, requests: list[list[bytes]]) -> bool:
         """Take a pipeline of one plain command with one number of arguments, if it is that: half the cost of a walk."""

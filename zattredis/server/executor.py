@@ -16,7 +16,7 @@ from zattredis.commands.context import Context, LocalContext, drain
 from zattredis.commands.table import COMMANDS, CommandSpec, Kind, lookup_logged
 from zattredis.errors import FatalError, ReplyError, WriteStalled
 from zattredis.keyspace.serving import drop_session, serve
-from zattredis.resp.replies import NULL_ARRAY, Bulks, append_reply, encode_many
+from zattredis.resp.replies import NULL_ARRAY, Bulks, append_reply, encode, encode_many
 from zattredis.server.clock import perf_counter
 from zattredis.server.statistics import Statistics
 from zattredis.server.units import Run, Transaction, Unit, Watch, WatchUnit
@@ -157,6 +157,24 @@ class Executor:
         self.measure(run, perf_counter() - start)
         self._count_lookups(run, ctx.view.misses - misses)
         return encode_run(run, values), rest
+
+    def read_alike(self, ctx: Context, runs: list[Run]) -> list[bytes] | None:
+        """Return the reply of each of several runs of the same one read in the same database, all at once; None, with
+        nothing done, if that cannot be."""
+        spec = runs[0].specs[0]
+        assert spec.many is not None
+        ctx.db = runs[0].db
+        start = perf_counter()
+        misses = ctx.view.misses
+        values = spec.many(ctx, [run.argvs[0] for run in runs])
+        if values is None:
+            return None
+        self.measure_alike(runs, perf_counter() - start)
+        if spec.one_key:
+            missed = min(ctx.view.misses - misses, len(runs))
+            self._statistics.keyspace_misses += missed
+            self._statistics.keyspace_hits += len(runs) - missed
+        return [encode(value, run.resp) for run, value in zip(runs, values, strict=True)]
 
     def _count_lookups(self, run: Run, misses: int) -> None:
         """Count the keys that a run of reads looked up, for INFO: as Redis does, reads only."""

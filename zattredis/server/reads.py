@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Sequence
+from itertools import islice
 from typing import Any, Protocol
 
 from zattredis.commands.context import Context
@@ -28,6 +29,8 @@ REPLY_BYTES_A_TURN = 1 << 20
 """A run of reads is cut when its large replies pass this, so that a client that does not read cannot pile them up."""
 SLICE_S = 0.003
 """How long reads run before others get their turn."""
+ALIKE_MAX = 64
+"""Reads answered in one go between two looks at the time."""
 
 
 class StateSource(Protocol):
@@ -231,7 +234,14 @@ class Reads:
         end = perf_counter() + SLICE_S
         waiting = deque(found.units)
         while waiting:
-            unit = waiting.popleft()
+            unit = waiting[0]
+            if unit.__class__ is Run and len(waiting) > 1 and self._answer_alike(ctx, waiting):
+                if waiting and perf_counter() > end:
+                    found.units = list(waiting)
+                    self._executor.settle()
+                    return False
+                continue
+            waiting.popleft()
             if unit.state != WAITING:
                 continue
             batch = unit.batch
@@ -246,6 +256,39 @@ class Reads:
                 self._executor.settle()
                 return False
         self._executor.settle()
+        return True
+
+    def _answer_alike(self, ctx: Context, waiting: deque[Unit]) -> bool:
+        """Answer the same command of several connections in one go, as a tick without pipelining brings it; take those
+        answered from `waiting`. False, with nothing done: the first is not of that kind."""
+        first = waiting[0]
+        assert isinstance(first, Run)
+        spec, db = first.specs[0], first.db
+        if spec.many is None:
+            return False
+        runs: list[Run] = []
+        for unit in islice(waiting, ALIKE_MAX):
+            if (
+                unit.__class__ is not Run
+                or unit.state != WAITING
+                or unit.batch is not None
+                or unit.mutes is not None
+                or len(unit.specs) != 1
+                or unit.specs[0] is not spec
+                or unit.db != db
+                or unit.connection.choked
+            ):
+                break
+            runs.append(unit)
+        if len(runs) < 2:
+            return False
+        replies = self._executor.read_alike(ctx, runs)
+        if replies is None:
+            return False
+        for _ in runs:
+            waiting.popleft()
+        for run, reply in zip(runs, replies, strict=True):
+            run.finish(reply)
         return True
 
     def _after(self, unit: Unit, batch: Batch) -> None:
@@ -326,7 +369,13 @@ def first_keys(units: list[Unit]) -> dict[int, list[bytes]]:
     wanted: dict[int, list[bytes]] = {}
     for unit in units:
         if isinstance(unit, Run):
-            add_keys(wanted.setdefault(unit.db, []), unit.specs, unit.argvs)
+            keys = wanted.get(unit.db)
+            if keys is None:
+                keys = wanted[unit.db] = []
+            if len(unit.specs) == 1 and unit.specs[0].one_key:
+                keys.append(unit.argvs[0][1])
+            else:
+                add_keys(keys, unit.specs, unit.argvs)
         elif isinstance(unit, Transaction):
             for db, key, _ in unit.watches:
                 wanted.setdefault(db, []).append(key)
