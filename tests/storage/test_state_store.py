@@ -309,7 +309,8 @@ def test_options_are_those_given_at_every_opening(filled: StateStore) -> None:
     filled.close()
     store = StateStore.open(filled.path, options=StoreOptions(cache_bytes=1 << 20, state_memtable_bytes=3 << 20))
     newest = max(filled.path.glob("OPTIONS-*"), key=lambda p: int(p.name.split("-")[1]))
-    assert "\n  write_buffer_size=3145728\n" in newest.read_text()
+    assert "\n  write_buffer_size=524288\n" in newest.read_text()
+    assert "\n  min_write_buffer_number_to_merge=6\n" in newest.read_text()
     store.close()
 
 

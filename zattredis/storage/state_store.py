@@ -244,7 +244,7 @@ class StateStore:
             database = self._open()
             for _ in range(4):
                 self._flush(database)
-                if (self.property_int("rocksdb.cur-size-active-mem-table") or 0) <= _MEMTABLE_BYTES_SMALL:
+                if (self.property_int("rocksdb.cur-size-all-mem-tables") or 0) <= _MEMTABLE_BYTES_SMALL:
                     break
             try:
                 Checkpoint(database).create_checkpoint(str(path))
