@@ -239,6 +239,31 @@ def test_a_redirecting_follower_moves_commands_with_keys_and_nothing_else(runnin
         assert [str(reply)[:5] for reply in replies] == ["b'PON", "MOVED", "b'x'", "MOVED", "b'PON"]
 
 
+def test_who_may_not_is_told_so_and_not_sent_elsewhere(running_redirecting: Viewed) -> None:
+    cluster = running_redirecting
+    leader, follower = leader_and_follower(cluster)
+    with cluster.client(leader) as admin, cluster.client(follower) as client:
+        admin.call("AUTH", "secret")
+        admin.call("ACL", "SETUSER", "reader", "on", ">word", "~mine:*", "+get", "+multi", "+exec", "+watch")
+        assert ask(client, "AUTH reader word") == b"OK"
+        assert ask(client, "SET mine:1 x") == b"-NOPERM this user has no permissions to run the 'set' command"
+        assert ask(client, "GET other").startswith(b"-NOPERM this user has no permissions to access one of the keys")
+        assert ask(client, "GET mine:1").startswith(b"-MOVED ")
+        assert ask(client, "MULTI") == b"OK"
+        assert ask(client, "GET other").startswith(b"-NOPERM")
+        assert ask(client, "EXEC").startswith(b"-EXECABORT")
+        denied = client_log(cluster, follower)
+        assert [entry for entry in denied if entry[b"username"] == b"reader"][0][b"count"] == 1
+        admin.call("ACL", "DELUSER", "reader")
+
+
+def client_log(cluster: Viewed, i: int) -> list[dict[bytes, Any]]:
+    """ACL LOG of a node."""
+    with cluster.client(i) as client:
+        client.call("AUTH", "secret")
+        return [pairs(entry) for entry in client.call("ACL", "LOG")]
+
+
 def test_a_transaction_is_moved_as_a_whole(running_redirecting: Viewed) -> None:
     cluster = running_redirecting
     leader, follower = leader_and_follower(cluster)

@@ -1,6 +1,6 @@
 """`follower_mode = redirect`: a follower answers -MOVED to commands with keys: cluster clients go to the leader.
 
-As in Redis Cluster: commands without keys are carried out where they arrive, READONLY connections have their reads
+As in Redis Cluster: what the user may not do is denied, not moved; commands without keys are carried out where they arrive, READONLY connections have their reads
 served, a transaction is moved as a whole, and several keys need not be alike: all slots are the leader's (there is no
 CROSSSLOT). Where no leader is known, or it cannot be reached, nothing is moved: the command waits for the election, as
 without this setting.
@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from zattredis.commands.table import CommandSpec, Kind, resolve
+from zattredis.commands.table import CommandSpec, Flag, Kind, resolve
 from zattredis.errors import DefiniteError, ReplyError
 from zattredis.keyspace.keys import hash_slot
 from zattredis.server.clients import ClientState
@@ -72,8 +72,10 @@ class RedirectingDispatcher(Dispatcher):
             spec = resolve(argv)
         except ReplyError:
             return None  # answered with that error
-        if not state.authenticated or state.close_after_reply:
+        if not state.authenticated or state.close_after_reply or (state.in_multi and spec.flags & Flag.NO_MULTI):
             return None
+        if state.permissions is not None and state.permissions.denies(spec, argv)[0]:
+            return None  # as in Redis, who may not is told so, wherever the keys are
         queue = state.queue if spec.name == "EXEC" and state.in_multi and not state.dirty else [(spec, argv)]
         for queued, line in queue:
             if state.readonly and queued.kind == Kind.READ:
