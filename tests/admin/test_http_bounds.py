@@ -146,6 +146,45 @@ def test_more_than_may_wait_behind_a_request_is_not_read() -> None:
     assert talk(steps) == []
 
 
+def test_answers_that_are_not_read_are_not_made(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(http, "SEND_S", 0.5)
+    made = 0
+
+    async def much(_request: Request) -> Response:
+        nonlocal made
+        made += 1
+        return Response(200, b"x" * 1_000_000)
+
+    async def steps(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        reader._transport.pause_reading()  # type: ignore[attr-defined]
+        for _ in range(200):
+            writer.write(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n")
+        with contextlib.suppress(ConnectionError):  # it is cut off in the end
+            while True:
+                writer.write(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n")
+                await writer.drain()
+                await asyncio.sleep(0.05)
+
+    assert talk(steps, much) == []
+    assert 1 <= made <= 20  # what fits into the kernel's buffers, and one
+
+
+def test_who_reads_slowly_gets_every_answer() -> None:
+    async def much(_request: Request) -> Response:
+        return Response(200, b"x" * 300_000)
+
+    async def steps(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        for _ in range(29):
+            writer.write(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n")
+        writer.write(b"GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n")
+        received = b""
+        while data := await reader.read(50_000):
+            received += data
+        assert received.count(b"HTTP/1.1 200 OK") == 30 and received.count(b"x" * 300_000) == 30
+
+    assert talk(steps, much) == []
+
+
 def test_a_mistake_of_ours_is_reported_and_not_answered() -> None:
     async def steps(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         writer.write(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n")

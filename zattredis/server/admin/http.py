@@ -106,7 +106,8 @@ class HttpConnection(asyncio.Protocol):
     """One client. `connections` is the set of all, which it enters and leaves."""
 
     __slots__ = (
-        "_buffer", "_close_after", "_connections", "_handler", "_next", "_parted", "_task", "_timer", "transport",
+        "_buffer", "_close_after", "_connections", "_full", "_handler", "_next", "_parted", "_task", "_timer",
+        "transport",
     )  # fmt: skip
 
     def __init__(self, handler: Handler, connections: set[HttpConnection]) -> None:
@@ -118,6 +119,7 @@ class HttpConnection(asyncio.Protocol):
         self._timer: asyncio.TimerHandle | None = None
         self._close_after = False
         self._parted = False
+        self._full = False  # answers wait to be read: no more are made
         self.transport: asyncio.Transport = None  # type: ignore[assignment]
 
     # -- asyncio -----------------------------------------------------------------------------------------------------
@@ -146,10 +148,18 @@ class HttpConnection(asyncio.Protocol):
         if self._parted:
             return
         self._buffer += data
-        if self._task is None:
+        if self._task is None and not self._full:
             self._take()
         elif len(self._buffer) > HEAD_BYTES_MAX + BODY_BYTES_MAX:
             self.transport.pause_reading()
+
+    def pause_writing(self) -> None:
+        self._full = True
+
+    def resume_writing(self) -> None:
+        self._full = False
+        if self._task is None and not self._parted:
+            self._go_on()
 
     # -- requests ----------------------------------------------------------------------------------------------------
 
@@ -209,7 +219,13 @@ class HttpConnection(asyncio.Protocol):
             return
         if self._close_after:
             self._part()
-            return
+        elif self._full:
+            self._set_timer(SEND_S, self.transport.abort)
+        else:
+            self._go_on()
+
+    def _go_on(self) -> None:
+        """All before it is answered, and read but for a little: look at the next request."""
         self._set_timer(REQUEST_S, self._late)
         self.transport.resume_reading()
         if self._buffer:
