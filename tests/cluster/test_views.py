@@ -253,7 +253,7 @@ def test_who_may_not_is_told_so_and_not_sent_elsewhere(running_redirecting: View
         assert ask(client, "GET other").startswith(b"-NOPERM")
         assert ask(client, "EXEC").startswith(b"-EXECABORT")
         denied = client_log(cluster, follower)
-        assert [entry for entry in denied if entry[b"username"] == b"reader"][0][b"count"] == 1
+        assert next(entry for entry in denied if entry[b"username"] == b"reader")[b"count"] == 1
         admin.call("ACL", "DELUSER", "reader")
 
 

@@ -36,9 +36,9 @@ The way of a command:
 Around it: `clock` (the only reader of time and randomness), `rejoin` (who may vote), `compaction` and `snapshots`,
 `housekeeping` (timers), `clients`, `statistics`, `slowlog`, `latency` and `runtime_settings` (what LOCAL commands
 show and change), `access` with `acl_log`, `acl_file` and `strangers` (who may come in, and what they may do here),
-`info`, `node_facts` and `status` (INFO), `monitors` (MONITOR), `admin` (console, metrics and health over HTTP),
-`services` (what LOCAL commands may ask of the node), `raft_admin` and `log_view` (RAFT), and `node` (the composition
-root, and the order of a tick and of the end).
+`password_reset` (a lost password), `info`, `node_facts` and `status` (INFO), `monitors` (MONITOR), `admin` (console,
+metrics and health over HTTP), `services` (what LOCAL commands may ask of the node), `raft_admin` and `log_view`
+(RAFT), and `node` (the composition root, and the order of a tick and of the end).
 
 Invariants:
 

@@ -45,6 +45,7 @@ from zattredis.server.extensions import Extensions
 from zattredis.server.housekeeping import Housekeeping
 from zattredis.server.joining import answer_join, join
 from zattredis.server.links import Links, removal
+from zattredis.server.password_reset import PasswordReset
 from zattredis.server.proposals import Proposals
 from zattredis.server.reads import Reads
 from zattredis.server.redirects import RedirectingDispatcher
@@ -332,6 +333,8 @@ class Node:
         self.changes = Changes(self)
         self.links = Links(self)
         self.sentinel = SentinelPort(self)
+        self.password_reset = PasswordReset(self, data.path)
+        self.reloading.hooks["aclfile"] = self.services.access.reread
 
     def _core_config(self) -> CoreConfig:
         settings = self.settings
@@ -434,6 +437,7 @@ class Node:
         self.changes.tick()
         self.links.tick()
         self.extensions.tick()
+        self.password_reset.tick()
         self.schedule()
 
     # -- what comes from below -----------------------------------------------------------------------------------------

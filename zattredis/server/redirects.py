@@ -1,9 +1,9 @@
 """`follower_mode = redirect`: a follower answers -MOVED to commands with keys: cluster clients go to the leader.
 
-As in Redis Cluster: what the user may not do is denied, not moved; commands without keys are carried out where they arrive, READONLY connections have their reads
-served, a transaction is moved as a whole, and several keys need not be alike: all slots are the leader's (there is no
-CROSSSLOT). Where no leader is known, or it cannot be reached, nothing is moved: the command waits for the election, as
-without this setting.
+As in Redis Cluster: what the user may not do is denied, not moved; commands without keys are carried out where they
+arrive, READONLY connections have their reads served, a transaction is moved as a whole, and several keys need not be
+alike: all slots are the leader's (there is no CROSSSLOT). Where no leader is known, or it cannot be reached, nothing is
+moved: the command waits for the election, as without this setting.
 """
 
 from __future__ import annotations
