@@ -40,6 +40,10 @@ class DataDirectoryMismatch(StorageError):
     """The data directory belongs to another node, cluster or format version."""
 
 
+class IdentityLost(DataDirectoryMismatch):
+    """A data directory that was complete no longer says whose it is, or in which format."""
+
+
 class LogLost(StorageError):
     """The log is behind what it is known to have held durably."""
 

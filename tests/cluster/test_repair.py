@@ -37,6 +37,7 @@ DAMAGES: dict[str, Callable[[Path, random.Random], object]] = {
     "log_without_manifest": lambda data, dice: newest(data / "log", "MANIFEST-*").unlink(),
     "marks_vanished": lambda data, dice: (data / "log.marks").unlink(),
     "marks_damaged": lambda data, dice: (data / "log.marks").write_bytes(b"\1" * 12288),
+    "identity_vanished": lambda data, dice: (data / "node.json").unlink(),
     "state_vanished": lambda data, dice: [shutil.rmtree(path) for path in data.glob("state-*")],
     "state_without_manifest": lambda data, dice: [(path / "CURRENT").unlink() for path in data.glob("state-*")],
 }

@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from zattredis.config import Settings, make_settings
-from zattredis.errors import DataDirectoryMismatch, LogLost, StateDamaged, StateDiverged, StorageFailed
+from zattredis.errors import DataDirectoryMismatch, IdentityLost, LogLost, StateDamaged, StateDiverged, StorageFailed
 from zattredis.raft.membership import Membership, simple_membership
 from zattredis.server import repair
 from zattredis.server.rejoin import must_wait
 from zattredis.server.repair import open_or_repair, sources
-from zattredis.storage.repair import noted_damage, remember_members
+from zattredis.storage.datadir import read_identity
+from zattredis.storage.repair import SET_ASIDE, noted_damage, remember_members
 
 TRIO = {"n1": "127.0.0.1:7001@17001", "n2": "127.0.0.1:7002@17002", "n3": "127.0.0.1:7003@17003"}
 AGREED = simple_membership({**TRIO, "n4": "127.0.0.1:7004@17004"}).encode()
@@ -139,4 +141,56 @@ def test_a_note_does_not_keep_a_node_on_its_own_from_starting(tmp_path: Path, ot
     settings = begun(tmp_path, {"n1": TRIO["n1"]})
     repair.note(tmp_path, StateDamaged("a block"))
     asyncio.run(open_or_repair(settings, "c1", b"unused")).close()
+    assert others.asked == []
+
+
+def _only_members_left(path: Path) -> None:
+    remember_members(path, tuple(TRIO), TRIO)
+    lose_log(path)
+    for name in ("node.json", "VERSION", "log.marks"):
+        (path / name).unlink()
+
+
+IDENTITY_DAMAGES: dict[str, Callable[[Path], object]] = {
+    "node_json_vanished": lambda path: (path / "node.json").unlink(),
+    "node_json_empty": lambda path: (path / "node.json").write_bytes(b""),
+    "node_json_garbage": lambda path: (path / "node.json").write_bytes(b"\xff\x00{"),
+    "version_vanished": lambda path: (path / "VERSION").unlink(),
+    "version_empty": lambda path: (path / "VERSION").write_bytes(b""),
+    "version_garbage": lambda path: (path / "VERSION").write_bytes(b"\xff\x00"),
+    "both_vanished": lambda path: [(path / name).unlink() for name in ("node.json", "VERSION")],
+    "little_left": _only_members_left,
+}
+
+
+@pytest.mark.parametrize("damage", IDENTITY_DAMAGES)
+def test_a_directory_that_says_no_longer_whose_it_is(tmp_path: Path, others: Others, damage: str) -> None:
+    settings = begun(tmp_path)
+    IDENTITY_DAMAGES[damage](tmp_path)
+    data = asyncio.run(open_or_repair(settings, "c1", b"unused"))
+    assert len(others.asked) == 1
+    assert data.identity.cluster_id == "c1"
+    data.close()
+    assert must_wait(tmp_path)
+    assert read_identity(tmp_path) == data.identity
+    assert any((tmp_path / SET_ASIDE).glob("state-*")), "nothing of it is deleted: it may be somebody else's after all"
+    asyncio.run(open_or_repair(settings, "c1", b"unused")).close()
+    assert len(others.asked) == 1
+
+
+def test_a_directory_without_identity_is_left_alone_where_nobody_can_fill_it(tmp_path: Path, others: Others) -> None:
+    members = {"n1": TRIO["n1"]}
+    settings = begun(tmp_path, members)
+    (tmp_path / "node.json").unlink()
+    before = contents(tmp_path)
+    with pytest.raises(IdentityLost, match="is missing from a data directory that was complete; nothing was changed"):
+        asyncio.run(open_or_repair(settings, "c1", b"unused"))
+    assert contents(tmp_path) == before
+
+
+def test_a_newer_format_is_no_damage(tmp_path: Path, others: Others) -> None:
+    settings = begun(tmp_path)
+    (tmp_path / "VERSION").write_text("2\n")
+    with pytest.raises(DataDirectoryMismatch, match="format version '2'"):
+        asyncio.run(open_or_repair(settings, "c1", b"unused"))
     assert others.asked == []

@@ -28,6 +28,7 @@ from zattredis.errors import (
     ConfigError,
     DataDirectoryMismatch,
     FatalError,
+    IdentityLost,
     LogDamaged,
     LogLost,
     StateDamaged,
@@ -36,11 +37,13 @@ from zattredis.errors import (
 from zattredis.peer.tls import PeerTls
 from zattredis.server.clock import random_64
 from zattredis.server.joining import join
-from zattredis.storage.datadir import DataDirectory, open_data_directory
+from zattredis.storage.datadir import DataDirectory, open_data_directory, read_identity
 from zattredis.storage.repair import note_damage, noted_damage, remembered_members
 from zattredis.storage.rocks import StoreOptions
 
-_REPAIRABLE: Final = (LogLost, LogDamaged, StateDamaged, StateDiverged)
+_REPAIRABLE: Final = (LogLost, LogDamaged, StateDamaged, StateDiverged, IdentityLost)
+_KEEP_STATE: Final = (StateDiverged, IdentityLost)
+"""What is wrong is not that the state cannot be read: somebody may want to look at it."""
 
 _log = structlog.get_logger(room="repair")
 
@@ -49,6 +52,8 @@ async def open_or_repair(
     settings: Settings, cluster_id: str, membership: bytes, tls: PeerTls | None = None
 ) -> DataDirectory:
     """Open the data directory; a damaged one is emptied first, once the others have shown that they can spare it.
+
+    `cluster_id` is the one that the directory names, or would get.
 
     Raises FatalError where it can be neither opened nor repaired; then nothing has been changed.
     """
@@ -71,13 +76,15 @@ async def open_or_repair(
         except _REPAIRABLE as error:
             if not others:
                 raise
-            noted = str(error), False
+            noted = str(error), isinstance(error, _KEEP_STATE)
     reason, keep_state = noted
     _log.critical(
         "damaged", error=reason, action="nothing is changed until a majority of the other nodes answers",
         asked=[str(seed) for seed in others],
     )  # fmt: skip
     found, agreed = await join(dataclasses.replace(settings, join=others), tls)
+    if read_identity(path) is None:
+        cluster_id = found  # a directory that no longer says so: those it knows as the others know
     if found != cluster_id:
         raise DataDirectoryMismatch(f"{path} is damaged ({reason}), and the others are of another cluster, {found!r}")
     _log.warning("repairing", error=reason, action="filled again from the others; no vote and no acknowledgement until")
@@ -109,4 +116,4 @@ def sources(settings: Settings, path: Path) -> tuple[Seed, ...]:
 def note(path: Path, error: FatalError) -> None:
     """A node ends with this error: if it says that what lies on the disk is wrong, the next start repairs it."""
     if isinstance(error, _REPAIRABLE):
-        note_damage(path, str(error), keep_state=isinstance(error, StateDiverged))
+        note_damage(path, str(error), keep_state=isinstance(error, _KEEP_STATE))

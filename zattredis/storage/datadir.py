@@ -33,6 +33,7 @@ from rocksdict import Cache
 from zattredis.errors import (
     DataDirectoryBusy,
     DataDirectoryMismatch,
+    IdentityLost,
     LogLost,
     SnapshotDamaged,
     StateDamaged,
@@ -40,7 +41,7 @@ from zattredis.errors import (
     StorageFailed,
 )
 from zattredis.storage.log_store import LogStore, marks_path
-from zattredis.storage.repair import remember_members, repaired, set_aside, write_file
+from zattredis.storage.repair import OWN_FILES, remember_members, repaired, set_aside, write_file
 from zattredis.storage.rocks import StoreOptions, exists, fsync_directory
 from zattredis.storage.state_store import StateStore
 
@@ -52,6 +53,7 @@ _VERSION: Final = "VERSION"
 _NODE: Final = "node.json"
 _MARKER: Final = "bootstrapping"
 _LOG: Final = "log"
+_MARKS: Final = marks_path(Path(_LOG)).name
 STATE_PREFIX: Final = "state-"
 SNAPSHOT_PREFIX: Final = "snapshot-"
 _FIRST_STATE: Final = "state-0"
@@ -192,8 +194,8 @@ def open_data_directory(
 
     `incarnation` and `membership` are used only at bootstrap, and with `anew`, which first empties a complete directory
     as `repair` says (`keep_state`: its state is set aside, too). Raises DataDirectoryBusy (names the other process),
-    DataDirectoryMismatch (another node, cluster or format, or not a data directory), LogLost, LogDamaged, StateDamaged
-    or StorageFailed, each one line; in the first two cases nothing has been changed.
+    DataDirectoryMismatch (another node, cluster or format, or not a data directory; IdentityLost where it no longer
+    says), LogLost, LogDamaged, StateDamaged or StorageFailed, each one line; after the first two nothing has changed.
     """
     path = Path(path).absolute()
     options = options or StoreOptions()
@@ -203,14 +205,19 @@ def open_data_directory(
         _ensure_directory(path)
         _refuse_strangers(path)
         lock = _acquire_lock(path)
-        identity = _identify(path, wanted)
+        try:
+            identity = _identify(path, wanted)
+        except IdentityLost:
+            if not anew:
+                raise
+            identity = wanted
         if identity is None:
             identity = wanted
             _bootstrap(path, wanted, membership, options)
         elif anew:
             identity = wanted
             states = [name for name in os.listdir(path) if name.startswith((STATE_PREFIX, SNAPSHOT_PREFIX))]
-            set_aside(path, _LOG, marks_path(path / _LOG).name, states, keep_state=keep_state)
+            set_aside(path, _LOG, _MARKS, states, keep_state=keep_state)
             _bootstrap(path, wanted, membership, options)
             repaired(path)
         return _open_stores(path, lock, identity, options)
@@ -248,7 +255,7 @@ def _refuse_strangers(path: Path) -> None:
     names = set(os.listdir(path))
     if RESTORING in names:
         raise DataDirectoryMismatch(f"a backup is being restored into {path}, or that was cut short: delete it first")
-    if names - {_LOCK, "lost+found"} and not names & {_NODE, _MARKER, _VERSION}:
+    if names - {_LOCK, "lost+found"} and not names & {_NODE, _MARKER, _VERSION, _MARKS, *OWN_FILES}:
         raise DataDirectoryMismatch(f"{path} is not empty and not a data directory of zattredis; choose another one")
 
 
@@ -278,24 +285,26 @@ def _acquire_lock(path: Path) -> int:
 def _identify(path: Path, wanted: Identity) -> Identity | None:
     """Return whose directory this is, checked against `wanted`; None when it has yet to be made."""
     version = path / _VERSION
-    if version.exists() and (found := version.read_text().strip()) != FORMAT:
+    found = version.read_text(errors="replace").strip() if version.exists() else None
+    if found is not None and found != FORMAT and found.isdecimal():
         raise DataDirectoryMismatch(f"{path} has format version {found!r}; this program reads version {FORMAT}")
     node = path / _NODE
     if not node.exists():
         if (path / _MARKER).exists() or not set(os.listdir(path)) - {_LOCK, "lost+found"}:
             return None
-        raise DataDirectoryMismatch(f"{node} is missing from a data directory that was complete; nothing was changed")
+        raise IdentityLost(f"{node} is missing from a data directory that was complete; nothing was changed")
     try:
         record = json.loads(node.read_bytes())
         identity = Identity(str(record["node_id"]), str(record["cluster_id"]), str(record["incarnation"]))
     except (ValueError, KeyError, TypeError) as error:
-        raise DataDirectoryMismatch(f"{node} cannot be read as a node's identity: {error}") from error
+        raise IdentityLost(f"{node} cannot be read as a node's identity: {error}; nothing was changed") from error
     if identity.node_id != wanted.node_id:
         raise DataDirectoryMismatch(f"{path} belongs to node {identity.node_id!r}, not to {wanted.node_id!r}")
     if identity.cluster_id != wanted.cluster_id:
         raise DataDirectoryMismatch(f"{path} belongs to cluster {identity.cluster_id!r}, not to {wanted.cluster_id!r}")
-    if not version.exists():
-        raise DataDirectoryMismatch(f"{version} is missing; nothing was changed")
+    if found != FORMAT:
+        state = "is missing" if found is None else f"cannot be read: {found[:20]!r}"
+        raise IdentityLost(f"{version} {state}; nothing was changed")
     (path / _MARKER).unlink(missing_ok=True)
     return identity
 

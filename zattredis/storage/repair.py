@@ -29,6 +29,8 @@ REJOINING: Final = "rejoining"
 SET_ASIDE: Final = "set-aside"
 _MEMBERS: Final = "members"
 _DAMAGED: Final = "damaged"
+OWN_FILES: Final = (REJOINING, SET_ASIDE, _MEMBERS, _DAMAGED)
+"""Where one of these is, there was a data directory."""
 
 
 @dataclass(frozen=True, slots=True)
