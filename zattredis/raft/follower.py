@@ -69,9 +69,6 @@ def on_append_entries(s: RaftState, m: AppendEntries) -> None:
     if prev < s.commit_index:
         # Committed entries equal the leader's (leader completeness), and may be compacted here: begin behind them.
         raws = raws[s.commit_index - prev :]
-        if not raws:
-            _acknowledge(s, m.src, s.commit_index)
-            return
         prev = s.commit_index
         prev_term = s.log.term(prev)
     elif not s.log.matches(prev, prev_term):
