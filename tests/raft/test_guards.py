@@ -7,14 +7,25 @@ from __future__ import annotations
 
 import pytest
 
-from tests.raft.harness import Cluster
+from tests.raft.harness import Cluster, raw_entry
 from zattredis.errors import InvariantViolated, ProposalRefused
 from zattredis.raft import candidate, leader
 from zattredis.raft.changes import Change, check_quorum, next_step, plan
 from zattredis.raft.entry import BATCH, CONFIG, NOOP, Entry, make_entry
 from zattredis.raft.log import RaftLog
 from zattredis.raft.membership import Membership
-from zattredis.raft.messages import PreVoteRequest, PreVoteResponse, VoteRequest, VoteResponse
+from zattredis.raft.messages import (
+    AppendEntries,
+    AppendEntriesResponse,
+    CommitAdvanced,
+    InstallSnapshot,
+    PreVoteRequest,
+    PreVoteResponse,
+    TimeoutNow,
+    VoteRequest,
+    VoteResponse,
+)
+from zattredis.raft.ready import MembershipChanged, TruncatedLog
 
 TRIO = Membership(voters=("a", "b", "c"), addresses={"a": "h:1@2", "b": "h:3@4", "c": "h:5@6"})
 
@@ -32,6 +43,14 @@ def test_neither_a_leader_nor_a_learner_can_be_made_to_campaign() -> None:
 
 def test_who_has_not_won_cannot_be_made_leader() -> None:
     cluster = Cluster("abc")
+    with pytest.raises(InvariantViolated, match="cannot become leader"):
+        leader.become_leader(cluster["a"])
+    cluster.isolate("b", "c")
+    candidate.campaign(cluster["a"], forced=True)
+    cluster.run()
+    for voter in "bc":
+        cluster.deliver(VoteResponse(voter, "a", 1, False))
+    assert (cluster["a"].role, cluster["a"].vote) == ("follower", "a")
     with pytest.raises(InvariantViolated, match="cannot become leader"):
         leader.become_leader(cluster["a"])
 
@@ -63,6 +82,72 @@ def test_a_leader_whose_disk_hangs_stands_in_nobodys_way() -> None:
     cluster.messages.clear()
     cluster.deliver(PreVoteRequest("c", "a", 2, last, 1))
     assert [m.granted for m in cluster.take(PreVoteResponse)] == [True]
+
+
+def test_the_own_vote_counts_only_when_it_is_durable_itself() -> None:
+    cluster = Cluster("abc")
+    cluster.deliver(AppendEntries("a", "b", 1, 0, 0, 0, [raw_entry(1, 1)]))
+    cluster.hold_disk("b")
+    cluster.deliver(AppendEntries("a", "b", 1, 1, 1, 0, [raw_entry(2, 1)]))
+    candidate.campaign(cluster["b"], forced=True)
+    cluster.turn("b")
+    earlier, vote = cluster.peers["b"].unacknowledged
+    cluster["b"].persisted(earlier)
+    assert cluster["b"].votes == {}
+    cluster["b"].persisted(vote)
+    assert cluster["b"].votes == {"b": True}
+
+
+def test_a_voter_on_its_own_does_not_raise_terms_while_its_disk_is_slow() -> None:
+    cluster = Cluster("a")
+    cluster.hold_disk("a")
+    cluster.tick("a", 5)
+    assert (cluster["a"].role, cluster["a"].term) == ("candidate", 1)
+
+
+def test_refused_pre_votes_end_the_candidacy_at_once() -> None:
+    cluster = Cluster("abc")
+    cluster.campaign("a")
+    assert cluster["a"].role == "pre_candidate"
+    for voter in "bc":
+        cluster.deliver(PreVoteResponse(voter, "a", 0, False))
+    assert cluster["a"].role == "follower"
+
+
+def test_leadership_is_not_taken_by_a_learner_or_with_a_disk_that_hangs() -> None:
+    cluster = Cluster("abc", learners="d")
+    cluster.elect("a")
+    cluster.deliver(TimeoutNow("a", "d", 1))
+    cluster.hold_disk("b")
+    cluster.write("a")
+    cluster.tick("b", 12)
+    cluster.messages.clear()
+    cluster.deliver(TimeoutNow("a", "b", 1))
+    assert (cluster["b"].role, cluster["b"].term) == ("follower", 1)
+    assert (cluster["d"].role, cluster["d"].term) == ("learner", 1)
+
+
+def test_a_vote_of_a_later_term_is_none_for_this_one() -> None:
+    cluster = Cluster("abc")
+    candidate.campaign(cluster["a"], forced=True)
+    cluster.turn("a")
+    cluster.deliver(VoteResponse("b", "a", 5, True))
+    assert (cluster["a"].role, cluster["a"].term) == ("follower", 5)
+
+
+def test_a_refused_pre_vote_brings_the_later_term() -> None:
+    cluster = Cluster("abc")
+    cluster.campaign("a")
+    cluster.deliver(PreVoteResponse("b", "a", 5, False))
+    assert (cluster["a"].role, cluster["a"].term) == ("follower", 5)
+
+
+def test_who_follows_a_leader_votes_for_no_other_in_its_term() -> None:
+    cluster = Cluster("abc")
+    cluster.deliver(AppendEntries("a", "c", 1, 0, 0, 0, []))
+    cluster.messages.clear()
+    cluster.deliver(VoteRequest("b", "c", 1, 99, 1, True))
+    assert [m.granted for m in cluster.take(VoteResponse)] == [False]
 
 
 # --- membership -------------------------------------------------------------------------------------------------------
@@ -138,3 +223,122 @@ def test_a_tail_within_its_bound_stays_in_memory() -> None:
     log, _ = filled(11 * size)
     log.trim(10, 10)
     assert log.tail_bytes == 10 * size
+
+
+# --- durability -------------------------------------------------------------------------------------------------------
+
+
+def test_no_term_is_left_backwards_and_no_vote_is_changed() -> None:
+    cluster = Cluster("abc")
+    core = cluster.elect("a")
+    for term, vote in ((0, None), (1, "b"), (1, None)):
+        with pytest.raises(InvariantViolated, match="cannot become"):
+            core.set_term(term, vote)
+    assert (core.term, core.vote) == (1, "a")
+
+
+def test_what_is_durable_is_acknowledged_though_later_writes_hang() -> None:
+    cluster = Cluster("abc")
+    first = AppendEntries("a", "b", 1, 0, 0, 0, [raw_entry(1, 1)])
+    cluster.deliver(first)
+    cluster.hold_disk("b")
+    cluster.deliver(AppendEntries("a", "b", 1, 1, 1, 0, [raw_entry(2, 1)]))
+    cluster.messages.clear()
+    cluster.deliver(first)
+    assert [(m.success, m.index) for m in cluster.take(AppendEntriesResponse)] == [(True, 1)]
+
+
+def test_an_acknowledgement_that_comes_late_takes_nothing_back() -> None:
+    cluster = Cluster("abc")
+    cluster.deliver(AppendEntries("a", "b", 1, 0, 0, 0, [raw_entry(1, 1)]))
+    asked = VoteRequest("c", "b", 2, 1, 1, True)
+    cluster.deliver(asked)
+    core = cluster["b"]
+    core.persisted(1)
+    cluster.messages.clear()
+    cluster.deliver(asked)
+    assert [m.granted for m in cluster.take(VoteResponse)] == [True], "the vote is durable, and stays so"
+
+
+def test_what_was_never_written_or_handed_out_cannot_be_durable_committed_or_applied() -> None:
+    cluster = Cluster("abc")
+    core = cluster.elect("a")
+    cluster.write("a", 3)
+    with pytest.raises(InvariantViolated, match="beyond the log's end"):
+        core.commit_to(core.last_index + 1)
+    for index in (core.last_index + 1, core.applied_index - 1):
+        with pytest.raises(InvariantViolated, match="is delivered"):
+            core.applied(index)
+    cluster.hold_disk("a")
+    cluster.propose("a")
+    core.written_index = core.durable_index
+    with pytest.raises(InvariantViolated, match="beyond what was written"):
+        cluster.release_disk("a")
+
+
+def test_the_commit_index_never_falls() -> None:
+    cluster = Cluster("abc")
+    cluster.elect("a")
+    index = cluster.write("a", 3)
+    cluster.deliver(CommitAdvanced("a", "b", 1, index - 2))
+    assert cluster["b"].commit_index == index
+
+
+def test_a_truncation_that_changes_no_membership_tells_of_none() -> None:
+    cluster = Cluster("abc")
+    cluster.deliver(AppendEntries("a", "b", 1, 0, 0, 0, [raw_entry(1, 1), raw_entry(2, 1)]))
+    cluster.deliver(AppendEntries("c", "b", 2, 1, 1, 0, [raw_entry(2, 2)]))
+    assert cluster.peers["b"].saw(TruncatedLog)
+    assert not cluster.peers["b"].saw(MembershipChanged)
+
+
+def test_a_joint_configuration_is_left_only_when_it_is_committed() -> None:
+    cluster = Cluster("abcde")
+    core = cluster.elect("a")
+    before = cluster.propose("a")
+    first = cluster.take(AppendEntries)
+    core.propose_membership(Membership(voters=("a", "d", "e")))
+    cluster.turn("a")
+    second = cluster.take(AppendEntries)
+    for message in first:
+        cluster.deliver(message)
+    cluster.run()
+    assert core.commit_index == before
+    assert core.membership.joint
+    assert core.last_index == before + 1, "nothing follows on the joint configuration yet"
+    for message in second:
+        cluster.deliver(message)
+    cluster.run()
+    assert core.membership.voters == ("a", "d", "e")
+    assert not core.membership.joint
+
+
+def test_what_follows_on_a_snapshot_is_sent_as_soon_as_that_is_there() -> None:
+    cluster = Cluster("abc", tail_bytes_max=0)
+    cluster.elect("a")
+    cluster.isolate("c")
+    cluster.write("a", 5)
+    cluster.compact("a", 5)
+    cluster.heal()
+    cluster.tick_all(6)
+    cluster.messages.clear()
+    assert cluster.stream_snapshot("a", "c")
+    sent = [m for m in cluster.take(AppendEntries) if m.dst == "c"]
+    assert [m.prev_index for m in sent] == [cluster["c"].last_index], "without waiting for an answer or a heartbeat"
+
+
+def test_an_offer_of_an_earlier_term_of_the_same_leader_is_refused() -> None:
+    cluster = Cluster("abc")
+    for term in (1, 3):
+        cluster.deliver(AppendEntries("a", "b", term, 0, 0, 0, []))
+    assert not cluster["b"].accepts_snapshot(InstallSnapshot("a", "b", 1, 50, 1))
+    assert cluster["b"].accepts_snapshot(InstallSnapshot("a", "b", 3, 50, 1))
+
+
+def test_nobody_is_told_of_a_snapshot_while_no_leader_is_known() -> None:
+    cluster = Cluster("abc")
+    snapshot = cluster.peers["a"].state.copy()
+    snapshot.applied_index, snapshot.applied_term = 5, 1
+    cluster.install("b", snapshot)
+    assert cluster["b"].commit_index == 5
+    assert cluster.take(AppendEntriesResponse) == []

@@ -13,9 +13,9 @@ if TYPE_CHECKING:
 
 VOTERS_MIN = 3
 NODES_MAX = 7
-"""With more, calm may need longer than its ten seconds for no other reason than what the seed draws: sixteen newcomers who
-take 300 entries one by one, each with a sync of 30 ms (seed 2 at rate 5: 20 s), or as many snapshots of a second each,
-one after the other (seed 10: 11 s)."""
+"""With more, calm may need longer than its ten seconds for no other reason than what the seed draws: sixteen newcomers
+who take 300 entries one by one, each with a sync of 30 ms (seed 2 at rate 5: 20 s), or snapshots of a second each, one
+after the other (seed 10: 11 s)."""
 
 
 class Growth:

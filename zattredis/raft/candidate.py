@@ -66,7 +66,7 @@ def _become_candidate(s: RaftState, forced: bool) -> None:
 
 def count_own_vote(s: RaftState) -> None:
     """Called when writes have become durable."""
-    if s.vote_is_durable and s.node_id not in s.votes and s.membership.is_voter(s.node_id):
+    if s.vote_is_durable and s.membership.is_voter(s.node_id):
         _count(s, s.node_id, True)
 
 

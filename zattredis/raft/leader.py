@@ -207,7 +207,7 @@ def _note_alive(s: RaftState, p: Progress, rejoining: bool) -> None:
 def on_append_entries_response(s: RaftState, m: AppendEntriesResponse) -> None:
     """A member's log matches up to an index, durably, or it refused an append."""
     p = s.progress.get(m.src)
-    if p is None or m.src == s.node_id:
+    if p is None:
         return
     _note_alive(s, p, m.rejoining)
     if not m.success:
@@ -247,7 +247,7 @@ def _on_refusal(s: RaftState, p: Progress, m: AppendEntriesResponse) -> None:
 def on_heartbeat_response(s: RaftState, m: HeartbeatResponse) -> None:
     """A member follows this leader: it is alive, may be sent to again, and confirms reads."""
     p = s.progress.get(m.src)
-    if p is None or m.src == s.node_id:
+    if p is None:
         return
     _note_alive(s, p, m.rejoining)
     if m.round > s.reads.round:
