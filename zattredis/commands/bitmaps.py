@@ -7,6 +7,7 @@ from typing import Final, NamedTuple
 from zattredis.commands.arguments import parse_integer, strict_integer
 from zattredis.commands.context import Context, Steps, drain
 from zattredis.commands.table import KEYS_FIRST, Flag, KeyPart, KeySpec, command
+from zattredis.commands.weights import of_sources
 from zattredis.errors import DefiniteError, SyntaxReplyError
 from zattredis.keyspace.bits import OPERATIONS, Fields, combine, count_bits, find_bit
 from zattredis.keyspace.sizes import STRING_BYTES_MAX
@@ -154,6 +155,7 @@ def _position(steps: Steps, otherwise: int) -> Steps:
     "BITOP", arity=-4, flags=Flag.WRITE | Flag.DENYOOM, keys=KeySpec(2, -1, 1), group="bitmap", since="2.6.0",
     complexity="O(N)", syntax="operation destkey:key key [key ...]",
     key_parts=(KeyPart("OW update", index=2), KeyPart("RO access", index=3, last=-1)),
+    weigh=of_sources,
 )  # fmt: skip
 def bitop(ctx: Context, name: bytes, destination: bytes, *keys: bytes) -> int:
     """Perform bitwise operations between strings."""

@@ -7,6 +7,7 @@ from typing import Any, Final
 from zattredis.commands.arguments import INTEGER_MAX, Options, parse_integer
 from zattredis.commands.context import Context, Steps, drain
 from zattredis.commands.table import KEYS_FIRST, Flag, command
+from zattredis.commands.weights import of_dump
 from zattredis.errors import DefiniteError, SyntaxReplyError
 from zattredis.keyspace.metadata import STRING, TYPE_MASK
 from zattredis.keyspace.rdb import dump_steps, load
@@ -101,6 +102,7 @@ _NO_OPTIONS: Final = _RestoreOptions(())
         ("5.0.0", "Added the `IDLETIME` and `FREQ` options."),
     ),
     many=_restore_many,
+    weigh=of_dump,
 )  # fmt: skip
 def restore(ctx: Context, key: bytes, ttl: bytes, dumped: bytes, *words: bytes) -> str:
     """Create a key using the provided serialized value, previously obtained using DUMP."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from zattredis.commands.arguments import Options, parse_database
 from zattredis.commands.context import Context
 from zattredis.commands.table import KEYS_ALL, KEYS_FIRST, KEYS_TWO, Flag, KeyPart, command
+from zattredis.commands.weights import of_first
 from zattredis.errors import DefiniteError, SyntaxReplyError
 from zattredis.keyspace.metadata import TYPE_MASK, TYPE_NAMES, expire_of
 from zattredis.keyspace.registers import DATABASES
@@ -136,6 +137,7 @@ def move(ctx: Context, key: bytes, db: bytes) -> int:
     complexity="O(N) where N is the size of the value.",
     syntax="source destination [DB destination-db] [REPLACE]",
     key_parts=(KeyPart("RO access", index=1), KeyPart("OW update", index=2)),
+    weigh=of_first,
 )  # fmt: skip
 def copy(ctx: Context, source: bytes, destination: bytes, *words: bytes) -> int:
     """Copy a key."""

@@ -10,6 +10,7 @@ from zattredis.commands.context import Context, Steps
 from zattredis.commands.keyspec import KeySpec
 from zattredis.commands.sorted_sets import add_pairs, add_reply, parse_add_options, zset_of
 from zattredis.commands.table import KEYS_FIRST, KEYS_TWO, Flag, KeyPart, command
+from zattredis.commands.weights import of_first, of_second
 from zattredis.errors import DefiniteError, NamesCommand, SyntaxReplyError
 from zattredis.keyspace import geohash
 from zattredis.keyspace.geohash import EXACT, LATITUDE_MAX, LIBM, LONGITUDE_MAX, Shape
@@ -363,6 +364,7 @@ def geosearch(ctx: Context, key: bytes, *words: bytes) -> Any:
     "GEOSEARCHSTORE", arity=-8, flags=WRITE, keys=KEYS_TWO, group="geo", since="6.2.0", complexity=_COMPLEXITY,
     syntax=f"destination:key source:key {_FROM} {_BY} {_ORDER} count=[COUNT count [ANY]] [STOREDIST]",
     key_parts=(KeyPart("OW update", index=1), KeyPart("RO access", index=2)), history=(_UPPERCASE,),
+    weigh=of_second,
 )  # fmt: skip
 def geosearchstore(ctx: Context, destination: bytes, key: bytes, *words: bytes) -> Any:
     """Query a geospatial index for members inside an area of a box or a circle, and store them in another key."""
@@ -403,6 +405,7 @@ _BY_MEMBER: Final = "`GEOSEARCH` with the `BYRADIUS` and `FROMMEMBER` arguments"
     "GEORADIUS", arity=-6, flags=WRITE | Flag.MOVABLEKEYS, keys=_stores(6), group="geo", since="3.2.0",
     complexity=_COMPLEXITY, syntax=f"{_AROUND} {_STORE}", key_parts=_radius_parts(6), deprecated_since="6.2.0",
     replaced_by="`GEOSEARCH` and `GEOSEARCHSTORE` with the `BYRADIUS` argument", history=(_ANY_ADDED, _UPPERCASE),
+    weigh=of_first,
 )  # fmt: skip
 def georadius(ctx: Context, key: bytes, *words: bytes) -> Any:
     """Query a geospatial index for members within a given distance from a point."""
@@ -414,6 +417,7 @@ def georadius(ctx: Context, key: bytes, *words: bytes) -> Any:
     complexity=_COMPLEXITY, syntax=f"{_AROUND_MEMBER} {_STORE}", key_parts=_radius_parts(5), deprecated_since="6.2.0",
     replaced_by="`GEOSEARCH` and `GEOSEARCHSTORE` with the `BYRADIUS` and `FROMMEMBER` arguments",
     history=(_UPPERCASE,),
+    weigh=of_first,
 )  # fmt: skip
 def georadiusbymember(ctx: Context, key: bytes, *words: bytes) -> Any:
     """Query a geospatial index for members within a given distance from a member."""

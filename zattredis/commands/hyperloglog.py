@@ -9,6 +9,7 @@ from typing import Final
 
 from zattredis.commands.context import Context, LocalContext, Steps, drain
 from zattredis.commands.table import KEYS_ALL, KEYS_FIRST, KEYS_SECOND, Flag, KeyPart, command
+from zattredis.commands.weights import of_registers
 from zattredis.errors import DefiniteError, ReplyError
 from zattredis.keyspace import hyperloglog as hll
 from zattredis.keyspace.metadata import RAW, SEPARATE, expire_of
@@ -87,6 +88,7 @@ def _count_union(ctx: Context, keys: tuple[bytes, ...]) -> Steps:
     complexity="O(N) to merge N HyperLogLogs, but with high constant times.",
     syntax="destkey:key sourcekey:key [sourcekey:key ...]",
     key_parts=(KeyPart("RW access insert", index=1), KeyPart("RO access", index=2, last=-1)),
+    weigh=of_registers,
 )  # fmt: skip
 def pfmerge(ctx: Context, destination: bytes, *sources: bytes) -> str:
     """Merge N different HyperLogLogs into a single one."""

@@ -8,6 +8,7 @@ from typing import Any, Final
 from zattredis.commands.arguments import INTEGER_MIN, Options, parse_integer
 from zattredis.commands.context import Context, Steps, Stream, drain
 from zattredis.commands.table import KEYS_FIRST, KEYS_TWO, Flag, KeyPart, KeySpec, command
+from zattredis.commands.weights import of_count, of_first, of_keys_count
 from zattredis.errors import DefiniteError, SyntaxReplyError
 from zattredis.keyspace import lists
 from zattredis.keyspace.list_content import QuickList
@@ -153,6 +154,7 @@ def _rpop_many(ctx: Context, argvs: list[list[bytes]]) -> list[Any] | None:
     "LPOP", arity=-2, flags=Flag.WRITE | Flag.FAST, keys=KEYS_FIRST, group="list", since="1.0.0",
     complexity="O(N) where N is the number of elements returned.", syntax="key [count@6.2.0]",
     key_flags="RW access delete", history=(("6.2.0", "Added the `count` argument."),), many=_lpop_many,
+    weigh=of_count, light_words=2,
 )  # fmt: skip
 def lpop(ctx: Context, key: bytes, *count: bytes) -> Any:
     """Remove and get the first elements in a list."""
@@ -163,6 +165,7 @@ def lpop(ctx: Context, key: bytes, *count: bytes) -> Any:
     "RPOP", arity=-2, flags=Flag.WRITE | Flag.FAST, keys=KEYS_FIRST, group="list", since="1.0.0",
     complexity="O(N) where N is the number of elements returned.", syntax="key [count@6.2.0]",
     key_flags="RW access delete", history=(("6.2.0", "Added the `count` argument."),), many=_rpop_many,
+    weigh=of_count, light_words=2,
 )  # fmt: skip
 def rpop(ctx: Context, key: bytes, *count: bytes) -> Any:
     """Remove and get the last elements in a list."""
@@ -226,6 +229,7 @@ def _positive(text: bytes, error: str) -> int:
     complexity="O(N+M) where N is the number of provided keys and M is the number of elements returned.",
     syntax="numkeys key [key ...] where=<LEFT | RIGHT> [COUNT count]",
     key_parts=(KeyPart("RW access delete", index=1, number_index=0, first_key=1),),
+    weigh=of_keys_count, light_words=4,
 )  # fmt: skip
 def lmpop(ctx: Context, *words: bytes) -> Any:
     """Pop elements from the first list that is not empty."""
@@ -426,6 +430,7 @@ def lset(ctx: Context, key: bytes, index_text: bytes, element: bytes) -> str:
     "LINSERT", arity=5, flags=WRITE, keys=KEYS_FIRST, group="list", since="2.2.0",
     complexity="O(N) where N is the number of elements before the pivot, looked at a few hundred at once.",
     syntax="key where=<BEFORE | AFTER> pivot element", key_flags="RW insert",
+    weigh=of_first,
 )  # fmt: skip
 def linsert(ctx: Context, key: bytes, where: bytes, pivot: bytes, element: bytes) -> int:
     """Insert an element before or after another element in a list."""
@@ -451,6 +456,7 @@ def linsert(ctx: Context, key: bytes, where: bytes, pivot: bytes, element: bytes
     "LREM", arity=4, flags=Flag.WRITE, keys=KEYS_FIRST, group="list", since="1.0.0",
     complexity="O(N+M) where N is the length of the list and M is the number of elements removed.",
     syntax="key count element", key_flags="RW delete",
+    weigh=of_first,
 )  # fmt: skip
 def lrem(ctx: Context, key: bytes, count_text: bytes, element: bytes) -> int:
     """Remove elements from a list."""

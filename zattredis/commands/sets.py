@@ -11,6 +11,7 @@ from zattredis.commands.context import Context, Steps, Stream
 from zattredis.commands.glob import compile_glob
 from zattredis.commands.scan import parse_cursor
 from zattredis.commands.table import KEYS_FIRST, KEYS_TWO, Flag, KeyPart, command
+from zattredis.commands.weights import of_count
 from zattredis.errors import DefiniteError, SyntaxReplyError
 from zattredis.keyspace.random import SeededRandom
 from zattredis.keyspace.sets import (
@@ -178,6 +179,7 @@ def _spop_many(ctx: Context, argvs: list[list[bytes]]) -> list[Any] | None:
     complexity="Without the count argument O(1), otherwise O(N) where N is the value of the passed count.",
     syntax="key [count@3.2.0]", key_flags="RW access delete", tips=("nondeterministic_output",),
     history=(("3.2.0", "Added the `count` argument."),), many=_spop_many,
+    weigh=of_count, light_words=2,
 )  # fmt: skip
 def spop(ctx: Context, key: bytes, *words: bytes) -> bytes | ReplySet | None:
     """Remove and return one or multiple random members from a set."""

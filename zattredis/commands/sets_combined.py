@@ -15,6 +15,7 @@ from zattredis.commands.context import Context, Steps, Stream
 from zattredis.commands.keyspec import KeySpec
 from zattredis.commands.sets import record_of
 from zattredis.commands.table import KEYS_ALL, Flag, KeyPart, command
+from zattredis.commands.weights import of_smallest, of_sources
 from zattredis.errors import DefiniteError, SyntaxReplyError
 from zattredis.keyspace.sets import is_integer, put_set, set_length
 from zattredis.keyspace.sets_combined import difference, difference_is_large, intersection, union
@@ -109,6 +110,7 @@ def sinter(ctx: Context, *keys: bytes) -> ReplySet | Steps:
     "SINTERSTORE", arity=-3, flags=_WRITE, keys=KEYS_ALL, group="set", since="1.0.0",
     complexity="O(N*M) worst case where N is the cardinality of the smallest set and M is the number of sets.",
     syntax="destination:key key [key ...]", key_parts=_destination("RW update"),
+    weigh=of_smallest,
 )  # fmt: skip
 def sinterstore(ctx: Context, destination: bytes, *keys: bytes) -> int:
     """Intersect multiple sets and store the resulting set in a key."""
@@ -177,6 +179,7 @@ def sunion(ctx: Context, *keys: bytes) -> ReplySet | Steps:
     "SUNIONSTORE", arity=-3, flags=_WRITE, keys=KEYS_ALL, group="set", since="1.0.0",
     complexity="O(N) where N is the total number of elements in all given sets.",
     syntax="destination:key key [key ...]", key_parts=_destination("OW update"),
+    weigh=of_sources,
 )  # fmt: skip
 def sunionstore(ctx: Context, destination: bytes, *keys: bytes) -> int:
     """Add multiple sets and store the resulting set in a key."""
@@ -196,6 +199,7 @@ def sdiff(ctx: Context, *keys: bytes) -> ReplySet | Steps:
     "SDIFFSTORE", arity=-3, flags=_WRITE, keys=KEYS_ALL, group="set", since="1.0.0",
     complexity="O(N) where N is the total number of elements in all given sets.",
     syntax="destination:key key [key ...]", key_parts=_destination("OW update"),
+    weigh=of_sources,
 )  # fmt: skip
 def sdiffstore(ctx: Context, destination: bytes, *keys: bytes) -> int:
     """Subtract multiple sets and store the resulting set in a key."""

@@ -16,6 +16,7 @@ from zattredis.commands.arguments import parse_double, parse_integer
 from zattredis.commands.context import Context, Steps, Stream, drain
 from zattredis.commands.keyspec import KeySpec
 from zattredis.commands.table import KEYS_FIRST, Flag, KeyPart, command
+from zattredis.commands.weights import of_first
 from zattredis.errors import SyntaxReplyError, WrongType
 from zattredis.keyspace.hashes import hash_values
 from zattredis.keyspace.lists import QuickList, put_list
@@ -291,6 +292,7 @@ def sort_ro(ctx: Context, key: bytes, *words: bytes) -> Steps | list[bytes | Non
     "SORT", arity=-2, flags=Flag.WRITE | Flag.DENYOOM | Flag.MOVABLEKEYS, keys=KeySpec(1, 1, 1, finder=_keys_of),
     group="generic", since="1.0.0", complexity=_COMPLEXITY, syntax=_SYNTAX + " [STORE destination]",
     categories=_CATEGORIES, key_parts=(_KEY, _PATTERN_KEYS, _STORE_KEY), reads=lambda argv: not _store_at(argv),
+    weigh=of_first,
 )  # fmt: skip
 def sort(ctx: Context, key: bytes, *words: bytes) -> Steps | list[bytes | None] | int:
     """Sort the elements in a list, set or sorted set, optionally storing the result as a list."""

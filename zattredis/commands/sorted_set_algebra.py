@@ -15,6 +15,7 @@ from zattredis.commands.context import Context, Steps, Stream
 from zattredis.commands.keyspec import KeySpec
 from zattredis.commands.sorted_sets import COUNTED_KEYS, GROUP, READ, WRITE, counted_keys
 from zattredis.commands.table import Flag, KeyPart, command
+from zattredis.commands.weights import of_smallest, of_sources
 from zattredis.errors import DefiniteError, SyntaxReplyError, WrongType
 from zattredis.keyspace.metadata import SET, TYPE_MASK, ZSET
 from zattredis.keyspace.sets import has_members, set_length, set_members
@@ -300,21 +301,21 @@ def _counted(query: Query) -> Steps:
 
 
 @command("ZUNIONSTORE", since="2.0.0", complexity=_UNION_COMPLEXITY,
-         syntax=f"destination:key numkeys key [key ...] {_OPTIONS}", **_STORE)  # fmt: skip
+         syntax=f"destination:key numkeys key [key ...] {_OPTIONS}", weigh=of_sources, **_STORE)  # fmt: skip
 def zunionstore(ctx: Context, destination: bytes, numkeys: bytes, *words: bytes) -> int:
     """Add multiple sorted sets and store the resulting sorted set in a new key."""
     return _stored(ctx, destination, Query(ctx, "zunionstore", numkeys, words, _WEIGHED), _union)
 
 
 @command("ZINTERSTORE", since="2.0.0", complexity=_INTER_COMPLEXITY,
-         syntax=f"destination:key numkeys key [key ...] {_OPTIONS}", **_STORE)  # fmt: skip
+         syntax=f"destination:key numkeys key [key ...] {_OPTIONS}", weigh=of_smallest, **_STORE)  # fmt: skip
 def zinterstore(ctx: Context, destination: bytes, numkeys: bytes, *words: bytes) -> int:
     """Intersect multiple sorted sets and store the resulting sorted set in a new key."""
     return _stored(ctx, destination, Query(ctx, "zinterstore", numkeys, words, _WEIGHED), _intersection)
 
 
 @command("ZDIFFSTORE", since="6.2.0", complexity=_DIFF_COMPLEXITY,
-         syntax="destination:key numkeys key [key ...]", **_STORE)  # fmt: skip
+         syntax="destination:key numkeys key [key ...]", weigh=of_sources, **_STORE)  # fmt: skip
 def zdiffstore(ctx: Context, destination: bytes, numkeys: bytes, *words: bytes) -> int:
     """Subtract multiple sorted sets and store the resulting sorted set in a new key."""
     return _stored(ctx, destination, Query(ctx, "zdiffstore", numkeys, words, _NOTHING), _difference)

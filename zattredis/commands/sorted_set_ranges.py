@@ -7,12 +7,14 @@ from __future__ import annotations
 
 import math
 import re
+from collections.abc import Callable
 from typing import Any, Final
 
 from zattredis.commands.arguments import parse_integer
 from zattredis.commands.context import Context, Steps, Stream
 from zattredis.commands.sorted_sets import GROUP, READ, READ_FAST, WRITE, record_of, zset_of
-from zattredis.commands.table import KEYS_FIRST, KEYS_TWO, Flag, KeyPart, command
+from zattredis.commands.table import KEYS_FIRST, KEYS_TWO, CommandSpec, Flag, KeyPart, Weigh, command
+from zattredis.commands.weights import of_first, of_second
 from zattredis.errors import DefiniteError, SyntaxReplyError
 from zattredis.keyspace.sizes import SLICED_ELEMENTS
 from zattredis.keyspace.zsets import Zset, open_zset, put_zset, remove_ranks
@@ -274,6 +276,7 @@ def zrevrangebylex(ctx: Context, key: bytes, high: bytes, low: bytes, *words: by
     complexity="O(log(N)+M) with N being the number of elements in the sorted set and M of those stored.",
     syntax="dst:key src:key min:string max:string sortby=[BYSCORE | BYLEX] [REV] [LIMIT offset count]",
     key_parts=(KeyPart("OW update", index=1), KeyPart("RO access", index=2)),
+    weigh=of_second,
 )  # fmt: skip
 def zrangestore(ctx: Context, destination: bytes, key: bytes, low: bytes, high: bytes, *words: bytes) -> int:
     """Store a range of members from a sorted set into another key."""
@@ -327,25 +330,41 @@ def _removed(ctx: Context, key: bytes, wanted: Range) -> int:
     return stop - start
 
 
+def _weight(wanted: Callable[[bytes, bytes], Range]) -> Weigh:
+    """Return what weighs the removal of a range: so many members as are in it."""
+
+    def weigh(ctx: Context, spec: CommandSpec, argv: list[bytes]) -> int:
+        size = of_first(ctx, spec, argv)
+        if size < SLICED_ELEMENTS:
+            return size
+        zset = zset_of(ctx, argv[1])
+        if zset is None:
+            return 0
+        start, stop = wanted(argv[2], argv[3]).ranks(zset, False)
+        return stop - start
+
+    return weigh
+
+
 _REMOVAL: Final[dict[str, Any]] = {
     "arity": 4, "flags": Flag.WRITE, "keys": KEYS_FIRST, "group": GROUP, "key_flags": "RW delete",
     "complexity": "O(log(N)+M) with N being the number of elements in the sorted set and M of those removed.",
 }  # fmt: skip
 
 
-@command("ZREMRANGEBYRANK", since="2.0.0", syntax="key start stop:integer", **_REMOVAL)
+@command("ZREMRANGEBYRANK", weigh=_weight(RankRange), since="2.0.0", syntax="key start stop:integer", **_REMOVAL)
 def zremrangebyrank(ctx: Context, key: bytes, start: bytes, stop: bytes) -> int:
     """Remove all members in a sorted set within the given indexes."""
     return _removed(ctx, key, RankRange(start, stop))
 
 
-@command("ZREMRANGEBYSCORE", since="1.2.0", syntax="key min:double max:double", **_REMOVAL)
+@command("ZREMRANGEBYSCORE", weigh=_weight(ScoreRange), since="1.2.0", syntax="key min:double max:double", **_REMOVAL)
 def zremrangebyscore(ctx: Context, key: bytes, low: bytes, high: bytes) -> int:
     """Remove all members in a sorted set within the given scores."""
     return _removed(ctx, key, ScoreRange(low, high))
 
 
-@command("ZREMRANGEBYLEX", since="2.8.9", syntax="key min:string max:string", **_REMOVAL)
+@command("ZREMRANGEBYLEX", weigh=_weight(LexRange), since="2.8.9", syntax="key min:string max:string", **_REMOVAL)
 def zremrangebylex(ctx: Context, key: bytes, low: bytes, high: bytes) -> int:
     """Remove all members in a sorted set between the given lexicographical range."""
     return _removed(ctx, key, LexRange(low, high))

@@ -10,6 +10,7 @@ from zattredis.commands.arguments import Options, parse_double, parse_integer
 from zattredis.commands.context import Context, Steps, Stream
 from zattredis.commands.keyspec import KeySpec
 from zattredis.commands.table import KEYS_FIRST, Flag, KeyPart, command
+from zattredis.commands.weights import of_count, of_keys_count
 from zattredis.errors import DefiniteError, ReplyError, SyntaxReplyError
 from zattredis.keyspace.metadata import LARGE, SEPARATE, TYPE_MASK, ZSET, expire_of
 from zattredis.keyspace.sizes import SLICED_ELEMENTS
@@ -364,6 +365,7 @@ _POP_COMPLEXITY: Final = "O(log(N)*M) with N being the number of elements in the
 @command(
     "ZPOPMIN", arity=-2, flags=Flag.WRITE | Flag.FAST, keys=KEYS_FIRST, group=GROUP, since="5.0.0",
     complexity=_POP_COMPLEXITY, syntax="key [count]", key_flags="RW access delete",
+    weigh=of_count, light_words=2,
 )  # fmt: skip
 def zpopmin(ctx: Context, key: bytes, *words: bytes) -> list[Any] | Pairs:
     """Remove and return members with the lowest scores in a sorted set."""
@@ -373,6 +375,7 @@ def zpopmin(ctx: Context, key: bytes, *words: bytes) -> list[Any] | Pairs:
 @command(
     "ZPOPMAX", arity=-2, flags=Flag.WRITE | Flag.FAST, keys=KEYS_FIRST, group=GROUP, since="5.0.0",
     complexity=_POP_COMPLEXITY, syntax="key [count]", key_flags="RW access delete",
+    weigh=of_count, light_words=2,
 )  # fmt: skip
 def zpopmax(ctx: Context, key: bytes, *words: bytes) -> list[Any] | Pairs:
     """Remove and return members with the highest scores in a sorted set."""
@@ -419,6 +422,7 @@ COUNTED_KEYS: Final = KeySpec(finder=counted_keys(1))
     complexity="O(K) + O(M*log(N)) where K is the number of provided keys, N the elements of the set and M the popped.",
     syntax="numkeys key [key ...] where=<MIN | MAX> [COUNT count]",
     key_parts=(KeyPart("RW access delete", index=1, number_index=0, first_key=1),),
+    weigh=of_keys_count, light_words=4,
 )  # fmt: skip
 def zmpop(ctx: Context, numkeys: bytes, *words: bytes) -> Any:
     """Remove and return members with scores in a sorted set."""

@@ -162,6 +162,8 @@ class CommandSpec:
     replaced_by: str = ""
     key_parts: tuple[KeyPart, ...] = ()
     key_access: Callable[[list[bytes]], str] | None = None
+    weigh: Weigh | None = None
+    light_words: int = 0
     module: str = ""
     version: int = FIRST
     full_name: str = field(init=False)
@@ -210,6 +212,9 @@ class CommandSpec:
         """Return what follows the name in a whole command line: the handler's arguments."""
         return argv[self.words :]
 
+
+Weigh = Callable[[Any, "CommandSpec", list[bytes]], int]
+"""(Context, spec, command line) → about how many elements it has to do with; see `commands.weights`."""
 
 Variant = Callable[[Any, list[bytes]], "tuple[CommandSpec, list[bytes]] | None"]
 """(LocalContext of the client, command line) → the spec and command line to be carried out instead, or None."""
@@ -325,6 +330,8 @@ def command(
     logged: Callable[..., Any] | None = None,
     variant: Variant | None = None,
     reads: Callable[[list[bytes]], bool] | None = None,
+    weigh: Weigh | None = None,
+    light_words: int = 0,
     version: int = FIRST,
 ) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
     """Register the decorated handler. A space in `name` ("CLIENT ID") registers a subcommand of its container.
@@ -341,6 +348,10 @@ def command(
     other, and none of which can fail; it returns their replies, or None, with nothing done, to decline. For writes
     `ctx.ordinal` is the first one's, from which the others' count on; each has a randomness of its own.
     `sliced` is the same handler as a generator, as HEAVY ones are, for command lines of more than SLICED_ABOVE words.
+
+    A write that may have to do with more elements than its command line has words says with how many: `weigh`, one of
+    `commands.weights`, is asked before it is carried out, for lines of more than `light_words` words. Where they are
+    very many, it is carried out in turns with everything else.
 
     Some command lines may be of another kind than the command. `variant(local, argv)` finds them: it returns the spec
     and command line to be carried out in place of the client's, else None. `reads(argv)` does so for those of a WRITE
@@ -366,6 +377,7 @@ def command(
             doc_flags=(*doc_flags, "deprecated") if deprecated_since else doc_flags,
             deprecated_since=deprecated_since, replaced_by=replaced_by, key_parts=parts, key_access=key_access,
             many=gated_many(version, many) if flags & Flag.WRITE else many, variant=variant, version=version,
+            weigh=weigh, light_words=light_words,
         )  # fmt: skip
         if logged is not None:
             spec.logged = replace(

@@ -16,14 +16,17 @@ writes holds less than it may. What one view adds before the owner trims comes o
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Final
+from typing import Any, Final
 
-from zattredis.keyspace.keys import k_prefix
+from zattredis.keyspace.keys import k_prefix, namespace_of, user_key
 from zattredis.keyspace.pages import PageCache
 from zattredis.keyspace.registers import NamespaceCounts
 
 _ENTRY_BYTES: Final = 360
 """Two dict entries and four bytes objects (key, k-key, record and what the allocator adds)."""
+_RECORD: Final = ord("k")
+_SUBKEY: Final = ord("s")
+_UNKNOWN: Final[Any] = object()
 
 
 class Table:
@@ -51,6 +54,12 @@ class Table:
         self.k_keys[key] = k = self._older_k_keys.pop(key)
         self.recalled_bytes += _ENTRY_BYTES + 2 * len(k) + (0 if record is None else len(record))
         return True
+
+    def forget(self, key: bytes) -> None:
+        """Know nothing more of a key."""
+        for records, k_keys in ((self.records, self.k_keys), (self._older, self._older_k_keys)):
+            if records.pop(key, _UNKNOWN) is not _UNKNOWN:
+                del k_keys[key]
 
     def turn(self) -> bool:
         """Forget the older generation, make the younger one the older; return whether anything is left."""
@@ -86,6 +95,20 @@ class RecordCache:
     def written(self, effect_bytes: int) -> None:
         """Count effects that a view gives away."""
         self._young_bytes += effect_bytes
+
+    def follow(self, databases: Iterable[NamespaceCounts], changes: Iterable[bytes]) -> None:
+        """A view without cache has these effects, and its registers count from now on: forget what it changed."""
+        counts_of = {counts.namespace: counts for counts in databases}
+        self._tables = {space: table for space, table in self._tables.items() if space in counts_of}
+        for space, table in self._tables.items():
+            table.counts = counts_of[space]
+        for name in changes:
+            if name[0] == _RECORD:
+                table = self._tables.get(namespace_of(name))  # type: ignore[assignment]
+                if table is not None:
+                    table.forget(user_key(name))
+            elif name[0] == _SUBKEY:
+                self.pages.drop(name)
 
     def trim(self) -> None:
         """Turn the generations when the younger one has grown to its half. For the owner, while no view is in use."""

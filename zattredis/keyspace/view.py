@@ -73,6 +73,7 @@ class View:
         "_mark_bytes",
         "_mark_counter",
         "_opened",
+        "_page_marks",
         "_pages",
         "_subkeys",
         "_tables",
@@ -89,7 +90,8 @@ class View:
         self.reader = reader
         self.registers = registers
         self.effect_bytes = 0
-        """About how many bytes `take` would return now."""
+        """About how many bytes were written since `take`. Of one command the same on every node, wherever its entry was
+        cut into writes, for a bound is held against it (`server.executor`)."""
         self.misses = 0
         """How often `record` found no living key, for statistics."""
         self._effects: dict[bytes, bytes | None] = {}
@@ -99,6 +101,8 @@ class View:
         self._fresh: list[bytes] = []
         self._pages: list[bytes] = []
         """Store keys of pages among the effects; one may be here twice, or have been undone."""
+        self._page_marks: dict[bytes, int] = {}
+        """Page → the counter at the start of the last command that it was reckoned for: once for each."""
         self._tables: list[Table | None] = [None] * DATABASES
         self._opened: list[Table] = []
         self._undo: list[tuple[Any, Any, Any]] = []
@@ -405,6 +409,8 @@ class View:
             if self._subkeys is not None:
                 self._fresh.append(name)
             self._pages.append(name)
+        if self._page_marks.get(name) != self._mark_counter:
+            self._page_marks[name] = self._mark_counter
             self.effect_bytes += PAGE_EFFECT_BYTES
         self._undo.append((_RAW, name, old))
         effects[name] = page
@@ -639,6 +645,7 @@ class View:
                 self._change(what, key, what.records[key], old)
         self._effect_keys = self._subkeys = None
         self._fresh.clear()
+        self._page_marks.clear()  # the next command begins with the same counter
         self.effect_bytes = mark_bytes
         registers.counter = mark_counter
 
@@ -658,6 +665,7 @@ class View:
         self._effects = {}
         self._effect_keys = self._subkeys = None
         self._fresh.clear()
+        self._page_marks.clear()
         self.effect_bytes = 0
         self.registers.drain_changes([table.counts for table in self._opened], effects)
         return effects

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import struct
 from collections import deque
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Iterator
 from typing import Any, Final
 
 import msgspec
@@ -22,15 +22,17 @@ from zattredis.keyspace.maintenance import apply_maintenance
 from zattredis.keyspace.reader import FrozenReader
 from zattredis.keyspace.record_cache import RecordCache
 from zattredis.keyspace.registers import Registers
+from zattredis.keyspace.spilling import leftovers
 from zattredis.keyspace.view import View
 from zattredis.keyspace.waiters import Event
 from zattredis.raft import entry as kinds
 from zattredis.raft.entry import HEADER_BYTES, Entry
 from zattredis.raft.membership import Membership
 from zattredis.resp.replies import encode
+from zattredis.server.apart import Apart
 from zattredis.server.clock import perf_counter
 from zattredis.server.digest import DIGEST_KEY, INTERVAL, Digest
-from zattredis.server.executor import COMMANDS_A_TURN, Executor, encode_run, resolve_logged
+from zattredis.server.executor import COMMANDS_A_TURN, WORDS_A_TURN, Executor, encode_run, resolve_logged
 from zattredis.server.proposals import Proposals
 from zattredis.server.reads import add_keys, first_keys
 from zattredis.server.sessions import BATCH_HEADER, Sessions, decode_open
@@ -42,6 +44,8 @@ SLICE_S: Final = 0.005
 STALL_RETRY_S: Final = 0.005
 EFFECT_BYTES_PER_WRITE: Final = 4 << 20
 """A WriteBatch is cut, between commands, when it gets larger than this."""
+WARY_BYTES: Final = 2 * WORDS_A_TURN
+"""A smaller entry has no command of so many words."""
 BREATH_BYTES: Final = 8 << 20
 """A WriteBatch larger than this, of one large command, is written in a turn of the loop of its own."""
 STAMP_KEY: Final = b"mstamp"
@@ -55,11 +59,11 @@ class Applier:
     the next one; entries are applied once, in order."""
 
     __slots__ = (
-        "_cache", "_cache_bytes", "_call_later", "_call_soon", "_changes", "_done_batches", "_executor", "_finished",
-        "_on_applied", "_on_entry", "_ordinal", "_own", "_popped", "_progress", "_proposals", "_queue", "_scheduled",
-        "_skip", "_sliced", "_steps", "_view", "applied_index", "applied_term", "digest", "last_stamp_ms",
-        "machine_version", "membership", "on_batch_done", "on_popped", "on_sliced", "on_users", "on_waiters",
-        "registers", "sessions", "stalls", "store",
+        "_apart", "_cache", "_cache_bytes", "_call_later", "_call_soon", "_changes", "_cut", "_done_batches",
+        "_executor", "_finished", "_leftovers", "_on_applied", "_on_entry", "_ordinal", "_own", "_popped",
+        "_progress", "_proposals", "_queue", "_scheduled", "_skip", "_sliced", "_steps", "_view", "applied_index",
+        "applied_term", "digest", "last_stamp_ms", "machine_version", "membership", "on_batch_done", "on_popped",
+        "on_sliced", "on_users", "on_waiters", "registers", "sessions", "stalls", "store",
     )  # fmt: skip
 
     def __init__(
@@ -98,6 +102,9 @@ class Applier:
         self._sliced: list[Run] = []
         self._progress: list[Entry] = []
         self._scheduled = False
+        self._apart: Apart | None = None  # a command that is carried out in turns (see `apart`)
+        self._cut = False  # the slice ends where its steps have come to
+        self._leftovers: Iterator[dict[bytes, bytes | None]] | None = None
         self.stalls = 0
         self.digest = Digest()
         self.store = store
@@ -105,6 +112,7 @@ class Applier:
 
     def load(self, store: StateStore) -> None:
         """Take over the state in `store`, at start or after a snapshot. Raises StateDamaged."""
+        self.stop()
         self.store = store
         record = store.get(APPLIED_KEY)
         if record is None:
@@ -126,6 +134,8 @@ class Applier:
         self.membership = None if membership is None else Membership.decode(membership)
         self._queue.clear()
         self._steps = None
+        self._cut = False
+        self._leftovers = leftovers(store, self.registers)
         self._view = None
         self._changes = None
         self._finished.clear()
@@ -137,6 +147,7 @@ class Applier:
 
     def give_up(self) -> None:
         """The state is about to be replaced: what is half done or not written has replies that nobody will know."""
+        self.stop()
         finished, self._finished = self._finished, []
         batches, self._done_batches = self._done_batches, []
         if self._proposals is not None:
@@ -147,6 +158,12 @@ class Applier:
         assert all(unit.state == DONE for unit, _ in finished)
         self._own = None
         self._sliced.clear()
+
+    def stop(self) -> None:
+        """End what is carried out apart: the store is about to be closed."""
+        apart, self._apart = self._apart, None
+        if apart is not None:
+            apart.abandon()
 
     def attach(self, proposals: Proposals) -> None:
         """Tell it who owns this node's own batches."""
@@ -182,8 +199,20 @@ class Applier:
         """Work for at most one slice; schedules itself while there is more."""
         if self._scheduled or not (self._queue or self._steps or self._changes is not None):
             return
+        if self._changes is None and self._leftovers is not None:
+            self._clean()
         if self._changes is None:
-            self._work(perf_counter() + SLICE_S)
+            if self._apart is None:
+                self._work(perf_counter() + SLICE_S)
+            if self._apart is not None:
+                seconds = self._turn(self._apart)
+                if seconds is not None:
+                    self._scheduled = True
+                    if seconds:
+                        self._call_later(seconds, self._again)
+                    else:
+                        self._call_soon(self._again)
+                    return
             view = self._view
             if view is not None and view.effect_bytes > BREATH_BYTES:
                 self._changes = self._take(view)
@@ -202,6 +231,29 @@ class Applier:
         self._scheduled = False
         self.run()
 
+    def _clean(self) -> None:
+        """Take the next of what a command has left behind that did not come to its end (see `keyspace.spilling`)."""
+        assert self._leftovers is not None
+        piece = next(self._leftovers, None)
+        if piece is None:
+            self._leftovers = None
+        else:
+            self._changes = {**piece, APPLIED_KEY: self.store.get(APPLIED_KEY)}
+
+    def _turn(self, apart: Apart) -> float | None:
+        """Give a command that is carried out apart its turn; return after how many seconds it has another, or None."""
+        assert self._steps is not None
+        seconds = apart.turn()
+        if not apart.done:
+            if self._proposals is not None:
+                self._proposals.at_work()
+            return seconds
+        self._apart = None
+        self._view = apart.view
+        next(self._steps)
+        self._cut = False
+        return None
+
     def _work(self, end: float) -> None:
         self._cache.trim()
         view = self._view = View(self.store, self.registers, self._cache)
@@ -218,6 +270,9 @@ class Applier:
                 self._complete(entry)
                 if not entry.index % INTERVAL:
                     return  # the digest looks at what is stored then
+            if self._cut or self._apart is not None:
+                self._cut = False
+                return
             if view.effect_bytes > EFFECT_BYTES_PER_WRITE or self._sliced or perf_counter() > end:
                 return
 
@@ -356,6 +411,24 @@ class Applier:
         if own is not None:
             self._done_batches.append(own)
 
+    def _carry_apart(
+        self, ctx: Context, ordinal: int, count: int, work: Callable[[Apart], None]
+    ) -> Generator[None, None, None]:
+        """Carry out `work`, `count` commands from `ordinal` on, in turns; between two writes of its own."""
+        self._ordinal = ordinal
+        self._cut = True
+        yield  # what is before it is written: the state is what its registers say
+        self._apart = apart = Apart(self.store, self.registers, work)
+        ctx.view = apart.view
+        yield  # it comes to its end
+        self.registers = apart.view.registers
+        self._cache.follow(self.registers.databases, apart.view.changed_names())
+        self._ordinal = ordinal + count
+        self._cut = True
+        yield  # it is written
+        assert self._view is not None
+        ctx.view = self._view
+
     @property
     def _full(self) -> bool:
         """Whether the slice should end here because it holds as many effects as one write may."""
@@ -367,6 +440,9 @@ class Applier:
         assert self._view is not None and self._skip == 0
         self._view.prefetch_lists(first_keys(batch.units))
         executor = self._executor
+        executor.wary = wary = len(entry.raw) > WARY_BYTES and any(
+            len(argv) > WORDS_A_TURN for unit in batch.units if isinstance(unit, Run) for argv in unit.argvs
+        )
         ordinal = done = 0
         end = perf_counter() + SLICE_S
         for at, unit in enumerate(batch.units):
@@ -374,7 +450,8 @@ class Applier:
                 if at < done:
                     continue
                 start = perf_counter()
-                alike = _alike(batch.units, at, COMMANDS_A_TURN - ordinal % COMMANDS_A_TURN)
+                most = 1 if wary else COMMANDS_A_TURN - ordinal % COMMANDS_A_TURN
+                alike = _alike(batch.units, at, most)
                 values: list[Any] = []
                 ctx.db = unit.db
                 if alike is not None:
@@ -393,7 +470,16 @@ class Applier:
                     before = position
                     position = executor.write_some(ctx, unit.specs, unit.argvs, position, ordinal, values)
                     ordinal += position - before
-                    if not ordinal % COMMANDS_A_TURN and (perf_counter() > end or self._full) and not blocking:
+                    if executor.heavy:
+                        work = executor.write_apart(ctx, unit.specs[position], unit.argvs[position], ordinal, values)
+                        yield from self._carry_apart(ctx, ordinal, 1, work)
+                        ctx.db = unit.db
+                        position += 1
+                        ordinal += 1
+                        end = perf_counter() + SLICE_S
+                    elif (wary or not ordinal % COMMANDS_A_TURN) and not blocking and (
+                        perf_counter() > end or self._full
+                    ):
                         self._ordinal = ordinal
                         yield
                         ctx.view = self._view
@@ -407,12 +493,19 @@ class Applier:
                     self._finished.append((unit, encode_run(unit, values)))
             elif isinstance(unit, Errand):
                 ctx.db = unit.db
-                executor.write_some(ctx, [resolve_logged(unit.argv)], [unit.argv], 0, ordinal, None)
+                executor.write_some(ctx, [resolve_logged(unit.argv)], [unit.argv], 0, ordinal, None, weighed=True)
                 ordinal += 1
                 unit.executed = True
                 self._finished.append((unit, b""))
             elif isinstance(unit, Transaction):
-                reply, count = executor.transaction(ctx, unit, ordinal, unit.connection.local)
+                if executor.is_heavy(ctx, [(db, spec, argv) for db, spec, argv in unit.commands]):
+                    found: list[tuple[bytes, int]] = []
+                    work = executor.transaction_apart(ctx, unit, ordinal, unit.connection.local, found)
+                    writes = sum(spec.kind == Kind.WRITE for _, spec, _ in unit.commands)
+                    yield from self._carry_apart(ctx, ordinal, writes, work)
+                    reply, count = found[0]
+                else:
+                    reply, count = executor.transaction(ctx, unit, ordinal, unit.connection.local)
                 ordinal += count
                 unit.connection.state.last_write_index = entry.index
                 self._finished.append((unit, reply))
@@ -463,6 +556,10 @@ class Applier:
         items = _decode_items(memoryview(entry.raw)[HEADER_BYTES + BATCH_HEADER.size :])
         specs = [_specs(item) for item in items]
         self._view.prefetch_lists(_logged_keys(items, specs))
+        executor = self._executor
+        executor.wary = wary = len(entry.raw) > WARY_BYTES and any(
+            len(argv) > WORDS_A_TURN for item in items if isinstance(item[0], int) for argv in item[1]
+        )
         skip = self._skip
         ordinal = 0
         end = perf_counter() + SLICE_S
@@ -475,9 +572,16 @@ class Applier:
                 ordinal += position
                 while position < len(argvs):
                     before = position
-                    position = self._executor.write_some(ctx, item_specs, argvs, position, ordinal, None)
+                    position = executor.write_some(ctx, item_specs, argvs, position, ordinal, None)
                     ordinal += position - before
-                    if not ordinal % COMMANDS_A_TURN and (perf_counter() > end or self._full):
+                    if executor.heavy:
+                        work = executor.write_apart(ctx, item_specs[position], argvs[position], ordinal, None)
+                        yield from self._carry_apart(ctx, ordinal, 1, work)
+                        ctx.db = item[0]
+                        position += 1
+                        ordinal += 1
+                        end = perf_counter() + SLICE_S
+                    elif (wary or not ordinal % COMMANDS_A_TURN) and (perf_counter() > end or self._full):
                         self._ordinal = ordinal
                         yield
                         ctx.view = self._view
@@ -486,7 +590,12 @@ class Applier:
             else:
                 if ordinal >= skip:
                     watches = [(db, key, version) for db, key, version in item[0]]
-                    self._executor.logged_transaction(ctx, watches, item[1], ordinal)
+                    commands = [(db, spec, argv) for spec, (db, argv) in zip(item_specs, item[1], strict=True)]
+                    if executor.is_heavy(ctx, commands):
+                        work = executor.logged_transaction_apart(ctx, watches, item[1], ordinal)
+                        yield from self._carry_apart(ctx, ordinal, len(item[1]), work)
+                    else:
+                        executor.logged_transaction(ctx, watches, item[1], ordinal)
                 ordinal += len(item[1])
                 if ordinal > skip and self._full:
                     self._ordinal = ordinal
@@ -499,17 +608,23 @@ def _alike(units: list[Unit], at: int, most: int) -> list[Run] | None:
     first = units[at]
     assert isinstance(first, Run)
     spec, db = first.specs[0], first.db
-    if len(first.specs) > 1 or spec.blocking:
+    if len(first.specs) > 1 or spec.blocking or _may_be_heavy(first):
         return None
     found = [first]
     for unit in units[at + 1 : at + most]:
         if unit.__class__ is not Run or not unit.is_write:
             break
         assert isinstance(unit, Run)
-        if unit.db != db or len(unit.specs) > 1 or unit.specs[0] is not spec:
+        if unit.db != db or len(unit.specs) > 1 or unit.specs[0] is not spec or _may_be_heavy(unit):
             break
         found.append(unit)
     return found if len(found) > 1 else None
+
+
+def _may_be_heavy(run: Run) -> bool:
+    """Return whether the run's first command has to be weighed before it is carried out."""
+    spec = run.specs[0]
+    return spec.weigh is not None and len(run.argvs[0]) > spec.light_words
 
 
 def _specs(item: list[Any]) -> list[CommandSpec | None]:

@@ -288,7 +288,12 @@ class Driver:
     # -- reads and time (DESIGN §2.3) --------------------------------------------------------------------------------
 
     def _confirm(self, node_id: str, context: int, index: int) -> None:
-        """A read point is confirmed: give it a time, or hold it until the cluster's time has moved on."""
+        """A read point is confirmed: give it a time, or hold it until the cluster's time has moved on.
+
+        What is agreed on and not applied yet nobody can have seen, where there is no other node: no read waits for it.
+        """
+        if len(self.core.membership.members) == 1:
+            index = min(index, self._applier.applied_index)
         time_ms = self._read_time()
         if time_ms is None:
             self._held_reads.append((node_id, context, index))

@@ -17,6 +17,7 @@ from zattredis.commands.table import COMMANDS, CommandSpec, Kind, lookup_logged
 from zattredis.errors import FatalError, ReplyError, WriteStalled
 from zattredis.keyspace.serving import drop_session, serve
 from zattredis.resp.replies import NULL_ARRAY, Bulks, append_reply, encode, encode_many
+from zattredis.server.apart import Apart
 from zattredis.server.clock import perf_counter
 from zattredis.server.statistics import Statistics
 from zattredis.server.units import Run, Transaction, Unit, Watch, WatchUnit
@@ -29,10 +30,16 @@ EFFECT_BYTES_MAX: Final = 1 << 30
 _log = structlog.get_logger(room="executor")
 
 
+_COMMAND_WEIGHT: Final = 4
+"""What a command of an EXEC weighs beside its words."""
 SMALL_BYTES: Final = 4096
 """Values up to this size do not count against the bound on a turn's replies: a chunk of requests bounds them."""
 COMMANDS_A_TURN: Final = 32
 """Commands carried out between two looks at the time."""
+WORDS_A_TURN: Final = 2048
+"""Words of command lines carried out between two looks at the time, where there are long ones."""
+HEAVY_ELEMENTS: Final = 16_384
+"""A command that has to do with more elements is carried out apart (see `apart`)."""
 
 
 class _TooLarge(ReplyError):
@@ -92,7 +99,9 @@ def _size(value: Any) -> int:
 class Executor:
     """Runs units for their origin, with replies, and logged items for everyone else, without."""
 
-    __slots__ = ("_statistics", "_tallied", "_tally_count", "_tally_s", "note_slow", "run_local", "slow_s")
+    __slots__ = (
+        "_statistics", "_tallied", "_tally_count", "_tally_s", "heavy", "note_slow", "run_local", "slow_s", "wary",
+    )  # fmt: skip
 
     def __init__(
         self,
@@ -104,6 +113,10 @@ class Executor:
         self.run_local = run_local
         self.note_slow = note_slow
         self.slow_s = 0.01
+        self.wary = False
+        """Whether the entry being applied has command lines of very many words."""
+        self.heavy = False
+        """Whether `write_some` stopped before a command that is to be carried out apart."""
         self._tallied: CommandSpec | None = None
         self._tally_count = 0
         self._tally_s = 0.0
@@ -197,15 +210,23 @@ class Executor:
         position: int,
         ordinal: int,
         values: list[Any] | None,
+        weighed: bool = False,
     ) -> int:
         """Carry out writes in `ctx.db` from `position` on; put their reply values into `values`, if anyone is answered.
 
         Returns the position reached: the end, or where `ordinal` passes a multiple of COMMANDS_A_TURN, for the caller
-        to look at the time. Only a command that succeeds leaves effects. None stands for a command unknown here.
+        to look at the time. It also stops before a command that is `heavy`, unless it is known to be (`weighed`). Only
+        a command that succeeds leaves effects. None stands for a command unknown here.
         """
+        self.heavy = False
         view = ctx.view
         waiters = view.registers.waiters
         stop = min(len(argvs), position + COMMANDS_A_TURN - ordinal % COMMANDS_A_TURN)
+        if self.wary and not weighed:
+            if len(argvs[position]) > HEAVY_ELEMENTS and specs[position] is not None:
+                self.heavy = True
+                return position
+            stop = _fewer(argvs, position, stop)
         first = specs[position]
         if first is not None and first.many is not None and stop - position > 1 and not waiters.lines:
             part = specs[position:stop]
@@ -221,6 +242,11 @@ class Executor:
             if spec is None:
                 ordinal += 1
                 continue
+            if spec.weigh is not None and len(argv) > spec.light_words and not weighed and _weight(
+                ctx, spec, argv
+            ) > HEAVY_ELEMENTS:
+                self.heavy = True
+                return at
             view.begin()
             before = view.effect_bytes
             ctx.ordinal = ordinal
@@ -250,6 +276,56 @@ class Executor:
                 if values is not None:
                     values.append(value)
         return stop
+
+    # -- in turns, apart ---------------------------------------------------------------------------------------------
+
+    def write_apart(
+        self, ctx: Context, spec: CommandSpec | None, argv: list[bytes], ordinal: int, values: list[Any] | None
+    ) -> Callable[[Apart], None]:
+        """Return the work of a heavy write, for `ctx` with the view that it is given."""
+
+        def work(_: Apart) -> None:
+            self.write_some(ctx, [spec], [argv], 0, ordinal, values, weighed=True)
+
+        return work
+
+    def transaction_apart(
+        self, ctx: Context, unit: Transaction, ordinal: int, local: LocalContext, found: list[tuple[bytes, int]]
+    ) -> Callable[[Apart], None]:
+        """Return the work of a heavy EXEC of this origin; it puts what `transaction` returns into `found`.
+
+        Commands among it that have to do with the node or the connection are the loop's.
+        """
+
+        def work(apart: Apart) -> None:
+            run_local = self.run_local
+            found.append(
+                self.transaction(
+                    ctx, unit, ordinal, local,
+                    lambda local, spec: apart.call_on_loop(lambda: run_local(local, spec)),
+                )
+            )  # fmt: skip
+
+        return work
+
+    def logged_transaction_apart(
+        self, ctx: Context, watches: list[Watch], writes: list[tuple[int, list[bytes]]], ordinal: int
+    ) -> Callable[[Apart], None]:
+        """Return the work of a heavy EXEC as the log holds it."""
+        return lambda _: self.logged_transaction(ctx, watches, writes, ordinal)
+
+    @staticmethod
+    def is_heavy(ctx: Context, commands: Sequence[tuple[int, CommandSpec | None, list[bytes]]]) -> bool:
+        """Return whether an EXEC is to be carried out apart. `ctx` is as before."""
+        weight = 0
+        before = ctx.db
+        for db, spec, argv in commands:
+            weight += _COMMAND_WEIGHT + len(argv)
+            if spec is not None and spec.weigh is not None and len(argv) > spec.light_words:
+                ctx.db = db
+                weight += _weight(ctx, spec, argv)
+        ctx.db = before
+        return weight > HEAVY_ELEMENTS
 
     def _commit_and_serve(self, ctx: Context) -> None:
         """Keep the effects of a command or unit, and serve those who waited for what it has made."""
@@ -342,8 +418,12 @@ class Executor:
             self._statistics.record(self._tallied, self._tally_count, int(self._tally_s * 1e6))
             self._tallied = None
 
-    def transaction(self, ctx: Context, unit: Transaction, ordinal: int, local: LocalContext) -> tuple[bytes, int]:
+    def transaction(
+        self, ctx: Context, unit: Transaction, ordinal: int, local: LocalContext,
+        run_local: Callable[[LocalContext, CommandSpec], Any] | None = None,
+    ) -> tuple[bytes, int]:  # fmt: skip
         """Carry out an EXEC for its origin; return its reply and how many logged commands it counted."""
+        run_local = run_local or self.run_local
         view = ctx.view
         writes = sum(1 for _, spec, _ in unit.commands if spec.kind == Kind.WRITE)
         out: list[bytes] = []
@@ -374,7 +454,7 @@ class Executor:
                 values.append(read_value(ctx, spec, argv))
             else:
                 local.argv = argv
-                values.append(self.run_local(local, spec))
+                values.append(run_local(local, spec))
         ctx.session = session
         total_usec = int((perf_counter() - start) * 1e6)
         self._statistics.record(COMMANDS[b"EXEC"], 1, total_usec)
@@ -434,6 +514,25 @@ class Executor:
         watched = unit.connection.state.watched
         for key in unit.keys:
             watched.setdefault((unit.db, key), ctx.view.watch(unit.db, key, ctx.now_ms))
+
+
+def _weight(ctx: Context, spec: CommandSpec, argv: list[bytes]) -> int:
+    """Return how many elements a command line has to do with. What is wrong with it, its handler says."""
+    assert spec.weigh is not None
+    try:
+        return spec.weigh(ctx, spec, argv)
+    except (ReplyError, ValueError, IndexError):
+        return 0
+
+
+def _fewer(argvs: list[list[bytes]], position: int, stop: int) -> int:
+    """Return where to stop before `stop`, so that there are no more than WORDS_A_TURN words, or one command."""
+    words = 0
+    for at in range(position, stop):
+        words += len(argvs[at])
+        if words > WORDS_A_TURN and at > position:
+            return at
+    return stop
 
 
 def _unit_write(ctx: Context, spec: CommandSpec, argv: list[bytes]) -> Any:

@@ -672,6 +672,8 @@ class Node:
             if self.compaction.running:
                 await self.compaction.start()
         self._ended = True
+        if self._data is not None and hasattr(self, "applier"):
+            self.applier.stop()
         self.extensions.close()
         if self._network is not None:
             await self._network.close()

@@ -357,6 +357,10 @@ class Proposals:
             self._progress_at = now
             self._sent = self.applied_sequence
 
+    def at_work(self) -> None:
+        """A long command is being applied here, for which all others have to wait: nobody's time runs out by that."""
+        self._applied_at = self._progress_at = monotonic()
+
     def _expire(self, now: float) -> None:
         while self._queue and self._queue[0].deadline <= now:
             self._refuse(self._queue.popleft())
