@@ -15,6 +15,8 @@ from zattredis.commands.table import COMMANDS
 from zattredis.errors import WriteStalled
 from zattredis.keyspace import spilling
 from zattredis.server import apart, executor, proposals
+from zattredis.storage import large_writes
+from zattredis.storage.large_writes import finish
 from zattredis.storage.state_store import APPLIED_KEY, decode_applied
 
 BUILD = [
@@ -50,6 +52,8 @@ def all_apart(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(executor, "HEAVY_ELEMENTS", 8)
     monkeypatch.setattr(apart, "TURN_S", 0.0)
     monkeypatch.setattr(spilling, "PIECE_KEYS", 100)
+    monkeypatch.setattr(apart, "STAGED_ABOVE_KEYS", 300)
+    monkeypatch.setattr(large_writes, "PIECE_KEYS", 40)
 
 
 def ran(node: RecordingNode, *lines: str) -> bytes:
@@ -82,18 +86,22 @@ def test_it_leaves_the_bytes_and_replies_of_one_go(seed: int, monkeypatch: pytes
     assert replica.store.data == whole.store.data
 
 
-@pytest.mark.parametrize("turns", [3, 10, 40, 90, 200, 350])
+@pytest.mark.parametrize("turns", [3, 10, 20, 40, 60, 90, 110, 115, 120, 200, 350])
 def test_a_crash_in_its_midst_is_a_state_before_it(turns: int, monkeypatch: pytest.MonkeyPatch) -> None:
     node = RecordingNode()
     ran(node, *BUILD)
     built = len(node.entries)
-    ran(node, "SUNIONSTORE s s t", "COPY h h2", "MULTI", "COPY z z2", "COPY s s3", "EXEC", "INCR n")
+    ran(
+        node, "SPOP t 400", "SUNIONSTORE s s t", "COPY h h2", "MULTI", "COPY z z2", "COPY s s3", "EXEC", "INCR n",
+        "ZREMRANGEBYSCORE z 3 30", "LPOP l 700", "SPOP s 500",
+    )  # fmt: skip
     all_apart(monkeypatch)
     crashed = Replica()
     crashed.apply(node.entries[:built])
     before = crashed.store.data.copy()
     crashed.apply(node.entries[built:], turns)
     crashed.applier.stop()
+    finish(crashed.store, {APPLIED_KEY: crashed.store.data[APPLIED_KEY]})  # as opening a state database does
     applied = decode_applied(crashed.store.data[APPLIED_KEY])
     if not applied.ordinal and applied.index == node.entries[built - 1].index:
         changed = {key for key in crashed.store.data.keys() | before.keys() if key[:1] in b"kx"}

@@ -30,7 +30,9 @@ class FakeNetwork:
 
 def make_driver(role: str) -> tuple[Driver, FakeNetwork]:
     core: Any = SimpleNamespace(role=role, node_id="n1", term=3, commit_index=7, last_index=7)
-    applier: Any = SimpleNamespace(sessions=None, last_stamp_ms=0, registers=SimpleNamespace(databases=[]))
+    core.membership = SimpleNamespace(members=("n1", "n2"))
+    registers = SimpleNamespace(databases=[])
+    applier: Any = SimpleNamespace(sessions=None, applied_index=7, last_stamp_ms=0, registers=registers)
     network = FakeNetwork()
     unused: Any = None
     driver = Driver(

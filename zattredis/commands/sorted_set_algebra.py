@@ -7,6 +7,7 @@ the last bit.
 from __future__ import annotations
 
 from collections.abc import Callable, Generator, Iterator, Sequence
+from itertools import islice
 from math import isnan
 from typing import Any, Final
 
@@ -20,6 +21,7 @@ from zattredis.errors import DefiniteError, SyntaxReplyError, WrongType
 from zattredis.keyspace.metadata import SET, TYPE_MASK, ZSET
 from zattredis.keyspace.sets import has_members, set_length, set_members
 from zattredis.keyspace.sizes import SLICED_ELEMENTS
+from zattredis.keyspace.sorting import sort, sort_in_steps
 from zattredis.keyspace.view import View
 from zattredis.keyspace.zsets import open_zset, put_zset
 from zattredis.resp.replies import Pairs
@@ -209,21 +211,23 @@ def _whole(work: Work) -> Scores:
         return end.value  # type: ignore[no-any-return]
 
 
-def _sorted(found: Scores) -> list[tuple[float, bytes]]:
-    return sorted([(score, member) for member, score in found.items()])
-
-
 def _answer(query: Query, operation: Operation) -> list[bytes] | Pairs | Steps:
     if query.work > SLICED_ELEMENTS:
         return _sliced(query, operation)
-    pairs = _sorted(_whole(operation(query)))
+    pairs = sort([(score, member) for member, score in _whole(operation(query)).items()])
     if query.with_scores:
         return Pairs((member, score) for score, member in pairs)
     return [member for _, member in pairs]
 
 
 def _sliced(query: Query, operation: Operation) -> Steps:
-    pairs = _sorted((yield from operation(query)))
+    found = yield from operation(query)
+    pairs: list[tuple[float, bytes]] = []
+    items = iter(found.items())
+    while some := [(score, member) for member, score in islice(items, _BATCH)]:
+        pairs += some
+        yield None
+    pairs = yield from sort_in_steps(pairs)
     yield Stream(Pairs if query.with_scores else list, len(pairs))
     for start in range(0, len(pairs), _BATCH):
         piece = pairs[start : start + _BATCH]

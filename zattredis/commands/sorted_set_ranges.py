@@ -282,10 +282,8 @@ def zrangestore(ctx: Context, destination: bytes, key: bytes, low: bytes, high: 
     """Store a range of members from a sorted set into another key."""
     query = Query(low, high, words, store=True)
     zset = zset_of(ctx, key)
-    items: list[tuple[bytes, float]] = []
-    if zset is not None:
-        for members, scores in zset.slices(*query.ranks(zset)):
-            items += zip(members, scores, strict=True)
+    slices = () if zset is None else zset.slices(*query.ranks(zset))
+    items = (pair for members, scores in slices for pair in zip(members, scores, strict=True))
     return put_zset(ctx.view, ctx.db, destination, items, ctx.now_ms // 1000)
 
 

@@ -21,6 +21,7 @@ has the packed ones, `lzf` the compression, `crc64` the checksum. `parameters` i
 **Decisions.**
 - Rolling back walks a list of replaced values backwards. Commands that fail nearly always fail before they write, so
   the list costs one tuple for each change and nothing else.
+- A command that works long has a view that writes ahead what nobody can see yet (`spilling`).
 - Views share a `record_cache` of what they read and wrote: a pipelined GET or SET of a key used lately costs half.
 - A view remembers records by (namespace, user key), so one hash of the user's key answers GET; k-keys are made once,
   when a key is fetched.

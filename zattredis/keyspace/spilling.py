@@ -12,7 +12,7 @@ the state stays a function of the log alone: a command that is carried out again
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from itertools import islice
 from typing import Any, Final
 
@@ -34,7 +34,7 @@ Changes = Mapping[bytes, "bytes | None"]
 class SpillingView(View):
     """See the module. `breathe` is called often and may take its time; `write_ahead` returns once it has written."""
 
-    __slots__ = ("_breathe", "_made", "_made_bytes", "_may_spill", "_puts", "_spilled", "_write_ahead")
+    __slots__ = ("_breathe", "_made", "_made_bytes", "_may_spill", "_puts", "_spilled_bytes", "_write_ahead")
 
     def __init__(
         self, reader: Reader, registers: Registers, write_ahead: Callable[[Changes], None], breathe: Callable[[], None]
@@ -46,7 +46,7 @@ class SpillingView(View):
         self._made: list[bytes] = []
         self._made_bytes = 0
         self._may_spill = True
-        self._spilled = False
+        self._spilled_bytes = 0
 
     def begin(self) -> None:
         """Mark the start of a command."""
@@ -76,9 +76,10 @@ class SpillingView(View):
             self._may_spill = False  # a walk through what the command has made looks its values up as it goes
         return super().iterate(lower, upper, reverse)
 
-    def changed_names(self) -> Iterable[bytes]:
-        """Return the store keys that `take` would write now."""
-        return self._effects.keys()
+    @property
+    def held_bytes(self) -> int:
+        """About how many bytes `take` would return now."""
+        return self.effect_bytes - self._spilled_bytes
 
     def _first_fresh(self) -> bytes:
         return s_prefix(self._mark_counter + 1)
@@ -108,13 +109,13 @@ class SpillingView(View):
         self._effect_keys = self._subkeys = None
         self._fresh.clear()
         self._made.clear()
+        self._spilled_bytes += self._made_bytes + 1
         self._made_bytes = 0
-        self._spilled = True
         self._write_ahead(made)
 
     def _undo_to(self, mark: int, mark_bytes: int, mark_counter: int) -> None:
         super()._undo_to(mark, mark_bytes, mark_counter)
-        if self._spilled:
+        if self._spilled_bytes:
             for piece in leftovers(self.reader, self.registers):
                 self._write_ahead(piece)
 

@@ -32,6 +32,7 @@ from zattredis.keyspace.metadata import (
     separate_body,
     size_of,
 )
+from zattredis.keyspace.sorting import sort
 from zattredis.keyspace.view import View
 from zattredis.keyspace.zset_tree import ROOT_BYTES, Pairs, Tree, leaf_place
 
@@ -198,7 +199,7 @@ def put_zset(
     """
     pairs = [(score, member) for member, score in items]
     if any(one > other for one, other in pairwise(pairs)):
-        pairs.sort()
+        pairs = sort(pairs)
     zset = SmallZset([score for score, _ in pairs], [member for _, member in pairs])
     if large is None:
         large = is_large(view, zset)

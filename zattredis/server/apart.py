@@ -14,8 +14,9 @@ What makes it safe:
 - The thread works over registers of its own and a view without cache, on a state that nobody changes meanwhile: the
   applier waits for it. Others read what was applied before.
 - Its view writes ahead what nobody can see yet (`keyspace.spilling`), on the loop, in pieces: what is held stays
-  bounded. The rest, and how far the log is applied, is one write at the end. So a crash in its midst, or a snapshot
-  taken meanwhile, is a state before the command.
+  bounded. The rest, and how far the log is applied, is one write at the end, or counts as one (`storage.large_writes`:
+  so with a million members removed in place). So a crash in its midst, or a snapshot taken meanwhile, is a state before
+  the command or one behind it.
 - If the state is replaced meanwhile, or the node ends, the thread is told so at its next breath, and ends.
 
 Which commands: those whose spec says how heavy a command line is (`CommandSpec.weigh`, asked before it is carried out:
@@ -36,6 +37,7 @@ from zattredis.keyspace.reader import FrozenReader, Reader
 from zattredis.keyspace.registers import Registers
 from zattredis.keyspace.spilling import Changes, SpillingView
 from zattredis.server.clock import perf_counter
+from zattredis.storage.large_writes import staged
 from zattredis.storage.state_store import APPLIED_KEY, StateStore
 
 TURN_S: Final = 0.004
@@ -43,6 +45,9 @@ TURN_S: Final = 0.004
 LATE_S: Final = 0.02
 """How long the loop waits for it beyond that."""
 RETRY_S: Final = 0.005
+STAGED_ABOVE_KEYS: Final = 8192
+STAGED_ABOVE_BYTES: Final = 4 << 20
+"""A last write of more is carried out in pieces."""
 _PAIRS_A_BREATH: Final = 256
 _END_S: Final = 1.0
 
@@ -55,7 +60,8 @@ class Apart:
     """Some work over `view`, begun by the first `turn`. For the loop, but for `breathe` and `on_loop`."""
 
     __slots__ = (
-        "_abandoned", "_back", "_end", "_error", "_go", "_late", "_request", "_thread", "_work", "done", "view",
+        "_abandoned", "_back", "_end", "_error", "_go", "_late", "_request", "_thread", "_work",
+        "_write", "changes", "done", "pieces", "view",
     )  # fmt: skip
 
     def __init__(self, store: StateStore, registers: Registers, work: Callable[[Apart], None]) -> None:
@@ -74,11 +80,14 @@ class Apart:
         self._error: BaseException | None = None
         self._request: Callable[[], None] | None = None
         self._thread: threading.Thread | None = None
+        self._write: Callable[[Changes], None] = lambda changes: self.on_loop(
+            lambda: store.write({**changes, **unchanged})
+        )
         self.done = False
-        self.view = SpillingView(
-            PacedReader(store, self.breathe), fresh,
-            lambda changes: self.on_loop(lambda: store.write({**changes, **unchanged})), self.breathe,
-        )  # fmt: skip
+        self.changes: dict[bytes, bytes | None] = {}
+        """Once it is done, what is to be written; None of it where it is staged, in so many `pieces`."""
+        self.pieces = 0
+        self.view = SpillingView(PacedReader(store, self.breathe), fresh, self._write, self.breathe)
 
     # -- for the loop ------------------------------------------------------------------------------------------------
 
@@ -118,7 +127,8 @@ class Apart:
         """Have the thread end without doing more; harmless when it has ended."""
         self._abandoned = True
         if self._thread is not None and not self.done:
-            self._go.release()
+            if self._go.locked():  # otherwise it is about to take the turn it was given, and looks then
+                self._go.release()
             self._thread.join(_END_S)
 
     # -- for the thread ----------------------------------------------------------------------------------------------
@@ -157,9 +167,19 @@ class Apart:
         if self._abandoned:
             raise _Abandoned
 
+    def _stage(self) -> None:
+        size = self.view.held_bytes
+        self.changes = changes = self.view.take()
+        if len(changes) > STAGED_ABOVE_KEYS or size > STAGED_ABOVE_BYTES:
+            for piece in staged(changes):
+                self._write(piece)
+                self.pieces += 1
+            self.changes = {}
+
     def _run(self) -> None:
         try:
             self._work(self)
+            self._stage()
         except _Abandoned:
             pass
         except BaseException as error:

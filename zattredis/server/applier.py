@@ -38,6 +38,7 @@ from zattredis.server.reads import add_keys, first_keys
 from zattredis.server.sessions import BATCH_HEADER, Sessions, decode_open
 from zattredis.server.units import DONE, RIDING, Batch, Errand, Run, Transaction, Unit, WatchUnit
 from zattredis.server.upgrades import VERSION_KEY, check_version, encode_version, load_version
+from zattredis.storage.large_writes import decided, pieces
 from zattredis.storage.state_store import APPLIED_KEY, MEMBERSHIP_KEY, StateStore, decode_applied, encode_applied
 
 SLICE_S: Final = 0.005
@@ -60,10 +61,10 @@ class Applier:
 
     __slots__ = (
         "_apart", "_cache", "_cache_bytes", "_call_later", "_call_soon", "_changes", "_cut", "_done_batches",
-        "_executor", "_finished", "_leftovers", "_on_applied", "_on_entry", "_ordinal", "_own", "_popped",
-        "_progress", "_proposals", "_queue", "_scheduled", "_skip", "_sliced", "_steps", "_view", "applied_index",
-        "applied_term", "digest", "last_stamp_ms", "machine_version", "membership", "on_batch_done", "on_popped",
-        "on_sliced", "on_users", "on_waiters", "registers", "sessions", "stalls", "store",
+        "_executor", "_finished", "_leftovers", "_on_applied", "_on_entry", "_ordinal", "_own", "_pieces", "_popped",
+        "_progress", "_proposals", "_queue", "_scheduled", "_skip", "_sliced", "_stalled", "_steps", "_view",
+        "applied_index", "applied_term", "digest", "last_stamp_ms", "machine_version", "membership", "on_batch_done",
+        "on_popped", "on_sliced", "on_users", "on_waiters", "registers", "sessions", "stalls", "store",
     )  # fmt: skip
 
     def __init__(
@@ -104,6 +105,8 @@ class Applier:
         self._scheduled = False
         self._apart: Apart | None = None  # a command that is carried out in turns (see `apart`)
         self._cut = False  # the slice ends where its steps have come to
+        self._stalled = False
+        self._pieces: Iterator[dict[bytes, bytes | None]] | None = None  # of a large write that is under way
         self._leftovers: Iterator[dict[bytes, bytes | None]] | None = None
         self.stalls = 0
         self.digest = Digest()
@@ -134,7 +137,8 @@ class Applier:
         self.membership = None if membership is None else Membership.decode(membership)
         self._queue.clear()
         self._steps = None
-        self._cut = False
+        self._cut = self._stalled = False
+        self._pieces = None
         self._leftovers = leftovers(store, self.registers)
         self._view = None
         self._changes = None
@@ -181,7 +185,8 @@ class Applier:
 
     @property
     def readable(self) -> bool:
-        """Whether store and registers agree. False while a write waits for a store that asked to slow down."""
+        """Whether store and registers agree. False while a write waits for a store that asked to slow down, and while a
+        large one is carried out in pieces."""
         return self._changes is None
 
     @property
@@ -214,7 +219,7 @@ class Applier:
                         self._call_soon(self._again)
                     return
             view = self._view
-            if view is not None and view.effect_bytes > BREATH_BYTES:
+            if self._changes is None and view is not None and view.effect_bytes > BREATH_BYTES:
                 self._changes = self._take(view)
                 self._scheduled = True
                 self._call_soon(self._again)  # writing that much takes a while: others get their turn before
@@ -222,7 +227,7 @@ class Applier:
         self._write()
         if self._queue or self._steps is not None or self._changes is not None:
             self._scheduled = True
-            if self._changes is not None:
+            if self._stalled:
                 self._call_later(STALL_RETRY_S, self._again)
             else:
                 self._call_soon(self._again)
@@ -249,9 +254,12 @@ class Applier:
                 self._proposals.at_work()
             return seconds
         self._apart = None
-        self._view = apart.view
         next(self._steps)
         self._cut = False
+        self._changes = self._framed(apart.changes)
+        if apart.pieces:
+            self._changes.update(decided(apart.pieces))
+            self._pieces = pieces(self.store)
         return None
 
     def _work(self, end: float) -> None:
@@ -285,7 +293,10 @@ class Applier:
 
     def _take(self, view: View) -> dict[bytes, bytes | None]:
         """Return what the slice is to write: its effects, and how far it came."""
-        changes = view.take()
+        return self._framed(view.take())
+
+    def _framed(self, changes: dict[bytes, bytes | None]) -> dict[bytes, bytes | None]:
+        """Add how far the slice came to what it changed."""
         changes[APPLIED_KEY] = encode_applied(self.applied_index, self.applied_term, self._ordinal)
         changes[DIGEST_KEY] = self.digest.record(self.applied_index, self._ordinal)
         changes[STAMP_KEY] = _STAMP.pack(self.last_stamp_ms)
@@ -304,8 +315,16 @@ class Applier:
             self.store.write(changes)
         except WriteStalled:
             self.stalls += 1
+            self._stalled = True
             self._changes = changes
             return
+        self._stalled = False
+        if self._pieces is not None:
+            self._changes = next(self._pieces, None)
+            if self._changes is not None:
+                self._changes[APPLIED_KEY] = changes[APPLIED_KEY]
+                return
+            self._pieces = None
         self._changes = None
         self._view = None
         self._mark()
@@ -422,7 +441,10 @@ class Applier:
         ctx.view = apart.view
         yield  # it comes to its end
         self.registers = apart.view.registers
-        self._cache.follow(self.registers.databases, apart.view.changed_names())
+        if apart.pieces:
+            self._cache = RecordCache(self._cache_bytes)
+        else:
+            self._cache.follow(self.registers.databases, apart.changes)
         self._ordinal = ordinal + count
         self._cut = True
         yield  # it is written

@@ -38,6 +38,11 @@ UNREAD_S: Final = 60.0
 class FreezableSource(Protocol):
     """Where sliced reads read: the state as it is applied now."""
 
+    @property
+    def readable(self) -> bool:
+        """Whether `freeze` may be called."""
+        ...
+
     def freeze(self) -> FrozenReader:
         """Return a reader of the state as applied now."""
         ...
@@ -109,6 +114,8 @@ class SlicedReads:
                 connection.close("took nothing of a long reply for too long")
         if self._parked:
             self.resume()
+        if self._waiting:
+            self._schedule()
 
     def resume(self) -> None:
         """Clients read again."""
@@ -152,19 +159,23 @@ class SlicedReads:
 
     def _slice(self) -> None:
         self._scheduled = False
-        if not self._running:
-            return
-        sliced = self._running.popleft()
+        if self._running:
+            self._advance(self._running.popleft())
+        while (
+            self._waiting and self._source.readable
+            and len(self._running) < RUNNING_MAX and len(self._running) + len(self._parked) < OPEN_MAX
+        ):  # fmt: skip
+            run, now_ms = self._waiting.popleft()
+            self.start(run, now_ms)
+        if self._running:
+            self._schedule()
+
+    def _advance(self, sliced: _Sliced) -> None:
         if sliced.run.connection.closed:
             self._release(sliced)
             sliced.run.finish(b"")
         elif self._work(sliced):
             self._running.append(sliced)
-        while self._waiting and len(self._running) < RUNNING_MAX and len(self._running) + len(self._parked) < OPEN_MAX:
-            run, now_ms = self._waiting.popleft()
-            self.start(run, now_ms)
-        if self._running:
-            self._schedule()
 
     def _work(self, sliced: _Sliced) -> bool:
         """Work for one slice; return whether there is more to do at once."""

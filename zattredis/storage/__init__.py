@@ -5,6 +5,7 @@ What is here
     log_recovery  what must be true before a log is used again  (marks)
     sync_thread   SyncThread: runs LogStore.sync for everything asked so far; the loop waits for it, but not for long
     state_store   StateStore: the keyspace; implements keyspace.reader.Reader  (state_readers)
+    large_writes  writes too large for one WriteBatch, in pieces, whole or not at all
     snapshots     a checkpoint with its manifest; sending it in chunks; receiving it, resumable and verified
     backup_file   the format of backups: checked pieces in one stream
     verification  looking at all of a data directory offline, changing nothing

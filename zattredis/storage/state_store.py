@@ -19,6 +19,7 @@ from typing import Any, Final
 from rocksdict import Cache, Checkpoint, Rdict, ReadOptions, WriteBatch
 
 from zattredis.errors import InvariantViolated, StateDamaged, StorageFailed, WriteStalled, ZattredisError
+from zattredis.storage import large_writes
 from zattredis.storage.rocks import (
     KIB,
     StoreOptions,
@@ -117,6 +118,9 @@ class StateStore:
         store = StateStore(path, database)
         try:
             decode_applied(store.get(APPLIED_KEY))
+            database.set_write_options(write_options(wal=False, no_slowdown=False))
+            large_writes.finish(store, {APPLIED_KEY: store.get(APPLIED_KEY)})
+            database.set_write_options(write_options(wal=False, no_slowdown=True))
         except StorageFailed:
             raise
         except ZattredisError as error:
