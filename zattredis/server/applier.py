@@ -50,6 +50,7 @@ WARY_BYTES: Final = 2 * WORDS_A_TURN
 BREATH_BYTES: Final = 8 << 20
 """A WriteBatch larger than this, of one large command, is written in a turn of the loop of its own."""
 STAMP_KEY: Final = b"mstamp"
+_NOTHING: Final = object()
 _STAMP: Final = struct.Struct(">Q")
 
 _decode_items = msgspec.msgpack.Decoder().decode
@@ -548,9 +549,16 @@ class Applier:
         executor = self._executor
         executor.write_some(ctx, [run.specs[0] for run in runs], [run.argvs[0] for run in runs], 0, ordinal, values)
         executor.measure_alike(runs, perf_counter() - start)
+        finished = self._finished
+        last, resp, reply = _NOTHING, 0, b""
         for run, value in zip(runs, values, strict=True):
             run.connection.state.last_write_index = index
-            self._finished.append((run, encode(value, run.resp) if run.mutes is None else encode_run(run, [value])))
+            if run.mutes is not None:
+                finished.append((run, encode_run(run, [value])))
+                continue
+            if value is not last or run.resp != resp:  # most say the same
+                last, resp, reply = value, run.resp, encode(value, run.resp)
+            finished.append((run, reply))
 
     def _ride(self, ctx: Context, batch: Batch, unit: Unit) -> None:
         """A read at its place among the writes: it sees those before it.

@@ -7,6 +7,7 @@ followed at once and never backwards. `floor` raises it, when a log or a leader 
 from __future__ import annotations
 
 import os
+import random
 import time
 from collections.abc import Callable
 from typing import Final
@@ -73,3 +74,16 @@ perf_counter = time.perf_counter
 def random_64() -> int:
     """Return a fresh random number below 2**64 from the system (seeds, nonces; never 0)."""
     return int.from_bytes(os.urandom(8), "big") | 1
+
+
+class Seeds:
+    """Numbers that only have to differ from one to the next, without a system call for each."""
+
+    __slots__ = ("_bits",)
+
+    def __init__(self, first: int) -> None:
+        self._bits = random.Random(first).getrandbits
+
+    def next_64(self) -> int:
+        """Return a number below 2**64 (never 0)."""
+        return self._bits(64) | 1

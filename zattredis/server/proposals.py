@@ -18,7 +18,7 @@ from typing import Protocol
 from zattredis.errors import ClusterDown, OutcomeUnknown
 from zattredis.observability.exposition import BOUNDS_S
 from zattredis.resp.replies import encode
-from zattredis.server.clock import monotonic, random_64
+from zattredis.server.clock import Seeds, monotonic, random_64
 from zattredis.server.gathering import Gathering
 from zattredis.server.sessions import BATCH_HEADER, Sessions
 from zattredis.server.units import DONE, EMPTY_UNITS, SLICED, Batch, Unit, encode_units
@@ -52,8 +52,9 @@ class Proposals:
     __slots__ = (
         "_applied_at", "_batch_bytes_max", "_batch_commands_max", "_gathering", "_in_flight", "_next_sequence",
         "_node_id", "_nonce", "_on_read", "_open", "_open_asked_at", "_progress_at", "_queue", "_retry_s", "_schedule",
-        "_sent", "_sessions", "_transport", "agreed_buckets", "agreed_s", "applied_sequence", "batched_commands",
-        "batches", "bytes_held", "refused", "request_timeout_s", "session", "sessions_had", "timed_out",
+        "_seeds", "_sent", "_sessions", "_transport", "agreed_buckets", "agreed_s", "applied_sequence",
+        "batched_commands", "batches", "bytes_held", "refused", "request_timeout_s", "session",
+        "sessions_had", "timed_out",
     )  # fmt: skip
 
     def __init__(
@@ -81,6 +82,7 @@ class Proposals:
         self._gathering = Gathering()
         self.request_timeout_s = request_timeout_s
         self._nonce = random_64()
+        self._seeds = Seeds(random_64())
         self.session = 0
         self.sessions_had: set[int] = set()
         self._next_sequence = 1
@@ -179,7 +181,7 @@ class Proposals:
         batch.units = [unit for unit in batch.units if unit.state != DONE]
         sequence = self._next_sequence
         if not batch.payload:
-            batch.seed = random_64()
+            batch.seed = self._seeds.next_64()
             if batch.bytes_held > LARGE_BYTES:
                 batch.payload = encode_units(batch.units, BATCH_HEADER.pack(self.session, sequence, batch.seed))
             else:
