@@ -1,0 +1,95 @@
+"""The same command of many connections in one tick is carried out in one go: nobody can tell."""
+
+from __future__ import annotations
+
+import random
+
+import pytest
+
+import zattredis.commands  # noqa: F401  (fills the command table)
+from tests.server.mini_node import Client, MiniNode
+
+_CLIENTS = 12
+_FILL = (
+    "SET a 1", "SET b 22", "SET e gone PX 1", "RPUSH list x", "HSET hash f v g w", "SET n 5", "SETRANGE long 5000 z",
+)  # fmt: skip
+_READS = ("GET a", "GET b", "GET e", "GET none", "GET list", "GET long", "get a", "HGET hash f", "HGET hash x",
+          "HGET a f", "HGET none f", "STRLEN a", "EXISTS a b none", "GET", "TTL e")  # fmt: skip
+_WRITES = ("SET a 2", "SET c 3", "SET a", "INCR n", "SADD set m", "SADD a m", "LPUSH list y", "LPOP list", "SPOP set",
+           "HSET hash f 2", "ZADD z 1 m", "ZADD z x m", "SET list 1 NX GET", "GETDEL b")  # fmt: skip
+
+
+def _filled() -> tuple[MiniNode, list[Client]]:
+    node = MiniNode()
+    first = node.connect()
+    first.send(*_FILL)
+    node.tick()
+    node.apply()
+    first.received()
+    clients = [node.connect() for _ in range(_CLIENTS)]
+    for client in clients[::3]:
+        client.connection.state.resp = 3
+    clients[4].connection.state.db = clients[5].connection.state.db = 1
+    return node, clients
+
+
+def _turn(node: MiniNode) -> None:
+    asked = len(node.asked)
+    node.tick()
+    if node.log:
+        node.apply()
+    if len(node.asked) > asked:
+        node.confirm()
+
+
+@pytest.mark.parametrize("seed", range(40))
+def test_many_clients_in_one_tick_are_answered_like_one_after_the_other(seed: int) -> None:
+    rng = random.Random(seed)
+    pool = [*_READS, *_WRITES] if seed % 2 else [*_READS]
+    together, one_by_one = _filled(), _filled()
+    for _ in range(5):
+        few = rng.sample(pool, rng.randint(1, 3))
+        lines = [rng.choice(few) for _ in range(_CLIENTS)]
+        if seed % 2:  # reads and writes of one tick have no order among each other
+            writes = rng.random() < 0.5
+            lines = [line if (line in _WRITES) == writes else "SET a 9" if writes else "GET a" for line in lines]
+        for node, clients in (together, one_by_one):
+            for client, line in zip(clients, lines, strict=True):
+                client.send(line)
+                if node is one_by_one[0]:
+                    _turn(node)
+            _turn(node)
+        replies = [[client.received() for client in clients] for _, clients in (together, one_by_one)]
+        if "SPOP set" not in lines:
+            assert replies[0] == replies[1], lines
+        assert all(replies[0]), "everyone is answered"
+    counted = [
+        (node.dispatcher._statistics.keyspace_hits, node.dispatcher._statistics.keyspace_misses)
+        for node, _ in (together, one_by_one)
+    ]
+    assert counted[0] == counted[1]
+
+
+def test_a_client_that_wants_no_reply_gets_none_and_the_others_theirs() -> None:
+    node, clients = _filled()
+    for client in clients[:6]:
+        if client is clients[2]:
+            client.send("CLIENT REPLY SKIP", "GET a")
+        else:
+            client.send("GET a")
+    _turn(node)
+    assert [client.received() for client in clients[:6]] == [b"$1\r\n1\r\n"] * 2 + [b""] + [b"$1\r\n1\r\n"] + [
+        b"$-1\r\n"
+    ] * 2
+
+
+def test_who_does_not_read_waits_and_nobody_with_him() -> None:
+    node, clients = _filled()
+    clients[1].connection.pause_writing()
+    for client in clients[:4]:
+        client.connection.data_received(b"*2\r\n$3\r\nGET\r\n$1\r\na\r\n")
+    _turn(node)
+    assert [client.received() for client in clients[:4]] == [b"$1\r\n1\r\n", b"", b"$1\r\n1\r\n", b"$1\r\n1\r\n"]
+    clients[1].connection.resume_writing()
+    _turn(node)
+    assert clients[1].received() == b"$1\r\n1\r\n"
