@@ -500,3 +500,30 @@ def test_other_types_are_refused() -> None:
             read(record)
     with pytest.raises(WrongType):
         hash_value(kept.view, record, b"f", 0)
+
+
+@given(st.dictionaries(st.sampled_from(FIELDS) | st.binary(max_size=70), VALUES, max_size=140), st.sampled_from([0, 5]))
+@settings(max_examples=60)
+def test_a_hash_put_whole_is_stored_as_one_put_field_by_field(fields: dict[bytes, bytes], expire_ms: int) -> None:
+    """Nodes of another build store it the slow way: it must come to the same, numbers given included."""
+    whole, slow = Store(), Store()
+    put_hash(whole.view, 0, b"k", fields.items(), NOW_MS // 1000, expire_ms)
+    edit = HashEdit(slow.view, 0, b"k", None, NOW_MS)
+    for field, value in fields.items():
+        edit.set(field, value)
+    edit.expire_ms = expire_ms
+    edit.finish()
+    assert whole.view.take() == slow.view.take()
+    assert whole.registers.counter == slow.registers.counter
+
+
+def test_a_hash_of_many_short_fields_is_put_whole_up_to_the_bound() -> None:
+    for count in (127, 128, 129):
+        fields = {b"%d" % number: b"" for number in range(count)}
+        whole, slow = Store(), Store()
+        put_hash(whole.view, 0, b"k", fields.items(), 1)
+        edit = HashEdit(slow.view, 0, b"k", None, 1000)
+        for field in fields:
+            edit.set(field, b"")
+        edit.finish()
+        assert whole.view.take() == slow.view.take()

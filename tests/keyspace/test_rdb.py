@@ -269,3 +269,12 @@ def test_what_unpacks_to_more_than_a_command_may_write_is_refused(monkeypatch: p
     assert load(framed(b"\x01\x03" + node * 3)).value == [bytes(size)] * 3
     with pytest.raises(BadDump):
         load(framed(b"\x01\x04" + node * 4))
+
+
+@given(st.text("0123456789+-.eEinfaxINF_ \x00", max_size=6).map(str.encode))
+def test_a_score_is_read_if_and_only_if_it_is_written_as_one(text: bytes) -> None:
+    if rdb_read._SCORE.fullmatch(text):
+        assert rdb_read._score(text) == float(text)
+    else:
+        with pytest.raises(BadDump):
+            rdb_read._score(text)

@@ -239,6 +239,8 @@ def put_hash(
 
     `expire_ms` is the key's expiry, `expiries` those of fields that have one.
     """
+    if not expiries and _put_inline(view, db, key, items := list(items), touched_s, expire_ms):
+        return
     edit = HashEdit(view, db, key, None, touched_s * 1000)
     if expiries:
         # Maintenance would not find what expires before the time up to which it has looked.
@@ -252,6 +254,28 @@ def put_hash(
             edit.set(field, value)
     edit.expire_ms = expire_ms
     edit.finish()
+
+
+def _put_inline(
+    view: View, db: int, key: bytes, items: list[tuple[bytes, bytes]], touched_s: int, expire_ms: int
+) -> bool:
+    """Do what `put_hash` does in one step for fields that fit into the record and do not expire; else return False."""
+    fields = dict(items)
+    count = len(fields)
+    parameters = view.registers.parameters
+    if not 0 < count == len(items) <= inline.ENTRIES_MAX:
+        return False
+    values = fields.values()
+    size = sum(map(len, fields)) + sum(map(len, values))
+    if 1 + 4 * count + size > inline.BYTES_MAX:
+        return False
+    value_max = parameters.hash_max_listpack_value
+    is_large = count > parameters.hash_max_listpack_entries or (
+        size > value_max and max(map(len, (*fields, *values))) > value_max
+    )
+    kind = HASH | (LARGE if is_large else 0) | (VOLATILE if expire_ms else 0)
+    view.put(db, key, pack_header(kind, expire_ms, view.next_id(), touched_s) + inline.pack_pairs(items))
+    return True
 
 
 def copy_hash(view: View, record: bytes, db: int, key: bytes, expire_ms: int, touched_s: int) -> None:

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Iterable
+from itertools import accumulate
 from typing import Final
 
 ENTRIES_MAX: Final = 128
@@ -157,3 +158,10 @@ def pack(entries: Iterable[Entry], lead: int) -> bytes:
         parts.append(data)
         size += len(data)
     return len(starts).to_bytes(1, "big") + _STARTS[len(starts)].pack(*starts) + b"".join(parts)
+
+
+def pack_pairs(pairs: list[tuple[bytes, bytes]]) -> bytes:
+    """Return the body, with lead 0, of these fields and values, at least one and at most ENTRIES_MAX."""
+    parts = [len(field).to_bytes(2, "big") + field + value for field, value in pairs]
+    starts = accumulate(map(len, parts[:-1]), initial=0)
+    return len(parts).to_bytes(1, "big") + _STARTS[len(parts)].pack(*starts) + b"".join(parts)

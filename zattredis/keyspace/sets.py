@@ -250,11 +250,10 @@ def _build(view: View, members: Iterator[bytes]) -> tuple[int, bytes, int]:
     """Return the flags, the body and the size of a new set; its subkeys, if it has any, are written."""
     first = list(islice(members, INTEGERS_MAX + 1))
     size = len(first)
-    numbers = [integer_of(member) for member in first]
-    all_integers = None not in numbers
+    all_integers = all(map(is_integer, first))  # ends at the first that is none
     if size <= INTEGERS_MAX:
         if all_integers:
-            body = pack_integers(integers(sorted(numbers)))  # type: ignore[arg-type]
+            body = pack_integers(integers(sorted(map(int, first))))
             return LARGE if size > _intset_max(view) else 0, body, size
         if sum(map(len, first)) + size < TEXT_BYTES_MAX and len(body := pack_texts(first)) <= TEXT_BYTES_MAX:
             return LARGE, body, size

@@ -119,7 +119,11 @@ def texts_of(record: bytes) -> list[bytes]:
 
 def pack_texts(members: Iterable[bytes]) -> bytes:
     """Return the body of these members, which are distinct."""
-    return _TEXT_EMPTY + b"".join([entry_of(member)[1:] for member in members])
+    members = list(members)
+    joined = b"".join(members)
+    if b"\0" in joined or b"\1" in joined:
+        return _TEXT_EMPTY + b"".join([entry_of(member)[1:] for member in members])
+    return _TEXT_EMPTY + b"\0".join(members) + b"\0" if members else _TEXT_EMPTY
 
 
 def count_texts(record: bytes) -> int:

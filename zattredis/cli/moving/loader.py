@@ -1,5 +1,9 @@
 """Keys into a cluster: RESTORE by RESTORE, many in one exchange and several exchanges under way.
 
+Short strings that do not expire go together, as one MSETNX (MSET where they are to replace): one command instead of
+hundreds. Where a cluster does not take that, they go one by one after all. What is packed is unpacked here (`plain`),
+once, rather than on every node.
+
 What came of each key is counted, and the first few of each kind are named. A key that exists is left as it is, unless
 it is to be replaced; then it is compared, so that an import that is repeated finds its own work and goes on.
 """
@@ -13,9 +17,11 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from zattredis.cli.moving.pipe import Address, Pipe, pack
+from zattredis.cli.moving.plain import plain, string_in
 from zattredis.cli.moving.sources import Group, Item, type_name
 from zattredis.cli.moving.verifying import dumps_of, same_value
 from zattredis.cli.resp_client import ErrorReply
+from zattredis.errors import DefiniteError
 
 IMPORTED: Final = "imported"
 EQUAL: Final = "there already, equal"
@@ -27,6 +33,8 @@ FAILED: Final = "refused"
 GOOD: Final = frozenset((IMPORTED, EQUAL, EXPIRED))
 
 UNDER_WAY_MAX: Final = 4
+TOGETHER_BYTES_MAX: Final = 4096
+"""Longest dump of a string that goes with others."""
 NAMED_MAX: Final = 10
 PATIENCE_S: Final = 60.0
 _PAUSE_S: Final = 0.2
@@ -60,8 +68,16 @@ class Outcome:
 
 
 def _likeness(item: Item) -> tuple[bool, int]:
-    """Like stands with like: the server carries out runs of short strings that do not expire at once."""
+    """Like stands with like: the server carries out runs of the same at less cost."""
     return bool(item.expire_ms), item.kind
+
+
+def _together(items: list[Item]) -> int:
+    """Return how many items, from the first on, are short strings that do not expire, nor were idle."""
+    for count, item in enumerate(items):
+        if item.kind or item.expire_ms or len(item.dump) > TOGETHER_BYTES_MAX or item.idle_s + item.frequency != -2:
+            return count
+    return len(items)
 
 
 def printable(key: bytes) -> str:
@@ -82,7 +98,8 @@ class Loader:
         self._replace = replace
         self._acknowledged = acknowledged
         self.outcome = outcome
-        self._under_way: deque[tuple[Group, list[Item]]] = deque()
+        self._under_way: deque[tuple[Group, list[Item], int]] = deque()
+        self._takes_together = True
         self._address, self._timeout_s = address, timeout_s
         self._side: Pipe | None = None
 
@@ -110,16 +127,32 @@ class Loader:
                     self.outcome.add(NO_DATABASE, group.db, item)
                 self._acknowledged(group)
                 return
-        self._pipe.send_packed(b"".join(map(self._restore, items)))
-        self._under_way.append((group, items))  # only now: who is interrupted before waits for no replies to it
+        together = _together(items) if self._takes_together else 0
+        if together > 1:
+            try:
+                packed = self._set(items[:together])
+            except DefiniteError:  # damaged on its way: the server says which
+                packed, together = b"", 0
+        else:
+            packed, together = b"", 0
+        self._pipe.send_packed(packed + b"".join(map(self._restore, items[together:])))
+        self._under_way.append((group, items, together))  # only now: who is interrupted waits for no replies to it
 
     def finish(self) -> None:
         """Wait for everything under way."""
         while self._under_way:
             self._read_group()
 
+    def _set(self, items: list[Item]) -> bytes:
+        words = [b"MSET" if self._replace else b"MSETNX"]
+        for item in items:
+            words += item.key, string_in(item.dump)
+        return pack(tuple(words))
+
     def _restore(self, item: Item) -> bytes:
-        key, expire_ms, dump, _, idle_s, frequency = item
+        key, expire_ms, dump, kind, idle_s, frequency = item
+        if kind:
+            dump = plain(dump)
         if not expire_ms and idle_s == frequency == -1:
             if self._replace:
                 return pack((b"RESTORE", key, b"0", dump, b"REPLACE"))
@@ -136,15 +169,33 @@ class Loader:
         return pack(words)
 
     def _read_group(self) -> None:
-        group, items = self._under_way.popleft()
+        group, items, together = self._under_way.popleft()
         read = self._pipe.read
-        replies = [read() for _ in items]
-        good = replies.count(b"OK")
-        self.outcome.counts[IMPORTED] += good
-        if good < len(items):
-            others = [(item, str(reply)) for item, reply in zip(items, replies, strict=True) if reply != b"OK"]
+        others: list[tuple[Item, str]] = []
+        good = 0
+        if together:
+            reply = read()
+            if reply in (1, b"OK"):
+                good = together
+            else:
+                others = self._apart(group, items[:together], str(reply))
+        replies = [read() for _ in items[together:]]
+        restored = replies.count(b"OK")
+        self.outcome.counts[IMPORTED] += good + restored
+        if restored < len(replies):
+            rest = zip(items[together:], replies, strict=True)
+            others += [(item, str(reply)) for item, reply in rest if reply != b"OK"]
+        if others:
             self._look_at(group, others)
         self._acknowledged(group)
+
+    def _apart(self, group: Group, items: list[Item], text: str) -> list[tuple[Item, str]]:
+        """Send one by one what was not taken together; return what is not imported even so."""
+        if text.startswith(_AGAIN):
+            return [(item, text) for item in items]
+        if text != "0":  # not because of a key that exists: it would be the same for the next group
+            self._takes_together = False
+        return self._send_aside(group, items)
 
     def _look_at(self, group: Group, others: list[tuple[Item, str]]) -> None:
         """Count what was not simply imported; what may pass by waiting is sent again first."""
@@ -180,6 +231,9 @@ class Loader:
         if not items:
             return []
         time.sleep(_PAUSE_S)
+        return self._send_aside(group, items)
+
+    def _send_aside(self, group: Group, items: list[Item]) -> list[tuple[Item, str]]:
         pipe = self._aside(group.db)
         pipe.send_packed(b"".join(map(self._restore, items)))
         found = [(item, pipe.read()) for item in items]
