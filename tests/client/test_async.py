@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import inspect
 from collections.abc import Callable, Coroutine
 from typing import Any
 
@@ -10,7 +11,19 @@ import pytest
 
 from tests.client.fake_server import FakeServer
 from zattredis import AsyncDistributedDict, DistributedDict
-from zattredis.client import ABSENT, Change, Conflict, LockNotAcquired, OutcomeUnknown, RefreshPolicyLock, Unavailable
+from zattredis.client import (
+    ABSENT,
+    AsyncLock,
+    AsyncTransaction,
+    Change,
+    Conflict,
+    Lock,
+    LockNotAcquired,
+    OutcomeUnknown,
+    RefreshPolicyLock,
+    Transaction,
+    Unavailable,
+)
 
 
 def run(body: Callable[[], Coroutine[Any, Any, None]]) -> None:
@@ -58,6 +71,13 @@ def test_transactions_locks_and_watch(port: int) -> None:
             t.set("a", await t["a"] + await t.get("c", 10))
             await t.delete("b")
             assert await t.copy() == {"a": 11}
+        assert await d.copy() == {"a": 11}
+        async with d.transaction() as t:
+            assert await t.setdefault("b", 5) == 5 and await t.setdefault("a", 0) == 11
+            assert await t.contains("b") and not await t.contains("c") and await t.length() == 2
+            assert await t.pop("b") == 5 and await t.pop("c", None) is None and await t.length() == 1
+            with pytest.raises(KeyError):
+                await t.pop("b")
         assert await d.copy() == {"a": 11}
         with pytest.raises(Conflict):  # noqa: PT012 (raised by the end of the block)
             async with d.transaction() as t:
@@ -139,3 +159,30 @@ def test_a_cancelled_task_leaves_the_others_alone(port: int) -> None:
         await d.close()
 
     run(body)
+
+
+AS_METHODS = {
+    "__contains__": "contains", "__len__": "length", "__setitem__": "set", "__delitem__": "delete",
+    "__iter__": "__aiter__", "__enter__": "__aenter__", "__exit__": "__aexit__",
+}  # fmt: skip
+"""What Python's syntax cannot await is a method."""
+
+
+@pytest.mark.parametrize(
+    ("one", "twin", "without"),
+    [
+        (DistributedDict, AsyncDistributedDict, set()),
+        (Transaction, AsyncTransaction, {"__iter__", "keys", "items", "values", "popitem"}),
+        (Lock, AsyncLock, set()),
+    ],
+)
+def test_the_twins_have_the_same_names(one: type, twin: type, without: set[str]) -> None:
+    """Left out is what compares or shows everything at once: that is `await d.copy()`."""
+    names = {name for name in dir(one) if not name.startswith("_")}
+    names |= {name for name in vars(one) if name in AS_METHODS or name == "__getitem__"}
+    missing = {name for name in names - without if not hasattr(twin, AS_METHODS.get(name, name))}
+    assert not missing
+    for name in names & vars(one).keys() & vars(twin).keys():
+        if callable(vars(one)[name]) and not name.startswith("__"):
+            assert [*inspect.signature(vars(one)[name]).parameters] == [*inspect.signature(vars(twin)[name]).parameters]
+    assert [*inspect.signature(one).parameters] == [*inspect.signature(twin).parameters] or one is not DistributedDict

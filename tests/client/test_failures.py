@@ -148,7 +148,7 @@ def test_passwords_and_urls() -> None:
                 DistributedDict("127.0.0.1", port, password=wrong)["a"]
 
 
-@pytest.mark.parametrize("address", ["h:x", "redis:/x", "[::1", ("h", 0), [], ("h", 99999)])
+@pytest.mark.parametrize("address", ["h:x", "redis:/x", "redis://h/abc", "[::1", ("h", 0), [], ("h", 99999)])
 def test_addresses_that_cannot_be_meant(address: Any) -> None:
     with pytest.raises(ValueError):
         DistributedDict(address)

@@ -103,6 +103,7 @@ def test_its_options(ports: list[int]) -> None:
     writer["key1"] = 1
     lock = RefreshPolicyLock(status=True)
     policies = (RefreshPolicyAlways(), lock, RefreshPolicyCount(maximum=2), RefreshPolicyTime(timedelta(hours=1)))
+    assert RefreshPolicyTime(0.5).delta == timedelta(seconds=0.5)  # seconds do as well
     readers = {
         policy: DistributedDict[str, int]("127.0.0.1", ports[0], refresh_policy=policy) for policy in policies
     }

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import structlog
 
 import zattredis
 
@@ -17,6 +18,16 @@ MODULES = sorted(
     for path in ROOT.rglob("*.py")
     if "    >>> " in path.read_text()
 )
+
+
+@pytest.fixture(autouse=True)
+def _events_as_in_a_new_program() -> Iterator[None]:
+    """An earlier test of this process may have sent the house's events somewhere that an example would print."""
+    before = structlog.get_config() if structlog.is_configured() else None
+    structlog.reset_defaults()
+    yield
+    if before is not None:
+        structlog.configure(**before)
 
 
 @pytest.fixture(scope="module")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import json
 import os
 import signal
 import socket
@@ -319,3 +320,38 @@ def test_no_descriptors_are_left(tmp_path: Path) -> None:
         with zattredis.serve(process=process) as server:
             server.client().ping()
         assert count() <= before
+
+
+TELLING = """
+import structlog, sys, zattredis
+from zattredis.observability.events import get_logger
+
+def tell():
+    get_logger(room="x").info("of no weight")
+    get_logger(room="x").warning("to be looked at", number=1)
+
+before = structlog.get_config()
+with zattredis.serve(log_format="json"):
+    tell()
+    assert not structlog.is_configured() and structlog.get_config() == before
+    def mine(_, method, event):
+        if event.get("room") in ("x", None):  # the nodes' threads tell of themselves as well
+            print("mine", method, event)
+        raise structlog.DropEvent
+    structlog.configure(processors=[mine])
+    tell()
+    with zattredis.serve(log_level="info"):
+        tell()
+    tell()
+structlog.get_logger().info("and the program's own")
+"""
+
+
+def test_a_server_in_a_program_says_little_and_changes_nothing_of_its_log() -> None:
+    done = subprocess.run([sys.executable, "-c", TELLING], capture_output=True, text=True, check=False, timeout=60)
+    assert done.returncode == 0, done.stderr
+    (line,) = [line for line in done.stderr.splitlines() if "looked" in line]
+    assert json.loads(line)["level"] == "warning" and "of no weight" not in done.stderr
+    mine = done.stdout.splitlines()
+    assert [line.split()[1] for line in mine] == ["warning", "info", "warning", "warning", "info"]
+    assert "and the program's own" in mine[-1]

@@ -8,10 +8,9 @@ import resource
 import socket
 from typing import Final
 
-import structlog
-
 from zattredis.config import Settings, bracketed
 from zattredis.errors import FatalError
+from zattredis.observability.events import get_logger
 
 OTHER_FILES: Final = 1_024
 """Open files that a node needs beside its clients: databases, peers, log."""
@@ -72,7 +71,7 @@ def fit_open_files(settings: Settings) -> Settings:
         raise FatalError(
             f"only {allowed} open files are allowed, too few to serve clients; raise the limit (ulimit -n {needed})"
         )
-    structlog.get_logger().warning(
+    get_logger().warning(
         "fewer_clients", maxclients=clients, asked=settings.maxclients, open_files_allowed=allowed,
         remedy=f"ulimit -n {needed}",
     )  # fmt: skip

@@ -12,7 +12,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Final, Protocol
 
-import structlog
 import uvloop
 
 from zattredis.cli import banner
@@ -21,7 +20,7 @@ from zattredis.cli.preflight import check_ports, fit_open_files
 from zattredis.cli.supervision import Supervisor
 from zattredis.config import Settings
 from zattredis.errors import FatalError
-from zattredis.observability.events import configure_events, uses_console
+from zattredis.observability.events import configure_events, get_logger, uses_console
 from zattredis.version import __version__
 
 _LEADER_POLL_S: Final = 0.05
@@ -32,7 +31,7 @@ _PATIENCE_S: Final = 3.0
 _GC_ALLOCATIONS: Final = 10_000
 """Objects made and not freed between two looks of the collector; Python's own 700 are fewer than one tick holds."""
 
-_log = structlog.get_logger()
+_log = get_logger()
 
 
 class ServedNode(Protocol):

@@ -14,12 +14,12 @@ import socket
 from collections.abc import Mapping
 from typing import Final
 
-import structlog
+from zattredis.observability.events import get_logger
 
 WATCHDOG_SHARE: Final = 0.4
 """Of the time after which systemd gives up: two may come late before it does."""
 
-_log = structlog.get_logger()
+_log = get_logger()
 
 
 class Supervisor:

@@ -262,6 +262,37 @@ class AsyncTransaction(Generic[K, V]):
         except KeyError:
             return default
 
+    async def contains(self, key: K) -> bool:
+        """Return whether the key exists."""
+        return await self._run(self._state.fetch, self._operations.field(key)) is not None
+
+    async def length(self) -> int:
+        """Return the number of keys; from now on the transaction depends on everything."""
+        return len(await self._run(self._state.everything))
+
+    @overload
+    async def pop(self, key: K, /) -> V: ...
+    @overload
+    async def pop(self, key: K, default: T, /) -> V | T: ...
+    async def pop(self, key: K, default: Any = ABSENT, /) -> Any:
+        """Delete the key at the end and return its value; the default, or KeyError, if it is missing."""
+        try:
+            value = await self[key]
+        except KeyError:
+            if default is ABSENT:
+                raise
+            return default
+        await self.delete(key)
+        return value
+
+    async def setdefault(self, key: K, default: V) -> V:
+        """Store the default at the end if the key is missing; return what it then holds."""
+        try:
+            return await self[key]
+        except KeyError:
+            self.set(key, default)
+            return default
+
     async def copy(self) -> dict[K, V]:
         """Return everything; from now on the transaction depends on all of it."""
         return self._operations.decode_all(await self._run(self._state.everything))

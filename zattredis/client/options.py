@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias
+from urllib.parse import unquote, urlsplit
 
 from redis.connection import parse_url
 
@@ -76,6 +77,10 @@ def endpoint(address: Address, port: int, security: Security) -> Endpoint:
     kind = "tls" if security.tls else "tcp"
     if isinstance(address, str) and "://" in address:
         found: dict[str, Any] = dict(_parse_url(address))
+        parts = urlsplit(address)
+        database = unquote(parts.path).strip("/")
+        if parts.scheme != "unix" and database and not database.isdecimal():
+            raise ValueError(f"{database!r} in the URL is no number of a database")
         if "connection_class" in found:
             kind = _KINDS[found.pop("connection_class").__name__]
         for option in _OF_POOLS:

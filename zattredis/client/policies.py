@@ -57,10 +57,10 @@ class RefreshPolicyCount:
 
 
 class RefreshPolicyTime:
-    """A copy older than `delta` (default: a minute) is fetched anew."""
+    """A copy older than `delta` (a timedelta, or seconds; default: a minute) is fetched anew."""
 
-    def __init__(self, delta: timedelta = timedelta(minutes=1)) -> None:
-        self.delta = delta
+    def __init__(self, delta: timedelta | float = timedelta(minutes=1)) -> None:
+        self.delta = delta if isinstance(delta, timedelta) else timedelta(seconds=delta)
         self.last_update: float | None = None
 
     def can_update(self) -> bool:

@@ -6,11 +6,12 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 from zattredis.config import Settings
-from zattredis.embed.options import ExtensionSource, log_unless_configured, settings_for, split_extensions
+from zattredis.embed.options import ExtensionSource, settings_for, split_extensions
 from zattredis.embed.url import url_of
+from zattredis.observability.events import embed_events
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable
 
     from zattredis.server.node import Node as ServerNode
 
@@ -47,6 +48,7 @@ class Node:
         self.settings = settings if settings is not None else settings_for(values)
         self._functions = functions
         self._node: ServerNode | None = None
+        self._quiet: Callable[[], None] = lambda: None
 
     async def start(self) -> None:
         """Open the data directory and listen; return once clients can connect. Raises FatalError."""
@@ -54,13 +56,15 @@ class Node:
 
         if self._node is not None:
             raise RuntimeError("the node was started already; make another one to start again")
-        log_unless_configured(self.settings)
+        quiet = embed_events(self.settings.log_format, self.settings.log_level)
         self._node = node = ServerNode(self.settings, owns_loop=False, functions=self._functions)
         try:
             await node.start()
         except BaseException:
             node.release_loop()
+            quiet()
             raise
+        self._quiet = quiet
 
     async def stop(self) -> None:
         """Hand the leadership over, answer what was accepted, close everything. Harmless when repeated.
@@ -71,13 +75,16 @@ class Node:
             return
         await self._node.stop()
         self._node.release_loop()
-        await self._node.wait_stopped()
+        await self.wait_stopped()
 
     async def wait_stopped(self) -> None:
         """Return once the node has stopped, by `stop` or a client's SHUTDOWN. Raises FatalError if it had to end."""
         if self._node is None:
             raise RuntimeError("the node was not started")
-        await self._node.wait_stopped()
+        try:
+            await self._node.wait_stopped()
+        finally:
+            self._quiet()
 
     async def __aenter__(self) -> Node:
         await self.start()

@@ -6,11 +6,8 @@ from collections.abc import Callable, Iterable
 from types import ModuleType
 from typing import Any, Final
 
-import structlog
-
 from zattredis.config import Settings, make_settings
 from zattredis.errors import ConfigError
-from zattredis.observability.events import configure_events
 
 ExtensionSource = str | ModuleType | Callable[..., Any]
 """The name of a module with commands, the module, or one command."""
@@ -47,9 +44,3 @@ def split_extensions(sources: Iterable[ExtensionSource]) -> tuple[list[str], lis
         else:
             raise TypeError(f"an extension is a module, its name, or a command, not {source!r}")
     return modules, functions
-
-
-def log_unless_configured(settings: Settings) -> None:
-    """Send this process's events to standard error, unless its own program has decided where they go."""
-    if not structlog.is_configured():
-        configure_events(settings.log_format, settings.log_level)

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 from zattredis.config import Settings
 from zattredis.embed.instance import Standing
-from zattredis.embed.options import log_unless_configured
 from zattredis.errors import FatalError
+from zattredis.observability.events import embed_events
 
 if TYPE_CHECKING:
     from zattredis.server.node import Node
@@ -43,7 +43,6 @@ class ThreadInstance:
 
     def begin(self) -> None:
         """Begin to start it."""
-        log_unless_configured(self.settings)
         self._told.clear()
         self.error = None
         # A daemon, so that a program that forgets to close its server ends all the same (`Server` closes it at exit).
@@ -92,6 +91,7 @@ class ThreadInstance:
     # -- in the thread -----------------------------------------------------------------------------------------------
 
     def _run(self) -> None:
+        quiet = embed_events(self.settings.log_format, self.settings.log_level)
         try:
             import uvloop
 
@@ -100,6 +100,7 @@ class ThreadInstance:
         except BaseException as error:
             self.error = error
         finally:
+            quiet()
             self._node = None
             self._told.set()
 

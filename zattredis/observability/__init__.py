@@ -1,7 +1,8 @@
 """zattredis.observability: how a node tells what it does.
 
-Owns: the set-up of structlog for the process (`events`). Every room logs through `structlog.get_logger()`; only the
-command line calls `configure_events`, so a node embedded in another program logs as that program wishes.
+Owns: the set-up of structlog for the process (`events`). Every room logs through `events.get_logger()`; only the
+command line calls `configure_events`. A node embedded in another program (`embed_events`) is held to its own log level,
+and what it tells goes where that program has told structlog to send events; of the program's set-up nothing changes.
 `exposition` writes Prometheus's text format, for whoever has something to count.
 
 Invariants

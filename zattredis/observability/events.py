@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import MutableMapping
+from collections.abc import Callable, Mapping, MutableMapping
 from typing import Any, Final
 
 import msgspec
@@ -13,6 +13,69 @@ import structlog
 LEVELS: Final = {"debug": 10, "info": 20, "warning": 30, "error": 40, "critical": 50, "exception": 40}
 
 _threshold = LEVELS["info"]
+_embedded: dict[object, int] = {}
+"""The levels of the nodes inside this program, if it is not a server itself."""
+_own: Any = None
+"""Where their events go, unless the program has configured structlog."""
+
+
+class Log:
+    """A logger of structlog that knows whose process it is in: a server's own, or another program's."""
+
+    __slots__ = ("_always",)
+
+    def __init__(self, **always: object) -> None:
+        self._always = always
+
+    def info(self, event: str, **fields: object) -> None:
+        """Tell what happens."""
+        self._tell("info", event, fields)
+
+    def warning(self, event: str, **fields: object) -> None:
+        """Tell what somebody should look at."""
+        self._tell("warning", event, fields)
+
+    def error(self, event: str, **fields: object) -> None:
+        """Tell what went wrong."""
+        self._tell("error", event, fields)
+
+    def critical(self, event: str, **fields: object) -> None:
+        """Tell why this ends."""
+        self._tell("critical", event, fields)
+
+    def _tell(self, method: str, event: str, fields: dict[str, object]) -> None:
+        log = structlog.get_logger()
+        if _embedded:
+            if LEVELS[method] < min(_embedded.values()):
+                return
+            if not structlog.is_configured():
+                log = _own
+        getattr(log, method)(event, **{**self._always, **fields})
+
+
+def get_logger(**always: object) -> Log:
+    """Return a logger whose events carry these fields. What is set up later holds for it, too."""
+    return Log(**always)
+
+
+def embed_events(form: str = "auto", level: str = "warning") -> Callable[[], None]:
+    """Let nodes inside another program tell of themselves; return what to call when this one has ended.
+
+    Events from `level` on (the lowest of several nodes) go where the program has told structlog to send its own, else
+    to standard error. Of what the program has set up nothing is changed.
+    """
+    global _own
+    node = object()
+    _embedded[node] = LEVELS[level]
+    _own = structlog.wrap_logger(
+        _LineLogger(), processors=_processors(form, {}), wrapper_class=structlog.make_filtering_bound_logger(0),
+        cache_logger_on_first_use=False,
+    )  # fmt: skip
+
+    def ended() -> None:
+        _embedded.pop(node, None)
+
+    return ended
 
 
 def configure_events(form: str = "auto", level: str = "info", **always: object) -> None:
@@ -22,6 +85,16 @@ def configure_events(form: str = "auto", level: str = "info", **always: object) 
     person at a terminal knows what they started). May be called again; loggers made before follow.
     """
     set_level(level)
+    structlog.configure(
+        processors=[_drop_below_threshold, *_processors(form, always)],
+        wrapper_class=structlog.make_filtering_bound_logger(0),  # `exception` brings its traceback
+        logger_factory=_LineLogger,
+        cache_logger_on_first_use=False,
+    )
+
+
+def _processors(form: str, always: Mapping[str, object]) -> list[structlog.typing.Processor]:
+    """Return what makes a line of an event."""
     console = uses_console(form)
 
     def add_always(_logger: object, _method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
@@ -31,7 +104,6 @@ def configure_events(form: str = "auto", level: str = "info", **always: object) 
         return event
 
     processors: list[structlog.typing.Processor] = [
-        _drop_below_threshold,
         structlog.processors.add_log_level,
         structlog.processors.TimeStamper(fmt="%H:%M:%S.%f" if console else "iso", utc=not console),
         structlog.processors.format_exc_info,
@@ -41,12 +113,7 @@ def configure_events(form: str = "auto", level: str = "info", **always: object) 
         processors.append(structlog.dev.ConsoleRenderer(colors=colors, pad_event_to=24, sort_keys=False))
     else:
         processors += [add_always, _render_json]
-    structlog.configure(
-        processors=processors,
-        wrapper_class=structlog.make_filtering_bound_logger(0),  # `exception` brings its traceback
-        logger_factory=_LineLogger,
-        cache_logger_on_first_use=False,
-    )
+    return processors
 
 
 def uses_console(form: str) -> bool:
@@ -58,6 +125,8 @@ def set_level(level: str) -> None:
     """Log events of `level` and above from now on. Raises KeyError for a level that is none of `LEVELS`."""
     global _threshold
     _threshold = LEVELS[level]
+    for node in list(_embedded):
+        _embedded[node] = _threshold
 
 
 def _drop_below_threshold(_logger: object, method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:

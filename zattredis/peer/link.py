@@ -9,9 +9,8 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from typing import Final
 
-import structlog
-
 from zattredis.errors import FrameError, HandshakeRefused
+from zattredis.observability.events import get_logger
 from zattredis.peer.connection import Connection, Timing, connect, format_address, watch_task
 from zattredis.peer.control import Purpose
 from zattredis.peer.fragments import FRAGMENT_BYTES_MAX, LongBody
@@ -41,7 +40,7 @@ _URGENT: Final = frozenset(
 )
 """Small messages on whose arrival leadership and reads depend; they pass everything else. The rest keeps its order."""
 
-_log = structlog.get_logger(room="peer")
+_log = get_logger(room="peer")
 
 
 class Link:

@@ -7,9 +7,8 @@ from collections.abc import Callable, Collection, Sequence
 from functools import partial
 from typing import Any, Final
 
-import structlog
-
 from zattredis.errors import FrameError
+from zattredis.observability.events import get_logger
 from zattredis.peer.connection import Connection, Timing
 from zattredis.peer.control import Purpose, Refused
 from zattredis.peer.handshake import Identity, Listening, Peer
@@ -25,7 +24,7 @@ NODES_MAX: Final = 256
 
 BACKLOG: Final = 100
 
-_log = structlog.get_logger(room="peer")
+_log = get_logger(room="peer")
 
 
 class Listener:

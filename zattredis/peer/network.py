@@ -7,9 +7,8 @@ from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-import structlog
-
 from zattredis.errors import FrameError, SnapshotFailed
+from zattredis.observability.events import get_logger
 from zattredis.peer.connection import MANIFEST_BYTES_MAX, Connection, Timing, connect, watch_task
 from zattredis.peer.control import JoinAnswer, JoinRequest, Purpose
 from zattredis.peer.handshake import Identity, Peer
@@ -25,7 +24,7 @@ SNAPSHOT_TRIES: Final = 3
 JOINING_MAX: Final = 16
 """Nodes that ask to be added, at a time."""
 
-_log = structlog.get_logger(room="peer")
+_log = get_logger(room="peer")
 
 
 @dataclass(frozen=True, slots=True)

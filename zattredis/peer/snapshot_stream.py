@@ -19,9 +19,8 @@ from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Final, Protocol
 
-import structlog
-
 from zattredis.errors import FatalError, FrameError, SnapshotFailed, ZattredisError
+from zattredis.observability.events import get_logger
 from zattredis.peer.connection import CHUNK_BYTES_MAX, Connection, Timing, watch_task
 from zattredis.peer.control import (
     Refused,
@@ -36,7 +35,7 @@ WINDOW_BYTES: Final = 4 << 20
 _QUEUED_CHUNKS_MAX: Final = 64
 _SIGN_OF_LIFE_S: Final = 5.0
 
-_log = structlog.get_logger(room="peer")
+_log = get_logger(room="peer")
 
 Chunk = tuple[int, int, bytes, int]
 """File number, offset, bytes, CRC-32 of the bytes."""

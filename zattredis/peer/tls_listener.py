@@ -18,9 +18,8 @@ import ssl
 from collections.abc import Callable
 from typing import Any, Final
 
-import structlog
-
 from zattredis.errors import FatalError
+from zattredis.observability.events import get_logger
 from zattredis.peer.tls import in_words
 
 TLS_HANDSHAKE: Final = 0x16
@@ -31,7 +30,7 @@ _PEEKED: Final = 8
 _NO_FILES: Final = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
 _AGAIN_S: Final = 0.5
 
-_log = structlog.get_logger(room="tls")
+_log = get_logger(room="tls")
 
 
 class TlsListener:

@@ -16,8 +16,6 @@ import os
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Final, Protocol
 
-import structlog
-
 from zattredis.commands.acl_rules import (
     DENIED_AUTH,
     DENIED_CHANNEL,
@@ -31,6 +29,7 @@ from zattredis.commands.table import CommandSpec
 from zattredis.config import Settings
 from zattredis.errors import ConfigError, DefiniteError, ReplyError
 from zattredis.keyspace.users import DEFAULT_USER, Base, User, Users, default_user
+from zattredis.observability.events import get_logger
 from zattredis.server.acl_file import parse_user_lines, read_acl_file, write_acl_file
 from zattredis.server.acl_log import AclLog
 from zattredis.server.clients import ClientState
@@ -40,7 +39,7 @@ if TYPE_CHECKING:
 
     from zattredis.commands.context import ClientProtocol
 
-_log = structlog.get_logger(room="access")
+_log = get_logger(room="access")
 
 _NOBODY: Final = digest_of(os.urandom(32))
 """Compared with where there is no such user, so that the time does not tell that there is none."""

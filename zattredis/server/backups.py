@@ -17,10 +17,9 @@ import zlib
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-import structlog
-
 from zattredis.commands.context import ClientProtocol
 from zattredis.errors import DefiniteError, StorageError
+from zattredis.observability.events import get_logger
 from zattredis.raft.membership import Membership
 from zattredis.server.clock import monotonic, random_64
 from zattredis.storage.datadir import FORMAT, SNAPSHOT_PREFIX
@@ -36,7 +35,7 @@ IDLE_S: Final = 60.0
 WHOLE_TRIES: Final = 5
 """A checkpoint that cuts a large entry in two is made again so often, for one that does not."""
 
-_log = structlog.get_logger(room="backups")
+_log = get_logger(room="backups")
 
 
 class _Session:

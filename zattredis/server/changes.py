@@ -13,9 +13,9 @@ import asyncio
 from typing import TYPE_CHECKING, Final
 
 import msgspec
-import structlog
 
 from zattredis.errors import ClusterDown, DefiniteError, LogCompacted, NotLeader, OutcomeUnknown, ProposalRefused
+from zattredis.observability.events import get_logger
 from zattredis.peer.messages import ChangeAnswer, ChangeRequest
 from zattredis.raft import changes
 from zattredis.raft.changes import Change
@@ -45,7 +45,7 @@ DISPLACED: Final = "the leader changed before the change was agreed; nothing was
 _decode_change = msgspec.msgpack.Decoder(Change).decode
 _encode = msgspec.msgpack.Encoder().encode
 
-_log = structlog.get_logger(room="membership")
+_log = get_logger(room="membership")
 
 
 class Changes:

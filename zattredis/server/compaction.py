@@ -8,15 +8,14 @@ from __future__ import annotations
 
 import asyncio
 
-import structlog
-
 from zattredis.errors import WriteStalled
+from zattredis.observability.events import get_logger
 from zattredis.raft.core import Core
 from zattredis.server.applier import Applier
 from zattredis.server.clock import Clock, monotonic
 from zattredis.storage.log_store import LogStore
 
-_log = structlog.get_logger(room="compaction")
+_log = get_logger(room="compaction")
 
 
 class Compaction:

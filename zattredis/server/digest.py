@@ -33,13 +33,12 @@ import struct
 from collections.abc import Callable, Iterable
 from typing import Final, NamedTuple
 
-import structlog
-
 from zattredis.errors import StateDamaged
 from zattredis.keyspace.crc64 import crc64
 from zattredis.keyspace.keys import K_PREFIX_BYTES, SLOTS, k_prefix, k_prefix_end, namespace_of, s_prefix
 from zattredis.keyspace.reader import Reader
 from zattredis.keyspace.registers import Registers
+from zattredis.observability.events import get_logger
 from zattredis.server.sessions import Sessions
 from zattredis.storage.state_store import Applied
 
@@ -65,7 +64,7 @@ _SECTION: Final = len(s_prefix(0))
 _RECORD: Final = struct.Struct(">QQQQQ")
 _ENTRY: Final = struct.Struct(">QQ")
 
-_log = structlog.get_logger(room="digest")
+_log = get_logger(room="digest")
 
 
 class Mark(NamedTuple):

@@ -20,9 +20,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-import structlog
-
 from zattredis.errors import DiskFull, NotLeader, ProposalRefused
+from zattredis.observability.events import get_logger
 from zattredis.raft.messages import AppendEntries, Message
 from zattredis.server.clock import monotonic
 
@@ -42,7 +41,7 @@ _NAMES: Final = ("disk_has_room", "disk_low", "disk_nearly_full")
 _WHERE: Final = "this node's disk"
 _MAJORITY: Final = "the disks of a majority"
 
-_log = structlog.get_logger(room="disk")
+_log = get_logger(room="disk")
 
 
 class DiskRoom:

@@ -13,8 +13,6 @@ from collections.abc import Callable
 from itertools import chain
 from typing import Any, Final
 
-import structlog
-
 from zattredis.commands.context import PauseMode, ServerProtocol
 from zattredis.commands.table import (
     COMMANDS,
@@ -28,6 +26,7 @@ from zattredis.commands.table import (
     resolve,
 )
 from zattredis.errors import DefiniteError, ExecAbort, NoAuth, ReplyError
+from zattredis.observability.events import get_logger
 from zattredis.resp.parser import ProtocolLimits
 from zattredis.resp.replies import append_reply
 from zattredis.server import transactions
@@ -67,7 +66,7 @@ TO_WAIT_FOR: Final = frozenset(
 )
 """LOCAL commands that show or depend on what the commands before them did: they wait for those to be answered."""
 
-_log = structlog.get_logger(room="dispatcher")
+_log = get_logger(room="dispatcher")
 
 
 class Dispatcher:

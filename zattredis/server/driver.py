@@ -11,10 +11,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, Protocol
 
-import structlog
-
 from zattredis.errors import WriteStalled
 from zattredis.keyspace.maintenance import has_volatile
+from zattredis.observability.events import get_logger
 from zattredis.peer.messages import ForwardBatch, ForwardExpected, ForwardOpen
 from zattredis.raft import ready as events
 from zattredis.raft.core import Core
@@ -35,7 +34,7 @@ BREATH_BYTES = 8 << 20
 """An entry beyond this is written in a turn of the loop of its own."""
 _ELECTION = (PreVoteRequest, VoteRequest, TimeoutNow)
 
-_log = structlog.get_logger(room="driver")
+_log = get_logger(room="driver")
 
 
 class Network(Protocol):

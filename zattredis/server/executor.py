@@ -10,12 +10,11 @@ from collections.abc import Callable, Sequence
 from types import GeneratorType
 from typing import Any, Final
 
-import structlog
-
 from zattredis.commands.context import Context, LocalContext, drain
 from zattredis.commands.table import COMMANDS, CommandSpec, Kind, lookup_logged
 from zattredis.errors import FatalError, ReplyError, WriteStalled
 from zattredis.keyspace.serving import drop_session, serve
+from zattredis.observability.events import get_logger
 from zattredis.resp.replies import NULL_ARRAY, Bulks, append_reply, encode, encode_many
 from zattredis.server.apart import Apart
 from zattredis.server.clock import perf_counter
@@ -27,7 +26,7 @@ BROKEN: Final = (MemoryError, RecursionError, OSError, FatalError, WriteStalled,
 EFFECT_BYTES_MAX: Final = 1 << 30
 """A constant bound on what one command or EXEC may write, the same on every node."""
 
-_log = structlog.get_logger(room="executor")
+_log = get_logger(room="executor")
 
 
 _COMMAND_WEIGHT: Final = 4

@@ -24,11 +24,10 @@ from collections.abc import Callable, Mapping, Sequence
 from types import ModuleType
 from typing import TYPE_CHECKING, Any, Final
 
-import structlog
-
 from zattredis.commands.extension import AGREE, Described, Extension, described, install, other_code, refuse, remove
 from zattredis.errors import ConfigError, DefiniteError, FatalError
 from zattredis.keyspace.extensions import Agreed
+from zattredis.observability.events import get_logger
 from zattredis.peer.messages import ExtensionReport
 from zattredis.server.clock import monotonic
 from zattredis.server.units import Errand
@@ -40,7 +39,7 @@ REPORT_S: Final = 0.5
 _TABLE: Final = threading.Lock()
 """The command table belongs to the process, in which several nodes may start and end at once, in threads."""
 
-_log = structlog.get_logger(room="extensions")
+_log = get_logger(room="extensions")
 
 
 # -- loading -----------------------------------------------------------------------------------------------------------

@@ -9,10 +9,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-import structlog
-
 from zattredis.errors import OutOfMemoryError, ReplyError
 from zattredis.keyspace import maintenance
+from zattredis.observability.events import get_logger
 from zattredis.peer.messages import StatusReport
 from zattredis.raft.entry import MAINTENANCE
 from zattredis.server.blocking import DROP_AFTER_S
@@ -32,7 +31,7 @@ CLOCK_AHEAD_MS: Final = 10_000
 """A leader whose clock differs by more from the median of the voters' hands over."""
 HAND_OVER_AGAIN_S: Final = 60.0
 
-_log = structlog.get_logger(room="housekeeping")
+_log = get_logger(room="housekeeping")
 
 
 class MemberStatus:

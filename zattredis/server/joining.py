@@ -11,10 +11,9 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, Any, Final
 
-import structlog
-
 from zattredis.config import Settings, bracketed, parse_address
 from zattredis.errors import ConfigError, FrameError, HandshakeRefused, NodeRemoved, ReplyError
+from zattredis.observability.events import get_logger
 from zattredis.peer.connection import Timing, connect
 from zattredis.peer.control import JoinAnswer, JoinRequest, Purpose, TurnedAway
 from zattredis.peer.handshake import Identity, clean_reason
@@ -28,7 +27,7 @@ if TYPE_CHECKING:
 RETRY_S: Final = 0.5
 ANSWER_S: Final = 30.0
 
-_log = structlog.get_logger(room="join")
+_log = get_logger(room="join")
 
 
 async def join(settings: Settings, tls: PeerTls | None) -> tuple[str, bytes]:

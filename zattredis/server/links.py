@@ -10,10 +10,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-import structlog
-
 from zattredis.config import parse_address
 from zattredis.errors import FatalError, NodeRemoved
+from zattredis.observability.events import get_logger
 from zattredis.raft.membership import Membership
 from zattredis.server.clock import monotonic
 
@@ -23,7 +22,7 @@ if TYPE_CHECKING:
 PARTING_S: Final = 2.0
 """How long after the commit of its removal a node may still be sent to."""
 
-_log = structlog.get_logger(room="membership")
+_log = get_logger(room="membership")
 
 
 class Links:

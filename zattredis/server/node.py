@@ -10,11 +10,10 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Final
 
-import structlog
-
 import zattredis.commands  # noqa: F401  (fills the command table)
 from zattredis.config import Settings
 from zattredis.errors import ClusterDown, ConfigError, FatalError, StateDiverged
+from zattredis.observability.events import get_logger
 from zattredis.peer.control import JoinAnswer
 from zattredis.peer.messages import ExtensionReport, Introduction, StatusReport
 from zattredis.peer.network import PeerNetwork
@@ -62,7 +61,7 @@ from zattredis.server.views import Views
 from zattredis.storage.datadir import DataDirectory, read_identity
 from zattredis.storage.sync_thread import SyncThread
 
-_log = structlog.get_logger(room="node")
+_log = get_logger(room="node")
 
 BACKLOG = 511
 FENCED_S = 5.0

@@ -14,10 +14,9 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-import structlog
-
 from zattredis.commands.acl_rules import canonical_rules
 from zattredis.keyspace.users import DEFAULT_USER
+from zattredis.observability.events import get_logger
 from zattredis.server.clock import monotonic
 from zattredis.server.units import Errand
 
@@ -29,7 +28,7 @@ REQUEST: Final = "reset-password"
 LOOK_S: Final = 1.0
 _DIGITS: Final = frozenset("0123456789abcdef")
 
-_log = structlog.get_logger(room="access")
+_log = get_logger(room="access")
 
 
 def rules_for(digest: str) -> list[bytes]:

@@ -21,8 +21,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
-import structlog
-
+from zattredis.observability.events import get_logger
 from zattredis.peer.messages import Introduction
 from zattredis.raft.core import Core
 from zattredis.storage.repair import REJOINING
@@ -32,7 +31,7 @@ _FILE: Final = REJOINING
 SPENT: Final = "?"
 """Stands for "voted for somebody, forgotten for whom" in the hard state."""
 
-_log = structlog.get_logger(room="rejoin")
+_log = get_logger(room="rejoin")
 
 
 class Rejoin:

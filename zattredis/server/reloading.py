@@ -12,16 +12,15 @@ import dataclasses
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-import structlog
-
 from zattredis.config import SETTINGS, Settings
 from zattredis.config.load import check_settings
 from zattredis.errors import ConfigError, ReplyError
+from zattredis.observability.events import get_logger
 
 if TYPE_CHECKING:
     from zattredis.server.node import Node
 
-_log = structlog.get_logger(room="reload")
+_log = get_logger(room="reload")
 
 
 class Reloading:

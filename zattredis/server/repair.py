@@ -20,8 +20,6 @@ import dataclasses
 from pathlib import Path
 from typing import Final
 
-import structlog
-
 from zattredis.config import Settings, parse_address
 from zattredis.config.cluster import Seed
 from zattredis.errors import (
@@ -34,6 +32,7 @@ from zattredis.errors import (
     StateDamaged,
     StateDiverged,
 )
+from zattredis.observability.events import get_logger
 from zattredis.peer.tls import PeerTls
 from zattredis.server.clock import random_64
 from zattredis.server.joining import join
@@ -45,7 +44,7 @@ _REPAIRABLE: Final = (LogLost, LogDamaged, StateDamaged, StateDiverged, Identity
 _KEEP_STATE: Final = (StateDiverged, IdentityLost)
 """What is wrong is not that the state cannot be read: somebody may want to look at it."""
 
-_log = structlog.get_logger(room="repair")
+_log = get_logger(room="repair")
 
 
 async def open_or_repair(

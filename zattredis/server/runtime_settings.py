@@ -15,8 +15,6 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
 
-import structlog
-
 from zattredis.commands.arguments import strict_integer
 from zattredis.commands.config import AGREED, REQUIREPASS
 from zattredis.commands.glob import compile_glob
@@ -25,8 +23,9 @@ from zattredis.config.load import check_settings
 from zattredis.config.rewrite import rewrite_file
 from zattredis.errors import ConfigError, DefiniteError
 from zattredis.keyspace.parameters import DEFAULTS, Parameters
+from zattredis.observability.events import get_logger
 
-_log = structlog.get_logger(room="config")
+_log = get_logger(room="config")
 
 _MEMORY: Final = re.compile(rb"(\d*)(|b|k|kb|m|mb|g|gb)", re.IGNORECASE)  # Redis reads no digits as 0
 _UNITS: Final = {

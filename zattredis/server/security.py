@@ -13,10 +13,9 @@ import ssl
 from pathlib import Path
 from typing import Final
 
-import structlog
-
 from zattredis.config import Settings
 from zattredis.errors import ConfigError, DefiniteError, FatalError
+from zattredis.observability.events import get_logger
 from zattredis.peer.tls import Files, PeerTls, load_files
 
 HANDSHAKE_S: Final = 10.0
@@ -32,7 +31,7 @@ _SETTINGS: Final = (
 
 _VERIFY: Final = {"no": ssl.CERT_NONE, "optional": ssl.CERT_OPTIONAL, "yes": ssl.CERT_REQUIRED}
 
-_log = structlog.get_logger(room="tls")
+_log = get_logger(room="tls")
 
 
 def answer_to_plain(data: bytes) -> bytes:

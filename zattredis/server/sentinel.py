@@ -16,10 +16,9 @@ import asyncio
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Final, cast
 
-import structlog
-
 from zattredis.commands.context import ServerProtocol
 from zattredis.errors import FatalError
+from zattredis.observability.events import get_logger
 from zattredis.peer.tls_listener import Refusals, TlsListener
 from zattredis.server.clients import ClientRegistry
 from zattredis.server.clock import monotonic
@@ -37,7 +36,7 @@ COMPARE_S: Final = 0.5
 HEARD_S: Final = 5.0
 """A node that did not say for so long that it answers as a Sentinel is not named as one."""
 
-_log = structlog.get_logger(room="sentinel")
+_log = get_logger(room="sentinel")
 
 
 class SentinelPort:

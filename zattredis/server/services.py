@@ -8,12 +8,10 @@ import gc
 from collections.abc import Callable, Generator, Iterable
 from typing import TYPE_CHECKING, Any
 
-import structlog
-
 from zattredis.commands.context import ClientProtocol, Context, drain
 from zattredis.commands.table import Flag, Kind, lookup, resolve
 from zattredis.errors import ClusterDown, DefiniteError
-from zattredis.observability.events import set_level
+from zattredis.observability.events import get_logger, set_level
 from zattredis.raft import ready as events
 from zattredis.server.access import Access
 from zattredis.server.clients import ClientRegistry, ClientState
@@ -34,7 +32,7 @@ if TYPE_CHECKING:
 
 WAIT_POLL_S = 0.005
 
-_log = structlog.get_logger(room="raft")
+_log = get_logger(room="raft")
 
 
 class Services:
@@ -122,9 +120,10 @@ class Services:
         """Put the present values in force; what is not named here is read from `node.settings` when it is needed."""
         current = self._settings.settings
         node = self._node
+        if current.log_level != node.settings.log_level:  # at a start whoever set the log up has seen to it
+            set_level(current.log_level)
         node.settings = current
         node.sync.slow_sync_ms = current.slow_sync_ms
-        set_level(current.log_level)
         dispatcher = node.dispatcher
         dispatcher.maxclients = current.maxclients
         dispatcher.output_bytes_max = current.output_buffer_bytes_max

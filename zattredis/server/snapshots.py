@@ -11,9 +11,9 @@ from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, TypeVar, TypeVarTuple
 
 import msgspec
-import structlog
 
 from zattredis.errors import FatalError, SnapshotDamaged, SnapshotFailed, StorageError, ZattredisError
+from zattredis.observability.events import get_logger
 from zattredis.raft.membership import Membership
 from zattredis.raft.messages import InstallSnapshot
 from zattredis.server.clock import monotonic
@@ -28,7 +28,7 @@ Arguments = TypeVarTuple("Arguments")
 _encode_offer = msgspec.msgpack.Encoder().encode
 _offer_decoder = msgspec.msgpack.Decoder(tuple[int, bytes])
 
-_log = structlog.get_logger(room="snapshots")
+_log = get_logger(room="snapshots")
 
 
 class _Shared:

@@ -13,10 +13,9 @@ from collections.abc import Awaitable, Callable, Sequence
 from importlib import resources
 from typing import TYPE_CHECKING, Any, Final
 
-import structlog
-
 from zattredis.commands.table import resolve
 from zattredis.errors import FatalError, ReplyError
+from zattredis.observability.events import get_logger
 from zattredis.observability.exposition import CONTENT_TYPE
 from zattredis.server.admin.health import Health
 from zattredis.server.admin.http import HttpConnection, Request, Response
@@ -39,7 +38,7 @@ _FILES: Final = {
 }
 _JSON: Final = "application/json"
 
-_log = structlog.get_logger(room="admin")
+_log = get_logger(room="admin")
 
 
 class Refused(Exception):
