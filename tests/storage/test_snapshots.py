@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 import zlib
 from pathlib import Path
@@ -11,6 +12,7 @@ import pytest
 
 from tests.storage.conftest import OPTIONS, changes
 from zattredis.errors import SnapshotDamaged, StateDamaged
+from zattredis.storage import snapshots
 from zattredis.storage.snapshots import (
     MANIFEST_NAME,
     Chunk,
@@ -152,19 +154,53 @@ def test_chunks_before_the_manifest_or_behind_the_end_are_refused(source: Snapsh
 
 
 def test_a_wrong_byte_on_the_way_to_the_disk_is_found_by_the_digest(
-    source: SnapshotSource, sink: SnapshotSink, tmp_path: Path
+    source: SnapshotSource, sink: SnapshotSink, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    send(source, sink)
     largest = max(source.manifest.files, key=lambda f: f.size)
-    path = tmp_path / "state-9" / largest.name
-    content = bytearray(path.read_bytes())
-    content[len(content) // 2] ^= 1
-    path.write_bytes(content)
+    pwrite = os.pwrite
+    flipped = []
+
+    def flip(descriptor: int, data: memoryview, at: int) -> int:
+        """Of the largest file, one bit is another on the disk."""
+        written = Path(os.readlink(f"/proc/self/fd/{descriptor}")).name
+        if flipped or written != largest.name or not at <= largest.size // 2 < at + len(data):
+            return pwrite(descriptor, data, at)
+        changed = bytearray(data)
+        changed[largest.size // 2 - at] ^= 1
+        flipped.append(at)
+        return pwrite(descriptor, changed, at)
+
+    monkeypatch.setattr(os, "pwrite", flip)
+    send(source, sink)
+    assert flipped
     with pytest.raises(SnapshotDamaged, match="digest"):
         sink.finish()
     assert not (tmp_path / "state-9").exists()
     send(source, sink)
     sink.finish()
+
+
+def test_files_are_verified_while_others_arrive_and_again_by_a_later_connection(
+    source: SnapshotSource, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    verified: list[str] = []
+    original = snapshots._make_durable
+
+    def note(path: Path, file: SnapshotFile) -> bool:
+        verified.append(path.name)
+        return original(path, file)
+
+    monkeypatch.setattr(snapshots, "_make_durable", note)
+    first = SnapshotSink(tmp_path / "state-9")
+    first.begin(source.manifest)
+    for chunk in source.chunks(Position(0, 0), 4096):
+        first.write(chunk)
+    first.close()  # broken off just before its end
+    verified.clear()
+    second = SnapshotSink(tmp_path / "state-9")
+    assert second.begin(source.manifest).file == len(source.manifest.files)
+    second.finish()
+    assert sorted(verified) == sorted(file.name for file in source.manifest.files)
 
 
 def test_an_unfinished_snapshot_is_not_complete(source: SnapshotSource, sink: SnapshotSink) -> None:

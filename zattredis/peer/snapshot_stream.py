@@ -97,10 +97,10 @@ class SnapshotSender:
         loop = asyncio.get_running_loop()
         under_way: deque[tuple[tuple[int, int], int]] = deque()
         ahead = 0
-        while True:
-            chunk = await loop.run_in_executor(None, next, iterator, None)
-            if chunk is None:
-                break
+        reading = loop.run_in_executor(None, next, iterator, None)
+        while (chunk := await reading) is not None:
+            reading = loop.run_in_executor(None, next, iterator, None)  # while this one is on its way
+            reading.add_done_callback(_look_at_error)
             file, offset, data, crc = chunk
             if len(data) > CHUNK_BYTES_MAX:
                 raise ValueError(f"a snapshot chunk of {len(data)} bytes is longer than {CHUNK_BYTES_MAX}")
@@ -138,6 +138,12 @@ class SnapshotSender:
             self._connection.close("refused by the receiver")
             raise SnapshotFailed(f"the receiver refused the snapshot: {frame.reason}")
         return frame
+
+
+def _look_at_error(reading: asyncio.Future[Any]) -> None:
+    """Whoever gives up a transfer does not wait for the chunk that was being read ahead, nor for its error."""
+    if not reading.cancelled():
+        reading.exception()
 
 
 class SnapshotReceiver:
