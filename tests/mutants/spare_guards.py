@@ -10,6 +10,15 @@ _TIMER: Final = "only draws the wait anew: hearing a leader, or the candidacy th
 _GATE: Final = "only for mypy: `step` lets nobody pass who is no member, and each member has a progress"
 
 SPARE: Final[dict[str, str]] = {
+    "leader.replicate: s.role != LEADER or s.storage_hung -> ((s.storage_hung))": (
+        "nothing is due once `become_follower` has taken it back"
+    ),
+    "leader.replicate: p.state == REPLICATE and p.commit_sent < commit -> ((p.commit_sent < commit))": (
+        "a follower commits what it has verified only, whatever it is told"
+    ),
+    "leader.replicate: p.snapshot_wanted and p.recent_active -> ((p.snapshot_wanted))": (
+        "who is silent is not probed again, so nobody learns that it needs one"
+    ),
     "core.Core.has_ready: self.outbox or self.replicate_due or self.has_unwritten or self.may_deliver or self.events "
     "or self.reads_confirmed or self.read_answers or self.snapshots -> ((self.outbox) or (self.replicate_due) or "
     "(self.has_unwritten) or (self.may_deliver) or (self.events) or (self.reads_confirmed) or (self.read_answers))": (

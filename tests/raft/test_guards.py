@@ -8,7 +8,7 @@ from __future__ import annotations
 import pytest
 
 from tests.raft.harness import Cluster, raw_entry
-from zattredis.errors import InvariantViolated, ProposalRefused
+from zattredis.errors import InvariantViolated, NotLeader, ProposalRefused
 from zattredis.raft import candidate, leader
 from zattredis.raft.changes import Change, check_quorum, next_step, plan
 from zattredis.raft.entry import BATCH, CONFIG, NOOP, Entry, make_entry
@@ -18,6 +18,8 @@ from zattredis.raft.messages import (
     AppendEntries,
     AppendEntriesResponse,
     CommitAdvanced,
+    Heartbeat,
+    HeartbeatResponse,
     InstallSnapshot,
     PreVoteRequest,
     PreVoteResponse,
@@ -53,6 +55,9 @@ def test_who_has_not_won_cannot_be_made_leader() -> None:
     assert (cluster["a"].role, cluster["a"].vote) == ("follower", "a")
     with pytest.raises(InvariantViolated, match="cannot become leader"):
         leader.become_leader(cluster["a"])
+    cluster["b"].role = "candidate"
+    with pytest.raises(InvariantViolated, match="cannot become leader"):
+        leader.become_leader(cluster["b"])
 
 
 @pytest.mark.parametrize("kind", [NOOP, CONFIG])
@@ -342,3 +347,151 @@ def test_nobody_is_told_of_a_snapshot_while_no_leader_is_known() -> None:
     cluster.install("b", snapshot)
     assert cluster["b"].commit_index == 5
     assert cluster.take(AppendEntriesResponse) == []
+
+
+def test_a_refused_proposal_says_when_no_leader_is_known() -> None:
+    with pytest.raises(NotLeader, match="the leader is unknown"):
+        Cluster("abc")["a"].propose(BATCH, b"x", 0, 1)
+
+
+def test_the_commit_index_is_told_once() -> None:
+    cluster = Cluster("abc")
+    core = cluster.elect("a")
+    index = cluster.write("a")
+    core.read_index(1)
+    cluster.run()
+    told = [m.commit for m in cluster.sent if isinstance(m, CommitAdvanced) and m.dst == "b"]
+    assert told.count(index) == 1
+
+
+def test_who_does_not_answer_is_probed_once() -> None:
+    cluster = Cluster("abc")
+    cluster.elect("a")
+    cluster.isolate("c")
+    cluster["a"].report_unreachable("c")
+    cluster.sent.clear()
+    cluster.write("a", 5)
+    cluster.tick_all(5)
+    assert not [m for m in cluster.sent if isinstance(m, AppendEntries) and m.dst == "c"]
+
+
+# --- replication ------------------------------------------------------------------------------------------------------
+
+
+def behind_a_snapshot() -> Cluster:
+    """The leader a has asked for a snapshot for c, whose stream has not ended."""
+    cluster = Cluster("abc", tail_bytes_max=0)
+    cluster.elect("a")
+    cluster.isolate("c")
+    cluster.write("a", 5)
+    cluster.compact("a", 5)
+    cluster["a"].report_unreachable("c")
+    cluster.heal()
+    cluster.tick_all(6)
+    assert cluster["a"].progress["c"].state == "snapshot"
+    assert cluster.peers["a"].snapshots == ["c"]
+    return cluster
+
+
+def test_while_a_snapshot_is_sent_old_answers_disturb_nothing() -> None:
+    cluster = behind_a_snapshot()
+    progress = cluster["a"].progress["c"]
+    cluster.deliver(AppendEntriesResponse("c", "a", 1, True, progress.match_index, 0, 0))
+    cluster.deliver(AppendEntriesResponse("c", "a", 1, False, progress.next_index - 1, 0, 0))
+    cluster.run()
+    assert progress.state == "snapshot"
+    assert cluster.peers["a"].snapshots == ["c"]
+
+
+def test_who_has_caught_up_otherwise_needs_no_snapshot_any_more() -> None:
+    cluster = behind_a_snapshot()
+    cluster.deliver(AppendEntriesResponse("c", "a", 1, True, 5, 0, 0))
+    assert cluster["a"].progress["c"].state == "replicate"
+
+
+def test_a_large_entry_is_replicated_and_a_small_one_travels_with_the_probe() -> None:
+    cluster = Cluster("abc")
+    core = cluster.elect("a")
+    index = cluster.propose("a", b"x" * (leader.PROBE_BYTES_MAX + 1))
+    cluster.run()
+    assert core.commit_index == index
+    cluster.campaign("b")
+    cluster.drop = lambda message: isinstance(message, AppendEntriesResponse)
+    cluster.run()
+    probes = [m for m in cluster.sent if isinstance(m, AppendEntries) and (m.src, m.dst) == ("b", "a")]
+    assert [len(m.entries) for m in probes] == [1]
+
+
+def test_what_is_under_way_is_not_sent_again_at_each_acknowledgement() -> None:
+    cluster = Cluster("abc")
+    cluster.elect("a")
+    cluster.sent.clear()
+    for _ in range(3):
+        cluster.propose("a")
+    cluster.run()
+    sent = [m.prev_index for m in cluster.sent if isinstance(m, AppendEntries) and m.dst == "b"]
+    assert sent == sorted(set(sent))
+    assert len(sent) == 3
+
+
+def test_heartbeats_keep_their_pace_and_bring_nothing_else() -> None:
+    cluster = Cluster("abc", heartbeat_ticks=3, election_timeout_ticks=10)
+    cluster.elect("a")
+    cluster.tick_all(3)
+    cluster.sent.clear()
+    cluster.tick_all(6)
+    mine = [type(m) for m in cluster.sent if m.src == "a" and m.dst == "b"]
+    assert mine == [Heartbeat, Heartbeat]
+
+
+def test_a_hung_leader_sends_nothing_again_and_forgets_nothing() -> None:
+    cluster = Cluster("abc")
+    core = cluster.elect("a")
+    cluster.isolate("b", "c")
+    cluster.hold_disk("a")
+    cluster.write("a")
+    for _ in range(4):
+        cluster.tick("a", 3)
+        cluster.messages.clear()
+    assert core.storage_hung
+    assert core.progress["b"].stalled
+    cluster.deliver(AppendEntriesResponse("c", "a", 1, False, core.last_index - 1, 0, 0))
+    for voter in "bc":
+        cluster.deliver(HeartbeatResponse(voter, "a", 1, core.reads.round))
+    assert cluster.messages == []
+
+
+def test_without_check_quorum_a_leader_stays() -> None:
+    cluster = Cluster("abc", check_quorum=False)
+    core = cluster.elect("a")
+    cluster.isolate("a")
+    cluster.tick("a", 50)
+    assert core.role == "leader"
+
+
+def test_what_is_uncommitted_is_counted_until_it_is_committed() -> None:
+    cluster = Cluster("abc")
+    core = cluster.elect("a")
+    assert core.uncommitted_bytes == 0
+    cluster.propose("a", b"x" * 10)
+    first = cluster.take(AppendEntries)
+    one = core.uncommitted_bytes
+    cluster.propose("a", b"x" * 10)
+    cluster.take(AppendEntries)
+    for message in first:
+        cluster.deliver(message)
+    cluster.run()
+    assert core.uncommitted_bytes == one > 0
+
+
+def test_a_leader_that_is_removed_sends_itself_nothing_and_tells_only_who_goes() -> None:
+    cluster = Cluster("abcd")
+    core = cluster.elect("a")
+    cluster.write("a")
+    cluster.sent.clear()
+    index = core.propose_membership(Membership(voters=("b", "c", "d")))
+    cluster.run()
+    assert core.role != "leader"
+    assert not [m for m in cluster.sent if m.src == m.dst]
+    told = [m.dst for m in cluster.sent if isinstance(m, CommitAdvanced) and m.commit == index]
+    assert len(told) == len(set(told))

@@ -109,7 +109,7 @@ def replicate(s: RaftState) -> None:
                 s.send(CommitAdvanced(s.node_id, node_id, s.term, commit))
         elif p.state == PROBE and p.probe_sent_tick is None:
             _send_append(s, node_id, p)
-        if p.state == SNAPSHOT and p.snapshot_wanted and p.recent_active:
+        if p.snapshot_wanted and p.recent_active:
             p.snapshot_wanted = False
             s.snapshots.append(node_id)
 
