@@ -10,9 +10,18 @@ from typing import Any
 import pytest
 
 from zattredis.config import Settings, make_settings
-from zattredis.errors import DataDirectoryMismatch, IdentityLost, LogLost, StateDamaged, StateDiverged, StorageFailed
+from zattredis.errors import (
+    DataDirectoryMismatch,
+    FatalError,
+    IdentityLost,
+    LogLost,
+    StateDamaged,
+    StateDiverged,
+    StorageFailed,
+)
 from zattredis.raft.membership import Membership, simple_membership
 from zattredis.server import repair
+from zattredis.server.node import Node
 from zattredis.server.rejoin import must_wait
 from zattredis.server.repair import open_or_repair, sources
 from zattredis.storage.datadir import read_identity
@@ -194,3 +203,22 @@ def test_a_newer_format_is_no_damage(tmp_path: Path, others: Others) -> None:
     with pytest.raises(DataDirectoryMismatch, match="format version '2'"):
         asyncio.run(open_or_repair(settings, "c1", b"unused"))
     assert others.asked == []
+
+
+def test_a_node_that_fails_while_it_waits_for_the_others_ends(tmp_path: Path, others: Others) -> None:
+    settings = begun(tmp_path)
+    lose_log(tmp_path)
+    others.work = False
+
+    async def run() -> None:
+        node = Node(settings)
+        starting = asyncio.create_task(node.start())
+        while not others.asked:
+            await asyncio.sleep(0)
+        node.fail(ValueError("an impossible state"))
+        with pytest.raises(FatalError, match="an impossible state"):
+            await node.wait_stopped()
+        starting.cancel()
+        await asyncio.wait([starting])
+
+    asyncio.run(run())

@@ -314,7 +314,8 @@ class NodeWorld:
         """A node has ended because it was removed: only one of which that was agreed may."""
         node_id = process.node_id
         agreed = [p.node.changes.agreed for p in self.processes.values() if p.node is not None and p.node.is_open]
-        known = [m for m in [*agreed, process.node.changes.agreed] if node_id in m.removed and not m.is_member(node_id)]
+        own = [process.node.changes.agreed] if hasattr(process.node, "changes") else []  # removed while it was repaired
+        known = [m for m in [*agreed, *own] if node_id in m.removed and not m.is_member(node_id)]
         if not known and not process.joining:
             self.violated(Violation(f"{node_id} ended as one that was removed, and nobody knows of that"))
         process.ended = True
@@ -507,6 +508,8 @@ class NodeWorld:
 
     def growth_unfinished(self) -> bool:
         """Whether a change is under way still, or somebody who was removed has not heard of it."""
+        if any(self.listening(node_id) is None for node_id in self.processes):
+            return True
         memberships = [p.node.changes.agreed for p in self.processes.values()]
         return any(
             m.joint or m.joining or m.leaving or m.demoting or set(m.members) != set(self.ids) for m in memberships

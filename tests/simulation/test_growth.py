@@ -24,6 +24,12 @@ def test_storms_while_the_membership_changes(pool: Pool) -> None:
     assert answered > 1_000
 
 
+@pytest.mark.parametrize("seed", [700094, 700117])
+def test_time_goes_on_while_a_configuration_is_uncommitted(pool: Pool, seed: int) -> None:
+    """Reads of a leader took the time of the entry before."""
+    run_seeds(pool, [Job(seed, changes=(("membership", 3.0),))])
+
+
 @pytest.mark.slow
 @pytest.mark.timeout(36_000)
 def test_many_storms_while_the_membership_changes(pool: Pool) -> None:

@@ -17,7 +17,7 @@ from zattredis.observability.events import get_logger
 from zattredis.peer.messages import ForwardBatch, ForwardExpected, ForwardOpen
 from zattredis.raft import ready as events
 from zattredis.raft.core import Core
-from zattredis.raft.entry import NOOP, TIME, Entry
+from zattredis.raft.entry import CONFIG, NOOP, TIME, Entry
 from zattredis.raft.messages import Message, PreVoteRequest, ReadIndexResponse, TimeoutNow, VoteRequest
 from zattredis.raft.ready import Ready
 from zattredis.server.admission import Admission
@@ -311,13 +311,18 @@ class Driver:
         """Return the time of a read confirmed now; None when keys may be due that only a later stamp could show.
 
         Never beyond the clock, the stamp of the first uncommitted entry, and the highest committed reservation. While
-        no key has an expiry the reservation does not matter: no reply depends on it.
+        no key has an expiry the reservation does not matter: no reply depends on it. The core's own entries have the
+        stamp of the one before, without a look at the clock, and execute nothing: they do not count.
         """
         core = self.core
         now_ms = self._clock.now_ms()
-        commit = core.commit_index
-        if commit < core.last_index:
-            now_ms = min(now_ms, core.log.slice(commit + 1, commit + 2, 1)[0].stamp_ms)
+        index, last = core.commit_index + 1, core.last_index
+        while index <= last:
+            entry = core.log.slice(index, index + 1, 1)[0]
+            if entry.kind not in (CONFIG, NOOP):
+                now_ms = min(now_ms, entry.stamp_ms)
+                break
+            index += 1
         reserved_ms = self._committed_stamp + RESERVATION_MS
         if now_ms > reserved_ms - RESERVATION_MS // 2 and has_volatile(self._applier.registers):
             if now_ms > reserved_ms:

@@ -554,7 +554,9 @@ class Node:
         fatal = error if isinstance(error, FatalError) else FatalError(f"{type(error).__name__}: {error}")
         if self._data is not None:
             repair.note(self._data.path, fatal)
-        _log.critical("fatal", error=str(fatal), term=self.core.term, applied_index=self.core.applied_index)
+        core = getattr(self, "core", None)  # there is none yet while a damaged node waits for the others
+        where = {} if core is None else {"term": core.term, "applied_index": core.applied_index}
+        _log.critical("fatal", error=str(fatal), **where)
         if fatal is not error:
             fatal.__cause__ = error
         self._stopped.set_exception(fatal)
