@@ -150,7 +150,24 @@ import asyncio
 from typing import Literal
 
 import zattredis
-from zattredis import Context, DefiniteError, OutcomeUnknown, ReplyError, WrongType
+from zattredis import AsyncDistributedDict, Context, DefiniteError, DistributedDict
+from zattredis import OutcomeUnknown, ReplyError, WrongType
+
+d = DistributedDict("127.0.0.1", 5254)
+d["key1"] = 0
+counts = DistributedDict[str, int](["a:1", "b:2"], name="counts", append_retry_attempts=3)
+count: int = counts["a"]
+perhaps: int | None = counts.get("a")
+either: int | str = counts.pop("a", "none")
+counts |= {"a": 1}
+with counts.transaction() as t, counts.lock("l") as lock:
+    t["a"] += 1
+    token: int | None = lock.token
+
+
+async def twin() -> None:
+    async with AsyncDistributedDict[str, int]("h") as a, a.transaction() as t:
+        t.set("a", await t["a"] + await t.pop("b", 0) + await a.incr("c"))
 
 
 @zattredis.command("ACCOUNT.TRANSFER", keys=(1, 2))

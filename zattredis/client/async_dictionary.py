@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Coroutine, Iterable, Mapping, Sequence
 from types import TracebackType
-from typing import Any, Generic, TypeVar, overload
+from typing import TYPE_CHECKING, Any, Generic, TypeVar, overload
 
 from zattredis.client.async_transport import AsyncTransport
 from zattredis.client.base import Change, Opened, changes_between
@@ -19,8 +19,14 @@ from zattredis.client.steps import jitter
 from zattredis.client.transactions import TransactionState
 from zattredis.client.values import Codec
 
-K = TypeVar("K")
-V = TypeVar("V")
+if TYPE_CHECKING:
+    from typing_extensions import TypeVar as Parameter  # the type checker's own
+
+    K = Parameter("K", default=Any)  # so that DistributedDict(…) may stand without types in brackets
+    V = Parameter("V", default=Any)
+else:
+    K = TypeVar("K")
+    V = TypeVar("V")
 T = TypeVar("T")
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Generic, NamedTuple, TypeVar, get_args
+from typing import TYPE_CHECKING, Any, Generic, NamedTuple, TypeVar, get_args
 
 from zattredis.client.operations import ABSENT, Operations
 from zattredis.client.options import Address, Options, Security, read_options
@@ -11,8 +11,14 @@ from zattredis.client.policies import RefreshPolicy
 from zattredis.client.typed import codec_for, key_types
 from zattredis.client.values import Codec, PickleCodec, plain_codec
 
-K = TypeVar("K")
-V = TypeVar("V")
+if TYPE_CHECKING:
+    from typing_extensions import TypeVar as Parameter  # the type checker's own
+
+    K = Parameter("K", default=Any)  # so that DistributedDict(…) may stand without types in brackets
+    V = Parameter("V", default=Any)
+else:
+    K = TypeVar("K")
+    V = TypeVar("V")
 
 
 class Change(NamedTuple):

@@ -5,8 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
-import shutil
-import tempfile
 import threading
 import time
 import weakref
@@ -20,6 +18,7 @@ from zattredis.config import Settings
 from zattredis.embed.instance import Instance
 from zattredis.embed.options import ExtensionSource, refuse_chosen, settings_for, split_extensions
 from zattredis.embed.process import Nursery, ProcessInstance
+from zattredis.embed.scratch import Scratch
 from zattredis.embed.url import url_of
 from zattredis.errors import FatalError
 
@@ -106,6 +105,7 @@ class Server:
         self._timeout_s = timeout_s
         self._claims: list[ClaimedPort] = []
         self._directory: Path | None = None
+        self._scratch: Scratch | None = None
         self._nursery: Nursery | None = None
         self._instances: list[Instance] = []
         self._clients: list[Callable[[], None]] = []
@@ -167,9 +167,9 @@ class Server:
             for claim in self._claims:
                 claim.release()
             self._claims.clear()
-            if self._given is None and self._directory is not None:
-                shutil.rmtree(self._directory, ignore_errors=True)
-            self._directory = None
+            if self._scratch is not None:
+                self._scratch.remove()
+            self._scratch = self._directory = None
         if error is not None:
             raise error
 
@@ -205,7 +205,8 @@ class Server:
             self._given.mkdir(parents=True, exist_ok=True)
             self._directory = self._given.resolve()
         else:
-            self._directory = Path(tempfile.mkdtemp(prefix="zattredis-"))
+            self._scratch = Scratch()
+            self._directory = self._scratch.path
         if self._count == 1:
             self._make_one(self._directory)
             return

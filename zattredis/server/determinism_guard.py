@@ -5,6 +5,9 @@ which work as ever but raise while a command runs in the same thread. Sockets, p
 deep they are begun, by an audit hook. Nothing else in the process is touched, and all of it is put back when no node
 uses the extension any more.
 
+Not bounded is how long a command runs: any limit in time would be reached on one node and not on another, and counting
+steps would cost every call. While one runs for seconds the node does nothing else, so a thread tells which, and where.
+
 Not guarded are files that installed packages open: they do so once and remember it, so that refusing it would depend on
 what a node did before. The error depends on the command's way alone, so every node comes to the same one.
 """
@@ -15,13 +18,14 @@ import builtins
 import sys
 from collections.abc import Callable, Iterable
 from datetime import date, datetime
-from threading import get_ident
+from threading import Event, Thread, get_ident
 from types import ModuleType
 from typing import Any, Final
 
 from zattredis.commands.extension import Guard, set_guard
 from zattredis.errors import DefiniteError
-from zattredis.server.determinism import ALLOWED, MODULES, fault_of
+from zattredis.observability.events import get_logger
+from zattredis.server.determinism import ALLOWED, MODULES, fault_of, is_users
 
 _BUILTINS: Final = ("open", "input", "breakpoint", "hash", "id", "eval", "exec", "compile")
 _DATES: Final = {datetime: ("now", "utcnow", "today", "fromtimestamp"), date: ("today",)}
@@ -41,11 +45,13 @@ class _Running(Guard):
 
     def __init__(self) -> None:
         self.commands: dict[int, str] = {}
+        self.begun = 0
         self.enter = self._enter  # type: ignore[method-assign]
         self.leave = self._leave  # type: ignore[method-assign]
 
     def _enter(self, command_name: str) -> None:
         self.commands[get_ident()] = command_name
+        self.begun += 1
 
     def _leave(self) -> None:
         del self.commands[get_ident()]
@@ -57,8 +63,51 @@ class _Running(Guard):
             raise NotDeterministic(f"{command_name} used {what}; nothing was written")
 
 
+LOOK_S: Final = 1.0
+LONG_S: Final = 3.0
+
+_log = get_logger(room="extensions")
 _running: Final = _Running()
 _audits = False
+
+
+class _Watch(Thread):
+    """Tells of a command that does not end: the node's own thread cannot, as it is the one that is held up."""
+
+    def __init__(self) -> None:
+        super().__init__(name="zattredis-long-commands", daemon=True)
+        self._ended = Event()
+
+    def run(self) -> None:
+        """Look once a second; tell after LONG_S, and again each time as long has passed as before."""
+        begun, seconds, tell_at = -1, 0.0, LONG_S
+        while not self._ended.wait(LOOK_S):
+            running = [*_running.commands.items()]
+            if not running or _running.begun != begun:
+                begun, seconds, tell_at = _running.begun, 0.0, LONG_S
+                continue
+            seconds += LOOK_S
+            if seconds >= tell_at:
+                tell_at *= 2
+                for thread, name in running:
+                    _log.error("command_does_not_end", command=name, seconds=seconds, at=_place(thread))
+
+    def end(self) -> None:
+        """End it."""
+        self._ended.set()
+        self.join()
+
+
+def _place(thread: int) -> str:
+    """Return file and line that a thread is at, in code that is not Python's or an installed package's."""
+    frame = sys._current_frames().get(thread)
+    place = ""
+    while frame is not None and not place:
+        code = frame.f_code
+        if is_users(frame.f_globals.get("__name__"), code.co_filename):
+            place = f"{code.co_filename}:{frame.f_lineno} in {code.co_name}"
+        frame = frame.f_back
+    return place
 
 
 def _on_audit(event: str, _arguments: tuple[Any, ...]) -> None:
@@ -162,6 +211,8 @@ class GuardedModules:
         if not _audits:
             _audits = True
             sys.addaudithook(_on_audit)  # for good: there is no way to remove one; it does nothing outside of commands
+        self._watch = _Watch()
+        self._watch.start()
         self._replaced: list[tuple[dict[str, Any], str, Any]] = []
         for module in modules:
             self._replace(vars(module))
@@ -187,3 +238,4 @@ class GuardedModules:
             else:
                 names[name] = value
         self._replaced.clear()
+        self._watch.end()
