@@ -36,7 +36,7 @@ def members_of(nodes: list[Node]) -> str:
 
 @pytest.fixture(scope="module")
 def trio() -> Iterator[ZattCluster]:
-    with ZattCluster(3) as made:
+    with ZattCluster(3, in_memory=True) as made:
         fill(made)
         yield made
 
@@ -177,7 +177,7 @@ def test_a_cluster_id_is_for_this_backup_alone(saved: Path, tmp_path: Path) -> N
 
 
 def test_without_a_majority_only_what_the_node_has(tmp_path: Path) -> None:
-    with ZattCluster(3, flags=["--request-timeout-ms", "1000"]) as cluster:
+    with ZattCluster(3, flags=["--request-timeout-ms", "1000"], in_memory=True) as cluster:
         fill(cluster)
         digest = cluster.wait_equal()
         cluster.kill(1)
@@ -240,7 +240,7 @@ def tree(path: Path) -> dict[str, bytes]:
 
 
 def test_verify_finds_damage_and_changes_nothing(tmp_path: Path) -> None:
-    with ZattCluster(1) as cluster:
+    with ZattCluster(1, in_memory=True) as cluster:
         fill(cluster)
         with cluster.client() as client:
             client.call("RAFT", "SNAPSHOT")

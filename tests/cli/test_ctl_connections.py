@@ -58,7 +58,7 @@ def test_a_user_needs_the_right_to_back_up(guarded: ZattCluster, tmp_path: Path)
 
 
 def test_a_node_that_goes_away_leaves_no_half_backup(tmp_path: Path) -> None:
-    with ZattCluster(1) as cluster:
+    with ZattCluster(1, in_memory=True) as cluster:
         with cluster.client() as client:
             for i in range(40):
                 client.call("SET", f"k{i}", os.urandom(200_000))
@@ -75,7 +75,7 @@ def test_a_node_that_goes_away_leaves_no_half_backup(tmp_path: Path) -> None:
 
 
 def test_on_a_terminal_a_bar_shows_how_far_it_is(tmp_path: Path) -> None:
-    with ZattCluster(1) as cluster:
+    with ZattCluster(1, in_memory=True) as cluster:
         with cluster.client() as client:
             for i in range(20):
                 client.call("SET", f"k{i}", os.urandom(200_000))

@@ -147,7 +147,7 @@ def test_demo_says_why_a_node_cannot_start(tmp_path: Path) -> None:
 
 
 def test_status_of_a_cluster(capsys: pytest.CaptureFixture[str]) -> None:
-    with ZattCluster(3) as cluster:
+    with ZattCluster(3, in_memory=True) as cluster:
         leader = cluster.wait_leader()
         wait_until(lambda: zattctl.main(["status", "--port", str(cluster.nodes[0].port)]) == 0, "all is well")
         capsys.readouterr()

@@ -19,7 +19,7 @@ def running_endpoint() -> Iterator[Endpoint]:
         host, _, port = named.rpartition(":")
         yield host, int(port)
         return
-    with ZattCluster(3) as cluster:
+    with ZattCluster(3, in_memory=True) as cluster:
         node = cluster.nodes[cluster.followers()[0]]
         yield node.host, node.port
 

@@ -11,7 +11,7 @@ from tests.support.cluster import ZattCluster
 
 @pytest.fixture(scope="module")
 def shared_trio() -> Iterator[ZattCluster]:
-    with ZattCluster(3) as cluster:
+    with ZattCluster(3, in_memory=True) as cluster:
         yield cluster
 
 

@@ -10,7 +10,7 @@ from tests.support.growing import EXIT_REMOVED
 
 def by_name(size: int) -> ZattCluster:
     """A cluster whose members are told to each other by a host name, as in containers."""
-    cluster = ZattCluster(size, start=False)
+    cluster = ZattCluster(size, start=False, in_memory=True)
     for node in cluster.nodes:
         node.host = "localhost"
     return cluster
@@ -61,7 +61,7 @@ def test_the_command_line_of_the_first_start_does_not_undo_a_removal() -> None:
 
 
 def test_one_node_is_started_again_and_again() -> None:
-    with ZattCluster(1) as cluster:
+    with ZattCluster(1, in_memory=True) as cluster:
         for number in range(1, 4):
             with cluster.client() as client:
                 assert client.call("INCR", "k") == number

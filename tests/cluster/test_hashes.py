@@ -6,7 +6,7 @@ from tests.support.cluster import ZattCluster, wait_until
 
 
 def test_hashes_are_alike_on_all_nodes_after_a_restart_and_after_fields_expired() -> None:
-    with ZattCluster(3) as cluster:
+    with ZattCluster(3, in_memory=True) as cluster:
         with cluster.client() as client:
             client.pipeline(("HSET", "small", f"f{number % 20}", number) for number in range(100))
             client.pipeline(("HSET", "large", f"f{number}", "v" * (number % 90)) for number in range(300))

@@ -98,7 +98,7 @@ def lead(cluster: ZattCluster, i: int) -> None:
 
 
 def test_a_rolling_upgrade_under_load_and_back(previous: Path) -> None:
-    with ZattCluster(3, environment={"PYTHONPATH": str(previous)}) as cluster:
+    with ZattCluster(3, environment={"PYTHONPATH": str(previous)}, in_memory=True) as cluster:
         loads = [Appending(cluster, i) for i in range(3)]
         with loads[0] as first, loads[1] as second, loads[2] as third:
             # One after the other, then one of them back to the old build and forth.
@@ -214,7 +214,7 @@ def test_a_new_version_and_what_it_brings_wait_until_all_nodes_know_it_and_stay(
 
 @pytest.fixture
 def stopped(tmp_path: Path) -> Iterator[ZattCluster]:
-    with ZattCluster(1) as cluster:
+    with ZattCluster(1, in_memory=True) as cluster:
         with cluster.client() as client:
             client.call("SET", "k", "v")
         cluster.kill(0, 15)

@@ -29,7 +29,8 @@ def real(redis_server: RedisServer) -> Iterator[Connection]:
 
 @pytest.fixture(scope="session")
 def zattd() -> Iterator[ZattCluster]:
-    with ZattCluster(1) as cluster:
+    # What is compared are replies: a machine that stands still for a while is not to make a TIMEOUT of one.
+    with ZattCluster(1, in_memory=True, flags=["--request-timeout-ms", "240000"]) as cluster:
         yield cluster
 
 

@@ -73,7 +73,7 @@ def test_inputs_guided_by_coverage(name: str, tmp_path: Path) -> None:
 
 def test_a_node_lives_through_all_of_it() -> None:
     """Clients and strangers on the peer port send what the grammars make; others are served meanwhile."""
-    with ZattCluster(1) as cluster:
+    with ZattCluster(1, in_memory=True) as cluster:
         node = cluster.nodes[0]
         rng = random.Random(1)
         with node.client() as client:

@@ -188,8 +188,8 @@ def run_unit(
 
     With `external_too` also those that the suite keeps for servers it starts itself.
 
-    A test in which nothing happens for `hang_s` is reported as `hang` and the unit is run again without it, up to three
-    times. Raises SuiteUnavailable.
+    A test in which nothing happens for `hang_s` (no line of output, and its process has nothing to do) is reported as
+    `hang` and the unit is run again without it, up to three times. Raises SuiteUnavailable.
     """
     suite = suite_directory()
     entry = write_entry(suite)
@@ -247,22 +247,34 @@ def _run_once(
 
 
 def _lines(process: subprocess.Popen[bytes], quiet_s: float) -> Iterator[str]:
-    """Lines of the output; TimeoutError when none came for `quiet_s`."""
+    """Lines of the output; TimeoutError when none came for `quiet_s` in which the process did nothing either.
+
+    Silence alone is no hang: between two lines may be thirty thousand commands, on a machine that is slow or busy.
+    """
     assert process.stdout is not None
     with selectors.DefaultSelector() as selector:
         selector.register(process.stdout, selectors.EVENT_READ)
         pending = b""
-        deadline = time.monotonic() + quiet_s
+        deadline, worked = time.monotonic() + quiet_s, processor_ticks(process.pid)
         while True:
             if not selector.select(max(0.0, deadline - time.monotonic())):
-                raise TimeoutError
+                if processor_ticks(process.pid) == worked:
+                    raise TimeoutError
+                deadline, worked = time.monotonic() + quiet_s, processor_ticks(process.pid)
+                continue
             chunk = os.read(process.stdout.fileno(), 65536)
             if not chunk:
                 return
-            deadline = time.monotonic() + quiet_s
+            deadline, worked = time.monotonic() + quiet_s, processor_ticks(process.pid)
             *complete, pending = (pending + chunk).split(b"\n")
             for line in complete:
                 yield line.decode("utf-8", "replace")
+
+
+def processor_ticks(pid: int) -> int:
+    """How much processor time a child of ours has had, in the kernel's ticks."""
+    user, system = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[11:13]
+    return int(user) + int(system)
 
 
 def _unhex(digits: str) -> str:

@@ -2,6 +2,13 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+from subprocess import PIPE
+
+import pytest
+
+from tests.redis_suite import suite
 from tests.redis_suite.suite import Outcome, UnitRun, judge
 
 UNKNOWN = "ERR unknown command 'lpush', with args beginning with: 'k' 'v' \n    while executing"
@@ -34,3 +41,30 @@ def test_outcomes_are_sorted_into_what_matters() -> None:
 def test_unknown_command_that_the_server_has_is_a_fault() -> None:
     run = UnitRun("unit/x", [outcome("needs lists", "err", UNKNOWN)])
     assert judge(run, {}, {"lpush"}).unexpected == run.outcomes
+
+
+@pytest.mark.parametrize("works", [True, False])
+def test_silence_is_a_hang_only_when_nothing_is_done(works: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    process = subprocess.Popen([sys.executable, "-c", "input(); print('there')"], stdin=PIPE, stdout=PIPE)
+    assert process.stdin is not None and process.stdout is not None
+    looks: list[int] = []
+
+    def ticks(_pid: int) -> int:
+        looks.append(len(looks) if works else 0)
+        if len(looks) == 5:  # silent for three periods by now
+            process.stdin.write(b"\n")
+            process.stdin.flush()
+        return looks[-1]
+
+    monkeypatch.setattr(suite, "processor_ticks", ticks)
+    try:
+        if works:
+            assert list(suite._lines(process, 0.05)) == ["there"]
+        else:
+            with pytest.raises(TimeoutError):
+                list(suite._lines(process, 0.05))
+    finally:
+        process.stdin.close()
+        process.kill()
+        process.wait()
+        process.stdout.close()

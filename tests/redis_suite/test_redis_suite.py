@@ -67,7 +67,7 @@ def suite() -> Path:
 @pytest.fixture
 def server(suite: Path) -> Iterator[Node]:
     """A fresh one for each unit, as the suite would start it; in memory, for durability is tested elsewhere."""
-    with ZattCluster(1, in_memory=True) as cluster:
+    with ZattCluster(1, in_memory=True, flags=["--request-timeout-ms", "240000"]) as cluster:
         yield cluster.nodes[0]
 
 
@@ -76,7 +76,7 @@ def command_names(port: int) -> set[str]:
         return {name.decode().lower() for name in client.call("COMMAND", "LIST")}
 
 
-@pytest.mark.timeout(600)
+@pytest.mark.timeout(1800)
 @pytest.mark.parametrize("unit", UNITS)
 def test_unit(server: Node, unit: str) -> None:
     exceptions = exceptions_of(unit)

@@ -16,13 +16,13 @@ from tests.support.resp_client import RespClient, encode_command
 
 @pytest.fixture(scope="module")
 def zatt_port() -> Iterator[int]:
-    with ZattCluster(1) as cluster:
+    with ZattCluster(1, in_memory=True) as cluster:
         yield cluster.nodes[0].port
 
 
 @pytest.fixture(scope="module")
 def guarded_zatt_port() -> Iterator[int]:
-    with ZattCluster(1) as cluster:
+    with ZattCluster(1, in_memory=True) as cluster:
         port = cluster.nodes[0].port
         with RespClient(port) as client:
             assert client.call("CONFIG", "SET", "requirepass", PASSWORD) == b"OK"

@@ -53,7 +53,7 @@ class Connection:
     """A connection to a live server."""
 
     def __init__(self, port: int, host: str = "127.0.0.1") -> None:
-        self._socket = socket.create_connection((host, port), timeout=30)
+        self._socket = socket.create_connection((host, port), timeout=300)
         self._file = self._socket.makefile("rb")
 
     def execute(self, argv: Sequence[bytes]) -> bytes:
