@@ -15,7 +15,9 @@ from benchmarks.servers import Etcd, Group, RedisServer, Zattredis
 SERVERS = ("redis", "one", "three", "etcd")
 SECTIONS = ("throughput", "judged", *drills.DRILLS)
 JUDGED_SECTIONS = ("judged", "failover", "handover", "memory")
-QUICK_EFFORT = throughput.Effort(rounds=1, seconds=0.05, first_operations=20, operations_max=500, keys=1000)
+QUICK_EFFORT = throughput.Effort(
+    rounds=1, seconds=0.05, first_operations=20, operations_max=500, keys=1000, wait_quiet=False
+)
 
 
 def _numbers(text: str) -> list[int]:

@@ -82,6 +82,7 @@ class Effort:
     first_operations: int = 400
     operations_max: int = 2_000_000
     keys: int = KEYS
+    wait_quiet: bool = True
 
 
 @dataclass
@@ -172,7 +173,8 @@ def _measure_into(result: Result, column: Column, row: Cell, operations: int, ef
     group = column.group
     try:
         group.tidy()
-        wait_quiet(group.pids)
+        if effort.wait_quiet:
+            wait_quiet(group.pids)
         load = _load(row, effort, operations)
         figures = measure(load, column.ports(), group)
     except (LoadFailed, TimeoutError, OSError) as error:

@@ -1,7 +1,7 @@
-"""For the whole suite: where nothing may be skipped (CI), a skip that the machine does not force is a failure.
+"""For the whole suite: the longest tests first, and where nothing may be skipped (CI), a skip is a failure.
 
-ZATTREDIS_TEST_NO_SKIPS=1 turns that on. What a machine can lack for good is listed in MACHINE_FORCED; everything else
-can be installed, and .ci/run does install it.
+ZATTREDIS_TEST_NO_SKIPS=1 turns the latter on, but for skips that the machine forces. What a machine can lack for good
+is listed in MACHINE_FORCED; everything else can be installed, and .ci/run does install it.
 """
 
 from __future__ import annotations
@@ -25,6 +25,14 @@ MACHINE_FORCED = (
 )
 """Beginnings of the reasons of skips that no installation could cure."""
 
+LONG_FIRST = (
+    "tests/redis_suite/test_redis_suite.py",
+    "tests/benchmarks/test_smoke.py",
+    "tests/docs/test_readme.py",
+    "tests/cluster/test_larger_than_memory.py",
+)
+"""Modules with tests of half a minute and more: begun last, one of them would leave the other cores idle at the end."""
+
 NO_SKIPS = os.environ.get("ZATTREDIS_TEST_NO_SKIPS") == "1"
 
 
@@ -43,6 +51,11 @@ def refuse_skip(report: pytest.TestReport | pytest.CollectReport) -> None:
         return
     report.outcome = "failed"
     report.longrepr = f"skipped where nothing may be skipped (ZATTREDIS_TEST_NO_SKIPS=1): {reason}"
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    items.sort(key=lambda item: not item.nodeid.startswith(LONG_FIRST))
 
 
 @pytest.hookimpl(wrapper=True)

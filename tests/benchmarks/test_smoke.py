@@ -23,11 +23,11 @@ def run(*arguments: str) -> subprocess.CompletedProcess[str]:
 def test_throughput_has_every_row_and_column(tmp_path: Path) -> None:
     kept = tmp_path / "results.json"
     done = run(
-        "--only", "throughput", "--connections", "1,5", "--pipelines", "1,4", "--values", "64",
+        "--only", "throughput", "--connections", "1,5", "--pipelines", "4", "--values", "64",
         "--json", str(kept), "--markdown", str(tmp_path / "tables.md"), "--dir", str(tmp_path),
     )  # fmt: skip
     assert done.returncode == 0, done.stderr + done.stdout
-    rows = throughput.cells(connections=[1, 5], pipelines=[1, 4], values_bytes=[64])
+    rows = throughput.cells(connections=[1, 5], pipelines=[4], values_bytes=[64])
     results = json.loads(kept.read_text())["results"]
     assert list(results) == [row.name for row in rows]
     for row in rows:

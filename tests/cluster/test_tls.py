@@ -15,6 +15,8 @@ from pathlib import Path
 
 import pytest
 import redis
+from redis.backoff import NoBackoff
+from redis.retry import Retry
 
 from tests.support.certificates import Authority, Pair
 from tests.support.cluster import Node, ZattCluster, free_port, wait_until
@@ -45,7 +47,9 @@ def with_tls(cluster: ZattCluster, authority: Authority, **more: str) -> dict[in
 
 def client(port: int, authority: Authority, pair: Pair | None = None) -> redis.Redis:
     certificates = {"ssl_certfile": pair.cert, "ssl_keyfile": pair.key} if pair else {}
-    return redis.Redis(port=port, ssl=True, ssl_ca_certs=authority.ca, socket_timeout=20, **certificates)
+    # Without redis-py's own retries: it would wait for seconds between attempts that are refused as they should be.
+    once = Retry(NoBackoff(), 0)
+    return redis.Redis(port=port, ssl=True, ssl_ca_certs=authority.ca, socket_timeout=20, retry=once, **certificates)
 
 
 def lines(node: Node, event: str) -> list[str]:

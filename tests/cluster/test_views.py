@@ -12,6 +12,8 @@ from typing import Any
 import hiredis
 import pytest
 import redis
+from redis.backoff import NoBackoff
+from redis.retry import Retry
 
 from tests.support.certificates import Authority
 from tests.support.cluster import Node, ZattCluster, free_port, wait_until
@@ -548,7 +550,8 @@ def test_where_clients_need_tls_the_sentinel_port_needs_it_too(tmp_path: Path) -
         papers = {"ssl_ca_certs": authority.ca, "ssl_certfile": client_pair.cert, "ssl_keyfile": client_pair.key}
         with redis.Redis(port=port, ssl=True, socket_timeout=20, **papers) as client:
             assert client.execute_command("ROLE") == [b"sentinel", [b"mymaster"]]
-        with redis.Redis(port=port, ssl=True, ssl_ca_certs=authority.ca) as other, pytest.raises(redis.ConnectionError):
+        other = redis.Redis(port=port, ssl=True, ssl_ca_certs=authority.ca, retry=Retry(NoBackoff(), 0))
+        with other, pytest.raises(redis.ConnectionError):
             other.ping()
         with redis.Redis(port=port) as plain, pytest.raises(redis.ResponseError, match="this port speaks TLS"):
             plain.execute_command("PING")

@@ -266,7 +266,7 @@ def test_install_and_test(fresh_copy: Path) -> None:
     clean = {key: value for key, value in os.environ.items() if not key.startswith(("ZATTREDIS_", "PYTEST_"))}
     done = subprocess.run(
         ["bash", "-c", TEST_COMMAND], cwd=fresh_copy, capture_output=True, text=True, timeout=550, check=False,
-        env={**clean, "PYTEST_ADDOPTS": "--collect-only -p no:cacheprovider"},
+        env={**clean, "PYTEST_ADDOPTS": "--collect-only -n 0 -p no:cacheprovider"},
     )  # fmt: skip
     assert done.returncode == 0, (done.stdout + done.stderr)[-3000:]
 
