@@ -8,14 +8,11 @@ import pytest
 
 from tests.support.cluster import ZattCluster
 from tests.support.differential import Backend, Connection, InProcess
-from tests.support.redis_server import RedisServer, missing_reason
+from tests.support.redis_server import RedisServer
 
 
 @pytest.fixture(scope="session")
 def redis_server() -> Iterator[RedisServer]:
-    reason = missing_reason()
-    if reason is not None:
-        pytest.skip(reason)
     with RedisServer() as server:
         yield server
 

@@ -11,7 +11,7 @@ import pytest
 
 from tests.support.cluster import ZattCluster
 from tests.support.differential import Connection, words
-from tests.support.redis_server import RedisServer, missing_reason
+from tests.support.redis_server import RedisServer
 from tests.support.resp_client import Argument
 from zattredis.commands.table import COMMANDS, Flag, all_specs
 
@@ -100,9 +100,6 @@ def plain(reply: bytes) -> bytes:
 
 @pytest.fixture(scope="module")
 def ports(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[int, int]]:
-    reason = missing_reason()
-    if reason is not None:
-        pytest.skip(reason)
     with ZattCluster(1, in_memory=True) as cluster, RedisServer() as server:
         yield cluster.nodes[0].port, server.port
 
@@ -322,9 +319,6 @@ FILES = [
 
 
 def test_files_are_read_and_written_as_by_redis(tmp_path: Path) -> None:
-    reason = missing_reason()
-    if reason is not None:
-        pytest.skip(reason)
     path = tmp_path / "users.acl"
     path.write_bytes(FILES[0])
     flags = ["--aclfile", str(path)]

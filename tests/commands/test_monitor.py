@@ -9,7 +9,7 @@ import hiredis
 import pytest
 
 from tests.support.cluster import ZattCluster
-from tests.support.redis_server import RedisServer, missing_reason
+from tests.support.redis_server import RedisServer
 from tests.support.resp_client import RespClient
 
 LINE = re.compile(rb'(\d+\.\d{6}) \[(\d+) 127\.0\.0\.1:(\d+)\] (".*")')
@@ -18,9 +18,6 @@ END = b"end of the test"
 
 @pytest.fixture(scope="module")
 def ports() -> Iterator[tuple[int, int]]:
-    reason = missing_reason()
-    if reason:
-        pytest.skip(reason)
     with RedisServer() as redis, ZattCluster(1, in_memory=True) as cluster:
         yield cluster.nodes[0].port, redis.port
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import pytest
 
 from tests.support.cluster import ZattCluster
-from tests.support.redis_server import RedisServer, missing_reason
+from tests.support.redis_server import RedisServer
 from tests.support.resp_client import RespClient
 from zattredis.server.latency import LatencyMonitor
 from zattredis.server.statistics import bucket_of
@@ -17,9 +17,6 @@ LIMITS_US = {bucket_of(1024 << power) // 1000 for power in range(40)}
 
 @pytest.fixture(scope="module")
 def both() -> Iterator[tuple[RespClient, RespClient]]:
-    reason = missing_reason()
-    if reason:
-        pytest.skip(reason)
     with (
         RedisServer() as redis,
         ZattCluster(1, in_memory=True) as cluster,

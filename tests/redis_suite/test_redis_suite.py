@@ -7,15 +7,14 @@ Encodings are compared: OBJECT ENCODING says what redis-server would say, whatev
 
 from __future__ import annotations
 
-import shutil
-import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from tests.redis_suite.suite import NOT_RUN, SuiteUnavailable, exceptions_of, judge, run_unit, suite_directory
-from tests.support.cluster import Node, ZattCluster, free_port, wait_until
+from tests.support.cluster import Node, ZattCluster
+from tests.support.redis_server import RedisServer
 from tests.support.resp_client import RespClient
 
 UNITS = (
@@ -96,30 +95,12 @@ def test_unit(server: Node, unit: str) -> None:
     assert not verdict.stale, f"listed in exceptions.toml but passing now: {verdict.stale}"
 
 
-def test_harness_against_redis_server(suite: Path, tmp_path: Path) -> None:
-    binary = shutil.which("redis-server")
-    if binary is None:
-        pytest.skip("redis-server is not installed")
-    port = free_port()
-    command = [binary, "--port", str(port), "--bind", "127.0.0.1", "--dir", str(tmp_path), "--save", ""]
-    process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
-    try:
-        wait_until(lambda: _answers(port), "redis-server answers")
+def test_harness_against_redis_server(suite: Path) -> None:
+    with RedisServer() as server:
         passed = 0
         for unit in ("unit/type/incr", "unit/keyspace", "unit/protocol", "unit/quit", "unit/info-command"):
-            run = run_unit(unit, "127.0.0.1", port)
+            run = run_unit(unit, "127.0.0.1", server.port)
             assert run.complete
             assert [outcome.name for outcome in run.outcomes if outcome.failed] == []
             passed += run.count("ok")
         assert passed >= 90
-    finally:
-        process.kill()
-        process.wait()
-
-
-def _answers(port: int) -> bool:
-    try:
-        with RespClient(port) as client:
-            return bool(client.call("PING") == b"PONG")
-    except OSError:
-        return False

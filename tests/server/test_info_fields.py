@@ -11,7 +11,7 @@ from collections.abc import Iterator
 import pytest
 
 from tests.support.cluster import ZattCluster
-from tests.support.redis_server import RedisServer, missing_reason
+from tests.support.redis_server import RedisServer
 from tests.support.resp_client import RespClient
 
 LEFT_OUT = {
@@ -80,9 +80,6 @@ def sections(text: str) -> dict[str, dict[str, str]]:
 
 @pytest.fixture(scope="module")
 def both() -> Iterator[tuple[RespClient, RespClient]]:
-    reason = missing_reason()
-    if reason:
-        pytest.skip(reason)
     with (
         RedisServer("--appendonly", "yes") as redis,
         ZattCluster(1, in_memory=True) as cluster,
