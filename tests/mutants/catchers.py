@@ -98,9 +98,10 @@ class Scripted:
 
     def run(self, mutant: str, runs: int | None = None) -> Found | None:
         environment = {**os.environ, MUTANT: mutant, "PYTHONPATH": f"{STARTUP}:{REPOSITORY}"}
+        # Dozens of these are begun: without the plugins that one test has no use for.
         command = [
-            sys.executable, "-m", "pytest", "-x", "-q", "--no-header", "-p", "no:cacheprovider", "-n", "0",
-            "--tb=line", self.test,
+            sys.executable, "-m", "pytest", "-x", "-q", "--no-header", "--tb=line", "-p", "no:cacheprovider",
+            "-o", "addopts=-m 'not slow' --timeout=300", "-p", "no:xdist", "-p", "no:hypothesispytest", self.test,
         ]  # fmt: skip
         done = subprocess.run(command, check=False, cwd=REPOSITORY, env=environment, capture_output=True, text=True)
         if done.returncode == 0:
