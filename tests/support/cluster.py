@@ -24,7 +24,7 @@ from tests.support.ports import free_port
 from tests.support.resp_client import RespClient
 
 REPOSITORY = Path(__file__).resolve().parents[2]
-WAIT_S = 60.0
+WAIT_S = 120.0
 POLL_S = 0.02
 MEMORY = Path("/dev/shm")
 MEMORY_WANTED_BYTES = 2 << 30
