@@ -100,6 +100,11 @@ class HandshakeRefused(ZattredisError):
     """A peer belongs to another cluster, speaks another version or lacks the secret."""
 
 
+def shown(word: bytes) -> str:
+    """Return a client's word as it may stand in an error line: up to its first zero byte, as Redis writes it."""
+    return word.partition(b"\0")[0].decode("utf-8", "surrogateescape")
+
+
 class ReplyError(ZattredisError):
     """An error reply. `str(error)` is the text on the wire without the leading `-`."""
 
@@ -125,7 +130,16 @@ class NamesCommand(DefiniteError):
 
     def spelt(self, name: bytes) -> ReplyError:
         """Return the error with the name."""
-        return DefiniteError(self.message.replace("{}", name.decode("utf-8", "surrogateescape")))
+        return DefiniteError(self.message.replace("{}", shown(name)))
+
+
+class SubcommandSyntax(DefiniteError):
+    """The subcommand of `container` is unknown or takes other arguments; `word` is how the client spelt it."""
+
+    def __init__(self, container: str, word: bytes) -> None:
+        super().__init__(
+            f"unknown subcommand or wrong number of arguments for '{shown(word[:128])}'. Try {container} HELP."
+        )
 
 
 class OutcomeUnknown(ReplyError):

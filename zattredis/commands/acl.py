@@ -38,7 +38,7 @@ from zattredis.commands.table import (
     lookup_full,
     resolve,
 )
-from zattredis.errors import ClusterDown, DefiniteError
+from zattredis.errors import ClusterDown, DefiniteError, SubcommandSyntax, shown
 from zattredis.keyspace.users import (
     DEFAULT_USER,
     RuleRefused,
@@ -64,18 +64,10 @@ container("ACL", "A container for Access List Control commands", group="server",
 container("MODULE", "A container for module commands", group="server", since="4.0.0", help_since="5.0.0")
 
 
-def _shown(word: bytes) -> str:
-    return word.decode("utf-8", "surrogateescape")
-
-
 async def _caught_up(ctx: LocalContext) -> None:
     """Return once this node shows what is agreed by now. Inside EXEC it does already. Raises ClusterDown."""
     if ctx.may_block and not await ctx.server.access.catch_up(ctx.client):
         raise ClusterDown("no quorum: what users are agreed on is not known here now")
-
-
-def _wrong_count(subcommand: str) -> DefiniteError:
-    return DefiniteError(f"unknown subcommand or wrong number of arguments for '{subcommand}'. Try ACL HELP.")
 
 
 def _logged_as(name: bytes, handler: Callable[..., Any]) -> CommandSpec:
@@ -272,13 +264,13 @@ async def acl_getuser(ctx: LocalContext, name: bytes) -> dict[bytes, Any] | None
     "ACL CAT", arity=-2, flags=_FLAGS, group="server", since="6.0.0",
     complexity="O(1) since the categories and commands are a fixed set.", syntax="[categoryname]",
 )  # fmt: skip
-def acl_cat(_ctx: LocalContext, *words: bytes) -> list[bytes]:
+def acl_cat(ctx: LocalContext, *words: bytes) -> list[bytes]:
     """Name the categories, or the commands of one category."""
     if len(words) > 1:
-        raise _wrong_count("CAT")
+        raise SubcommandSyntax("ACL", ctx.argv[1])
     if not words:
         return [name.encode() for name in CATEGORIES]
-    category = _shown(words[0])
+    category = shown(words[0])
     if category.lower() not in CATEGORIES:
         raise DefiniteError(f"Unknown category '{category}'")
     return [spec.full_name.encode() for spec in all_specs() if category.lower() in spec.acl_categories]
@@ -289,7 +281,7 @@ def acl_cat(_ctx: LocalContext, *words: bytes) -> list[bytes]:
 def acl_genpass(ctx: LocalContext, *words: bytes) -> bytes:
     """Make up a password that nobody guesses; its length is given in bits."""
     if len(words) > 1:
-        raise _wrong_count("GENPASS")
+        raise SubcommandSyntax("ACL", ctx.argv[1])
     bits = parse_integer(words[0]) if words else _GENPASS_BITS
     if not 0 < bits <= _GENPASS_BITS_MAX:
         raise DefiniteError(
@@ -306,7 +298,7 @@ def acl_genpass(ctx: LocalContext, *words: bytes) -> bytes:
 def acl_log(ctx: LocalContext, *words: bytes) -> str | list[dict[bytes, Any]]:
     """Show what was denied on this node, the newest first, or forget it."""
     if len(words) > 1:
-        raise _wrong_count("LOG")
+        raise SubcommandSyntax("ACL", ctx.argv[1])
     if words and words[0].upper() == b"RESET":
         ctx.server.access.forget_denials()
         return "OK"
@@ -324,12 +316,12 @@ async def acl_dryrun(ctx: LocalContext, name: bytes, *line: bytes) -> str | byte
     await _caught_up(ctx)
     user = ctx.server.access.user(name)
     if user is None:
-        raise DefiniteError(f"User '{_shown(name)}' not found")
+        raise DefiniteError(f"User '{shown(name)}' not found")
     argv = list(line)
     try:
         spec = resolve(argv)
     except (UnknownCommand, UnknownSubcommand):
-        raise DefiniteError(f"Command '{_shown(argv[0])}' not found") from None
+        raise DefiniteError(f"Command '{shown(argv[0])}' not found") from None
     return _verdict(ctx, user, spec, argv)
 
 

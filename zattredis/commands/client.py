@@ -8,7 +8,7 @@ from zattredis.commands.arguments import Options, parse_integer, strict_integer
 from zattredis.commands.connection import printable, set_name
 from zattredis.commands.context import NO_REPLY, AccessProtocol, KillFilter, LocalContext, NoReply, PauseMode
 from zattredis.commands.table import Flag, command, container
-from zattredis.errors import DefiniteError, SyntaxReplyError
+from zattredis.errors import DefiniteError, SubcommandSyntax, SyntaxReplyError, shown
 from zattredis.resp.replies import ReplySet, Verbatim
 
 _FLAGS = Flag.NOSCRIPT | Flag.LOADING | Flag.STALE
@@ -42,12 +42,8 @@ def _switch(word: bytes) -> bool:
 def _client_type(word: bytes) -> str:
     kind = _TYPES.get(word.upper())
     if kind is None:
-        raise DefiniteError(f"Unknown client type '{word.decode('utf-8', 'surrogateescape')}'")
+        raise DefiniteError(f"Unknown client type '{shown(word)}'")
     return kind
-
-
-def _too_many(subcommand: str) -> DefiniteError:
-    return DefiniteError(f"unknown subcommand or wrong number of arguments for '{subcommand}'. Try CLIENT HELP.")
 
 
 def _text(lines: list[str]) -> Verbatim:
@@ -123,12 +119,11 @@ def client_getname(ctx: LocalContext) -> bytes | None:
          tips=("request_policy:all_nodes", "response_policy:all_succeeded"))  # fmt: skip
 def client_setinfo(ctx: LocalContext, attribute: bytes, value: bytes) -> str:
     """Tell the server which client library this is, and which version of it."""
-    shown = attribute.decode("utf-8", "surrogateescape")
     upper = attribute.upper()
     if upper not in (b"LIB-NAME", b"LIB-VER"):
-        raise DefiniteError(f"Unrecognized option '{shown}'")
+        raise DefiniteError(f"Unrecognized option '{shown(attribute)}'")
     if not printable(value):
-        raise DefiniteError(f"{shown} cannot contain spaces, newlines or special characters.")
+        raise DefiniteError(f"{shown(attribute)} cannot contain spaces, newlines or special characters.")
     if upper == b"LIB-NAME":
         ctx.client.library_name = value
     else:
@@ -184,7 +179,7 @@ def _kill_filter(words: tuple[bytes, ...], users: AccessProtocol) -> KillFilter:
             wanted.local_address = value
         elif word == b"USER":
             if users.user(value) is None:
-                raise DefiniteError(f"No such user '{value.decode('utf-8', 'surrogateescape')}'")
+                raise DefiniteError(f"No such user '{shown(value)}'")
             wanted.user = value
         elif word == b"SKIPME" and value.upper() in (b"YES", b"NO"):
             wanted.skip_me = value.upper() == b"YES"
@@ -217,7 +212,7 @@ def _kill(ctx: LocalContext, wanted: KillFilter) -> int:
 def client_pause(ctx: LocalContext, timeout: bytes, *words: bytes) -> str:
     """Hold back the commands of all clients, or only their writes, for some milliseconds."""
     if len(words) > 1:
-        raise _too_many("PAUSE")
+        raise SubcommandSyntax("CLIENT", ctx.argv[1])
     if words and words[0].upper() not in (b"WRITE", b"ALL"):
         raise DefiniteError("CLIENT PAUSE mode must be WRITE or ALL")
     mode = PauseMode.WRITE if words and words[0].upper() == b"WRITE" else PauseMode.ALL
@@ -322,7 +317,7 @@ def client_caching(_ctx: LocalContext, _mode: bytes) -> str:
 def client_unblock(ctx: LocalContext, identity: bytes, *words: bytes) -> int:
     """End the blocking command of another connection."""
     if len(words) > 1:
-        raise _too_many("UNBLOCK")
+        raise SubcommandSyntax("CLIENT", ctx.argv[1])
     if words and words[0].upper() not in (b"TIMEOUT", b"ERROR"):
         raise DefiniteError("CLIENT UNBLOCK reason should be TIMEOUT or ERROR")
     target = ctx.server.clients.get(parse_integer(identity))

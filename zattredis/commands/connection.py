@@ -8,7 +8,7 @@ from typing import Any
 from zattredis.commands.arguments import parse_integer
 from zattredis.commands.context import REDIS_VERSION, LocalContext
 from zattredis.commands.table import Flag, command
-from zattredis.errors import DefiniteError, SyntaxReplyError
+from zattredis.errors import DefiniteError, SyntaxReplyError, shown
 from zattredis.keyspace.registers import DATABASES
 
 _HANDSHAKE = Flag.NOSCRIPT | Flag.LOADING | Flag.STALE | Flag.FAST | Flag.NO_AUTH | Flag.ALLOW_BUSY
@@ -130,8 +130,7 @@ def _hello(ctx: LocalContext, words: tuple[bytes, ...]) -> dict[bytes, Any]:
             set_name(ctx, words[place + 1])
             place += 2
         else:
-            shown = words[place].decode("utf-8", "surrogateescape")
-            raise DefiniteError(f"Syntax error in HELLO option '{shown}'")
+            raise DefiniteError(f"Syntax error in HELLO option '{shown(words[place])}'")
     if not client.authenticated:
         raise DefiniteError(
             "HELLO must be called with the client already authenticated, otherwise the HELLO AUTH <user> <pass> option"

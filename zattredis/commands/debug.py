@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from typing import Any
 
-from zattredis.commands.arguments import parse_double, parse_integer
+from zattredis.commands.arguments import parse_double, parse_integer, strict_integer
 from zattredis.commands.context import REDIS_VERSION, LocalContext
 from zattredis.commands.table import Flag, command
-from zattredis.errors import DefiniteError
+from zattredis.errors import DefiniteError, SubcommandSyntax
 from zattredis.resp.replies import Verbatim
 from zattredis.version import __version__
 
@@ -68,8 +68,7 @@ def debug(ctx: LocalContext, subcommand: bytes, *words: bytes) -> Awaitable[Any]
     """A container for debugging commands."""
     count, handler = _SUBCOMMANDS.get(subcommand.upper(), (-1, _help))
     if len(words) != count:
-        shown = subcommand[:128].decode("utf-8", "surrogateescape")
-        raise DefiniteError(f"unknown subcommand or wrong number of arguments for '{shown}'. Try DEBUG HELP.")
+        raise SubcommandSyntax("DEBUG", subcommand)
     return handler(ctx, *words)
 
 
@@ -100,7 +99,8 @@ def lolwut(_ctx: LocalContext, *words: bytes) -> Verbatim:
     if len(words) >= 2 and words[0].upper() == b"VERSION":
         version = parse_integer(words[1])
         words = words[2:]
-    columns = min(max(parse_integer(words[0]), _WAVES_MIN), _WAVES_MAX) if words and version == 7 else 40
+    width = strict_integer(words[0]) if words else None  # what is no number is passed over, as Redis does
+    columns = 40 if width is None else min(max(width, _WAVES_MIN), _WAVES_MAX)
     name = f"Redis ver. {REDIS_VERSION} (zattredis {__version__})\n"
     if version != 7:
         return Verbatim("txt", name.encode())

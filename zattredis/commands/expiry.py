@@ -7,7 +7,7 @@ from typing import Final
 from zattredis.commands.arguments import INTEGER_MAX, INTEGER_MIN, parse_integer
 from zattredis.commands.context import Context
 from zattredis.commands.table import KEYS_FIRST, Flag, command
-from zattredis.errors import DefiniteError
+from zattredis.errors import DefiniteError, shown
 from zattredis.keyspace.metadata import expire_of
 
 _WRITE: Final = Flag.WRITE | Flag.FAST
@@ -23,7 +23,7 @@ def _conditions(words: tuple[bytes, ...]) -> int:
     for word in words:
         flag = _FLAGS.get(word.upper())
         if flag is None:
-            raise DefiniteError(f"Unsupported option {word.decode('utf-8', 'surrogateescape')}")
+            raise DefiniteError(f"Unsupported option {shown(word)}")
         flags |= flag
     if flags & _NX and flags & ~_NX:
         raise DefiniteError("NX and XX, GT or LT options at the same time are not compatible")

@@ -11,7 +11,7 @@ from typing import Final
 from zattredis.commands.arguments import INT_MAX, parse_integer, strict_integer
 from zattredis.commands.context import Context
 from zattredis.commands.table import KEYS_FIRST, Flag, command
-from zattredis.errors import DefiniteError
+from zattredis.errors import DefiniteError, shown
 from zattredis.keyspace.hashes import HashEdit, check_hash, find_fields
 
 _WRITE: Final = Flag.WRITE | Flag.FAST
@@ -330,8 +330,7 @@ class _SetOptions:
                     self.expire_ms = _option_time(ctx, word, words[place], "hsetex")
                     place += 1
             else:
-                shown = words[place - 1].decode("utf-8", "surrogateescape")
-                raise DefiniteError(f"unknown argument: {shown}")
+                raise DefiniteError(f"unknown argument: {shown(words[place - 1])}")
 
     def _take_pairs(self, words: tuple[bytes, ...]) -> None:
         if len(words) < 3:

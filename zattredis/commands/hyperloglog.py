@@ -10,7 +10,7 @@ from typing import Final
 from zattredis.commands.context import Context, LocalContext, Steps, drain
 from zattredis.commands.table import KEYS_ALL, KEYS_FIRST, KEYS_SECOND, Flag, KeyPart, command
 from zattredis.commands.weights import of_registers
-from zattredis.errors import DefiniteError, ReplyError
+from zattredis.errors import DefiniteError, ReplyError, shown
 from zattredis.keyspace import hyperloglog as hll
 from zattredis.keyspace.metadata import RAW, SEPARATE, expire_of
 from zattredis.keyspace.strings import put_string, string_value
@@ -131,7 +131,7 @@ def pfdebug(ctx: Context, name: bytes, key: bytes) -> str | int | bytes | list[i
     if word == b"ENCODING":
         return "sparse" if sparse else "dense"
     if word not in (b"GETREG", b"TODENSE"):
-        raise DefiniteError(f"Unknown PFDEBUG subcommand '{name.decode('utf-8', 'surrogateescape')}'")
+        raise DefiniteError(f"Unknown PFDEBUG subcommand '{shown(name)}'")
     if sparse:
         value = hll.to_dense(value)
         _store(ctx, key, record, value)

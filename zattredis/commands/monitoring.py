@@ -7,7 +7,7 @@ from typing import Any
 from zattredis.commands.arguments import strict_integer
 from zattredis.commands.context import NO_REPLY, LocalContext, NoReply
 from zattredis.commands.table import CommandSpec, Flag, command, container, lookup_full
-from zattredis.errors import DefiniteError
+from zattredis.errors import DefiniteError, SubcommandSyntax, shown
 from zattredis.resp.replies import Verbatim
 
 _ANY_TIME = Flag.LOADING | Flag.STALE
@@ -51,7 +51,7 @@ def monitor(ctx: LocalContext) -> str | NoReply:
 def slowlog_get(ctx: LocalContext, *words: bytes) -> list[list[Any]]:
     """Return the newest slow commands: 10, or that many, or with -1 all."""
     if len(words) > 1:
-        raise DefiniteError("unknown subcommand or wrong number of arguments for 'GET'. Try SLOWLOG HELP.")
+        raise SubcommandSyntax("SLOWLOG", ctx.argv[1])
     count = strict_integer(words[0]) if words else 10
     if count is None or count < -1:
         raise DefiniteError("count should be greater than or equal to -1")
@@ -100,7 +100,7 @@ def latency_graph(ctx: LocalContext, event: bytes) -> Verbatim:
     """Draw the samples of an event."""
     graph = ctx.server.latency.graph(event, ctx.now_ms // 1000)
     if graph is None:
-        raise DefiniteError(f"No samples available for event '{event.decode('utf-8', 'surrogateescape')}'")
+        raise DefiniteError(f"No samples available for event '{shown(event)}'")
     return Verbatim("txt", graph.encode("utf-8", "surrogateescape"))
 
 

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Final
 
 import msgspec
 
-from zattredis.errors import DefiniteError, StateDamaged, ZattredisError
+from zattredis.errors import DefiniteError, StateDamaged, ZattredisError, shown
 from zattredis.keyspace.reader import Reader
 
 if TYPE_CHECKING:
@@ -49,10 +49,10 @@ class RuleError(ZattredisError):
 class RuleRefused(DefiniteError):
     """The rule at `place` of an ACL SETUSER cannot be taken."""
 
-    def __init__(self, place: int, shown: bytes, reason: str) -> None:
+    def __init__(self, place: int, word: bytes, reason: str) -> None:
         self.place = place
         self.reason = reason
-        super().__init__(f"Error in ACL SETUSER modifier '{shown.decode('utf-8', 'surrogateescape')}': {reason}")
+        super().__init__(f"Error in ACL SETUSER modifier '{shown(word)}': {reason}")
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,7 +21,7 @@ from zattredis.commands.glob import compile_glob
 from zattredis.config import SETTINGS, Settings, SettingSpec
 from zattredis.config.load import check_settings
 from zattredis.config.rewrite import rewrite_file
-from zattredis.errors import ConfigError, DefiniteError
+from zattredis.errors import ConfigError, DefiniteError, shown
 from zattredis.keyspace.parameters import DEFAULTS, Parameters
 from zattredis.observability.events import get_logger
 
@@ -32,6 +32,8 @@ _UNITS: Final = {
     b"": 1, b"b": 1, b"k": 1000, b"kb": 1024, b"m": 1000**2, b"mb": 1024**2, b"g": 1000**3, b"gb": 1024**3,
 }  # fmt: skip
 
+_LAZY: Final = (b"eviction", b"expire", b"server-del", b"user-del", b"user-flush")  # all removal is
+
 _FACTS: Final[Mapping[bytes, bytes]] = {
     b"save": b"",
     b"appendonly": b"yes",
@@ -39,6 +41,8 @@ _FACTS: Final[Mapping[bytes, bytes]] = {
     b"maxmemory-policy": b"noeviction",
     b"maxmemory-clients": b"0",
     b"notify-keyspace-events": b"",
+    **dict.fromkeys((b"lazyfree-lazy-%b" % what for what in _LAZY), b"yes"),
+    b"activedefrag": b"no",
 }
 """What may be SET, but only to what it is: tools and tests say it to be sure."""
 
@@ -282,8 +286,7 @@ class RuntimeSettings:
         for given, value in pairs:
             name = given.lower()
             if not self._known(name):
-                shown = given.decode("utf-8", "surrogateescape")
-                raise DefiniteError(f"Unknown option or number of arguments for CONFIG SET - '{shown}'")
+                raise DefiniteError(f"Unknown option or number of arguments for CONFIG SET - '{shown(given)}'")
             spec = self._by_name.get(name)
             if name in _UNCHANGEABLE or (spec is not None and not spec.hot):
                 raise _failed(name, "can't set immutable config")
