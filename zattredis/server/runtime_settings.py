@@ -332,6 +332,8 @@ class RuntimeSettings:
             runtime[attribute] = parse(value)
         else:
             fact = _FACTS[name]
+            if fact in (b"yes", b"no"):
+                _yes_no(value)
             same = _memory(value, 0, 1 << 63) == int(fact) if fact.isdigit() else value.lower() == fact
             if not same:
                 raise _Invalid(f"argument must be '{fact.decode()}': it cannot be otherwise on this server")
