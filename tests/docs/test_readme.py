@@ -303,8 +303,12 @@ def test_every_block_has_a_kind_that_is_tested() -> None:
 
 
 def test_the_command_table_is_current() -> None:
+    """What it says of a command is right, in the right order. One added since the table was last made need not be in
+    it: adding a command touches the file of its group and its tests. A release renews the table (CONTRIBUTING)."""
     _, inside, _ = split_readme()
-    assert inside == render().strip(), f"renew it: python -m tests.support.command_table ({END})"
+    lines = iter(render().strip().splitlines())
+    wrong = [line for line in inside.splitlines() if line not in lines]
+    assert not wrong, f"renew it: python -m tests.support.command_table ({END})"
 
 
 @pytest.mark.parametrize("name", ["README.md", "CONTRIBUTING.md", "CHANGELOG.md"])

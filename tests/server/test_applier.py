@@ -250,3 +250,21 @@ def test_sets_carried_out_together_leave_the_same_bytes_as_one_after_the_other(m
     replica = Replica()
     replica.apply(node.entries)
     assert replica.store.data == node.store.data
+
+
+def test_msets_carried_out_together_leave_the_same_bytes_as_one_after_the_other(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    node = RecordingNode()
+    client = node.connect()
+    pairs = [" ".join(f"k{(number * 7 + place) % 11} {number}:{place}" for place in range(5)) for number in range(80)]
+    client.send("SET k1 a EX 100", "RPUSH k2 b", *[f"MSET {words}" for words in pairs], "MSET a 1 b", "MSET a 1 b 2")
+    node.tick()
+    node.apply()
+    assert client.received() == (
+        b"+OK\r\n:1\r\n" + b"+OK\r\n" * 80 + b"-ERR wrong number of arguments for 'mset' command\r\n+OK\r\n"
+    )
+    monkeypatch.setattr(COMMANDS[b"MSET"], "many", None)
+    replica = Replica()
+    replica.apply(node.entries)
+    assert replica.store.data == node.store.data

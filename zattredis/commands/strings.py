@@ -253,10 +253,20 @@ def mget(ctx: Context, *keys: bytes) -> list[bytes | None]:
     return values
 
 
+def _mset_many(ctx: Context, argvs: list[list[bytes]]) -> list[Any] | None:
+    """Carry out several MSETs, as `_set_many` does."""
+    pairs = [pair for argv in argvs for pair in zip(argv[1::2], argv[2::2], strict=False)]
+    if not all(len(argv) & 1 for argv in argvs) or max([len(value) for _, value in pairs]) > INLINE_BYTES_MAX:
+        return None
+    ctx.view.set_plain_many(ctx.db, pairs, ctx.now_ms // 1000)
+    return ["OK"] * len(argvs)
+
+
 @command(
     "MSET", arity=-3, flags=WRITE, keys=KEYS_PAIRS, group="string", since="1.0.1",
     complexity="O(N) where N is the number of keys.", syntax="key value [key value ...]", key_flags="OW update",
     tips=("request_policy:multi_shard", "response_policy:all_succeeded"),
+    many=_mset_many,
 )  # fmt: skip
 def mset(ctx: Context, *pairs: bytes) -> str:
     """Set multiple keys to multiple values."""
