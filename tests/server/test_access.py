@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import resource
 import socket
@@ -17,6 +18,7 @@ from tests.support.resp_client import RespClient, encode_command
 from zattredis.config import make_settings
 from zattredis.errors import ConfigError
 from zattredis.keyspace.users import DEFAULT_USER
+from zattredis.server import strangers
 from zattredis.server.access import Access
 from zattredis.server.acl_log import OBJECT_BYTES_MAX, AclLog
 from zattredis.server.runtime_settings import RuntimeSettings
@@ -229,6 +231,61 @@ def test_strangers_take_no_memory(node: Node) -> None:
         assert client.call("PING") == b"PONG"
         assert _memory(node) - before < 32 << 20
         for sock in strangers:
+            sock.close()
+        wait_until(lambda: client.info("clients")["connected_clients"] == "1", "all strangers are gone")
+
+
+def test_what_strangers_have_begun_is_bounded_all_together(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(strangers, "HELD_BYTES_MAX", 100)
+    held = strangers.HeldBytes()
+
+    class Some:
+        def __init__(self, size: int) -> None:
+            self.held_bytes = size
+            self.closed = ""
+
+        def close(self, reason: str) -> None:
+            self.closed, self.held_bytes = reason, 0
+
+    first, second, third, fourth = Some(40), Some(40), Some(40), Some(40)
+    held.note(first)
+    held.note(second)
+    held.note(first)  # which goes on
+    held.note(third)
+    assert (bool(first.closed), bool(second.closed), bool(third.closed)) == (False, True, False)
+    first.held_bytes = 0  # its request is complete
+    held.note(fourth)
+    assert not (first.closed or third.closed or fourth.closed)
+    held.forget(third)
+    held.note(Some(50))
+    assert not (third.closed or fourth.closed)
+    large = Some(200)
+    held.note(large)
+    assert fourth.closed and large.closed
+
+
+def test_thousands_of_strangers_take_no_more_memory_together(node: Node) -> None:
+    """Far more than each may send, times a thousand: the oldest go, and who has the password notices nothing."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, min(hard, 4096)), hard))
+    begun = b"*10\r\n" + (b"$16384\r\n" + b"x" * 16384 + b"\r\n") * 9
+    with node.client() as client:
+        client.call("AUTH", "right")
+        client.call("PING")
+        before = _memory(node)
+        received = int(client.info("stats")["total_net_input_bytes"])
+        sockets = []
+        for _ in range(600):
+            sock = socket.create_connection(("127.0.0.1", node.port), timeout=30)
+            with contextlib.suppress(OSError):
+                sock.sendall(begun)
+            sockets.append(sock)
+        wait_until(
+            lambda: int(client.info("stats")["total_net_input_bytes"]) - received >= 600 * len(begun), "all is read"
+        )
+        assert 1 < int(client.info("clients")["connected_clients"]) < 300
+        assert _memory(node) - before < 64 << 20  # 88 MB were sent
+        for sock in sockets:
             sock.close()
         wait_until(lambda: client.info("clients")["connected_clients"] == "1", "all strangers are gone")
 

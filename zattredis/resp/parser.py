@@ -69,6 +69,10 @@ class RequestParser:
         """Bytes held for a request that is not complete."""
         return 0 if self._scanner is None else self._scanner.buffered_bytes
 
+    def forget(self) -> None:
+        """Let go of a request that is not complete: nothing more is fed."""
+        self._scanner = None
+
     def feed(self, data: bytes) -> list[list[bytes]]:
         """Take the next bytes and return the requests they complete, each a list of arguments, name first.
 

@@ -100,6 +100,8 @@ class ClientConnection(asyncio.Protocol):
                 self._dispatcher.dispatch(self, requests)
         if parser.settled:
             return
+        if not state.authenticated:
+            self._dispatcher.held_bytes.note(self)
         if parser.resumable:
             self._parse_on()
         if self.parser.error is not None:
@@ -122,6 +124,12 @@ class ClientConnection(asyncio.Protocol):
         """The client has authenticated, or is a stranger again: put these bounds in force."""
         self.parser.limits = limits
         self._set_write_buffer()
+        self._dispatcher.held_bytes.forget(self)
+
+    @property
+    def held_bytes(self) -> int:
+        """Bytes kept of a request that is not complete."""
+        return 0 if self.closed else self.parser.buffered_bytes
 
     def _set_write_buffer(self) -> None:
         high = WRITE_BUFFER_HIGH if self.state.authenticated else WRITE_BUFFER_HIGH_BEFORE_AUTH
@@ -133,9 +141,11 @@ class ClientConnection(asyncio.Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self.closed = True
+        self._dispatcher.held_bytes.forget(self)
         self._dispatcher.disconnected(self)
         self.backlog.clear()
         self.out.clear()
+        self.parser.forget()  # what is left of us is a circle, which the collector finds much later
 
     def pause_writing(self) -> None:
         """The client does not read: do not read from it either."""

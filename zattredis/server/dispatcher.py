@@ -38,7 +38,7 @@ from zattredis.server.monitors import KEYSPACE, Monitors
 from zattredis.server.proposals import Proposals
 from zattredis.server.reads import Reads
 from zattredis.server.statistics import Statistics
-from zattredis.server.strangers import PROTECTED, is_local, speaks_http
+from zattredis.server.strangers import PROTECTED, HeldBytes, is_local, speaks_http
 from zattredis.server.units import WAITING, Run, Unit
 
 QUEUED: Final = b"+QUEUED\r\n"
@@ -76,6 +76,7 @@ class Dispatcher:
         "_call_soon", "_clients", "_flushing", "_held_back", "_limits", "_limits_before_auth", "_parting", "_paused",
         "_proposals",
         "_reads", "_schedule", "_statistics", "_waiting_for_room", "accepting", "access", "fenced",
+        "held_bytes",
         "inflight_bytes_max", "is_leader", "keepalive_s", "local", "maxclients", "memory_refusal", "monitors", "now_ms",
         "output_bytes_max", "output_limit_disconnections", "protected", "query_bytes_max", "server", "stale_reads",
         "write_refusal",
@@ -102,6 +103,7 @@ class Dispatcher:
         self._limits = limits
         self._limits_before_auth = _before_auth(limits_before_auth)
         self.inflight_bytes_max = inflight_bytes_max
+        self.held_bytes = HeldBytes()
         self.maxclients = maxclients
         self.output_bytes_max = output_bytes_max
         self.query_bytes_max = query_bytes_max

@@ -8,7 +8,10 @@ from __future__ import annotations
 
 import ipaddress
 from collections.abc import Sequence
-from typing import Any, Final
+from typing import Any, Final, Protocol
+
+HELD_BYTES_MAX: Final = 32 << 20
+"""Of requests that clients who have not authenticated have begun and not finished, all together."""
 
 PROTECTED: Final = (
     b"-DENIED Redis is running in protected mode because protected mode is enabled and no password is set for the "
@@ -42,3 +45,50 @@ def is_local(peer: Any) -> bool:
 def speaks_http(argv: Sequence[bytes]) -> bool:
     """Return whether a request that is no command is a line of an HTTP request."""
     return argv[0].upper() in _HTTP_WORDS or (len(argv) == 3 and argv[2].startswith(b"HTTP/"))
+
+
+class Stranger(Protocol):
+    """A connection whose client has not authenticated."""
+
+    @property
+    def held_bytes(self) -> int:
+        """Bytes kept of what it has begun to send."""
+        ...
+
+    def close(self, reason: str) -> None:
+        """Close it now."""
+        ...
+
+
+class HeldBytes:
+    """What strangers make a node keep, all together: each may send a little, and there may be ten thousand of them.
+
+    Whoever has gone on with an unfinished request the longest time ago goes first.
+    """
+
+    __slots__ = ("_of", "_total")
+
+    def __init__(self) -> None:
+        self._of: dict[Stranger, int] = {}
+        self._total = 0
+
+    def note(self, stranger: Stranger) -> None:
+        """It has sent a part of a request."""
+        self.forget(stranger)
+        size = self._of[stranger] = stranger.held_bytes
+        self._total += size
+        if self._total > HELD_BYTES_MAX:
+            self._look_again()
+            while self._total > HELD_BYTES_MAX:
+                oldest = next(iter(self._of))
+                self.forget(oldest)
+                oldest.close("too much of unfinished requests before authentication")
+
+    def forget(self, stranger: Stranger) -> None:
+        """It has gone, or is none any more."""
+        self._total -= self._of.pop(stranger, 0)
+
+    def _look_again(self) -> None:
+        """Nobody says when a request was finished: leave out those that were."""
+        self._of = {stranger: size for stranger in self._of if (size := stranger.held_bytes)}
+        self._total = sum(self._of.values())
