@@ -48,11 +48,13 @@ UNITS = (
     "unit/acl",
     "unit/acl-v2",
     "unit/auth",
+    "unit/latency-monitor",
+    "unit/limits",
 )
 
 
-EXTERNAL_TOO = frozenset(("unit/acl", "unit/acl-v2", "unit/auth"))
-"""Units that the suite keeps for servers it starts itself, because they leave users and passwords behind."""
+EXTERNAL_TOO = frozenset(("unit/acl", "unit/acl-v2", "unit/auth", "unit/limits"))
+"""Units that the suite keeps for servers it starts itself, because they leave users, passwords or limits behind."""
 
 
 @pytest.fixture(scope="module")
