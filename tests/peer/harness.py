@@ -20,7 +20,7 @@ from zattredis.raft.messages import Heartbeat, Message
 QUICK = Timing(
     connect_ms=2000, handshake_ms=2000, dead_ms=3000, retry_min_ms=1, retry_max_ms=20, silence_ms=5000
 )
-WAIT_S = 20.0
+WAIT_S = 60.0
 
 
 def run(main: Callable[[], Coroutine[Any, Any, None]], loop: str = "uvloop") -> None:

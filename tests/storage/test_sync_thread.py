@@ -57,7 +57,7 @@ class Told:
         self.calls.put((callback, args))
 
     def run_one(self) -> None:
-        callback, args = self.calls.get(timeout=10)
+        callback, args = self.calls.get(timeout=60)
         callback(*args)
 
 
@@ -113,7 +113,7 @@ def test_a_wait_returns_when_everything_requested_is_durable(thread: SyncThread,
 
 def test_requests_during_a_sync_share_the_next_one(thread: SyncThread, log: FakeLog, told: Told) -> None:
     thread.request(1)
-    log.begun.get(timeout=10)
+    log.begun.get(timeout=60)
     for number in range(2, 50):
         thread.request(number)
     log.gate.release()
@@ -139,7 +139,7 @@ def test_a_wait_in_vain_is_followed_by_an_announcement(thread: SyncThread, log: 
 def test_a_disk_that_stays_slow_is_waited_for_rarely(thread: CountingThread, log: FakeLog, told: Told) -> None:
     for number in range(1, 60):
         thread.request(number)
-        log.begun.get(timeout=10)
+        log.begun.get(timeout=60)
         assert thread.wait(0.002) == number - 1
         log.gate.release()
         while number not in told.durable:
