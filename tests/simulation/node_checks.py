@@ -6,11 +6,14 @@ from typing import TYPE_CHECKING
 
 from tests.simulation.checks import Checks, require
 from tests.simulation.sim_disk import SimState
+from zattredis.keyspace.keys import META_COUNTER, s_prefix
 from zattredis.raft.core import Core
 from zattredis.raft.entry import BATCH, HEADER_BYTES, Entry
 from zattredis.raft.membership import simple_membership
 from zattredis.raft.messages import Message
+from zattredis.server.digest import DIGEST_KEY, INTERVAL
 from zattredis.server.sessions import BATCH_HEADER
+from zattredis.storage.large_writes import DECIDED_KEY, STAGED, STAGED_END
 from zattredis.storage.state_store import MEMBERSHIP_KEY
 
 if TYPE_CHECKING:
@@ -83,11 +86,15 @@ class NodeChecks(Checks):
         )
 
     def state_written(self, node_id: str, state: SimState) -> None:
-        """Equal state at equal applied record."""
+        """Equal state at equal applied record, but for what a long command writes ahead for the time being."""
+        if _in_pieces(state):
+            return
         applied = state.applied
         key = (applied.index, applied.term, applied.ordinal)
         # A node that joined begins with the membership of that time, until it applies an entry that holds one.
         digest = state.digest ^ hash((MEMBERSHIP_KEY, state.data[MEMBERSHIP_KEY]))
+        if not applied.ordinal and not applied.index % INTERVAL:  # written with this state or, as well, with the next
+            digest ^= hash((DIGEST_KEY, state.data.get(DIGEST_KEY)))
         known, other = self._states.setdefault(key, (digest, node_id))
         if known != digest:
             self._world.trace(f"{node_id} {key} {sorted(state.data.items())}")
@@ -102,3 +109,11 @@ class _NoDigest:
 
 
 _NO_DIGEST = _NoDigest()
+
+
+def _in_pieces(state: SimState) -> bool:
+    """Return whether the state holds more than what its applied record says, which nobody reads."""
+    data = state.data
+    counter = int.from_bytes(data.get(META_COUNTER, b""), "big")
+    first = s_prefix(counter + 1)
+    return DECIDED_KEY in data or any(STAGED <= key < STAGED_END or first <= key < b"t" for key in data)

@@ -63,6 +63,8 @@ class NodePlan:
     commands_a_turn: int
     settings: dict[str, Any]
     bounds: dict[str, int]
+    heavy_elements: int  # from where on a command is carried out apart
+    piece_keys: int
     membership: float = 0.0  # changes; drawn by nobody, asked for by name
 
 
@@ -144,4 +146,6 @@ def make_plan(rng: random.Random, storm_s: float) -> NodePlan:
             "batch_bytes_max": rng.choice([50, 1 << 20, 1 << 20]),
             "inflight_bytes_max": rng.choice([200, 2000, 1 << 30, 1 << 30]),
         },
+        heavy_elements=rng.choice([5, 12, 16_384, 16_384]),
+        piece_keys=rng.choice([1, 2, 4096]),
     )

@@ -17,7 +17,21 @@ import structlog
 
 from tests.simulation import sim_disk
 from zattredis import server
-from zattredis.server import applier, clock, executor, housekeeping, info, node, rejoin, repair, snapshots, status
+from zattredis.keyspace import spilling
+from zattredis.server import (
+    apart,
+    applier,
+    clock,
+    executor,
+    housekeeping,
+    info,
+    node,
+    rejoin,
+    repair,
+    snapshots,
+    status,
+)
+from zattredis.storage import large_writes
 
 if TYPE_CHECKING:
     from tests.simulation.node_world import NodeWorld
@@ -64,6 +78,10 @@ def installed(world: NodeWorld) -> Iterator[None]:
         (applier, "EFFECT_BYTES_PER_WRITE", world.plan.effect_bytes),
         (applier, "COMMANDS_A_TURN", world.plan.commands_a_turn),
         (executor, "COMMANDS_A_TURN", world.plan.commands_a_turn),
+        (executor, "HEAVY_ELEMENTS", world.plan.heavy_elements),
+        (apart, "STAGED_ABOVE_KEYS", world.plan.piece_keys),
+        (spilling, "PIECE_KEYS", world.plan.piece_keys),
+        (large_writes, "PIECE_KEYS", world.plan.piece_keys),
     ]
     for module in _MODULES:
         if module is clock:

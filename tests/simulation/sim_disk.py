@@ -20,6 +20,7 @@ from zattredis.errors import LogCompacted, LogDamaged, SnapshotDamaged, StateDam
 from zattredis.raft.entry import Entry
 from zattredis.raft.ready import HardState
 from zattredis.server.rejoin import _FILE as REJOINING
+from zattredis.storage import large_writes
 from zattredis.storage.log_records import StateDirectory
 from zattredis.storage.repair import Remembered
 from zattredis.storage.snapshots import Chunk, Manifest, Position, SnapshotFile
@@ -254,6 +255,7 @@ class SimState(MemoryStore):
         self.detached = False
         self._since_flush: list[Changes] = []
         self._damaged: list[bytes] = []
+        large_writes.finish(self, {APPLIED_KEY: content[APPLIED_KEY]})  # as whoever opens a state does
         self.damage(path.disk)
 
     def damage(self, disk: SimDisk) -> None:

@@ -61,11 +61,11 @@ class Applier:
     the next one; entries are applied once, in order."""
 
     __slots__ = (
-        "_apart", "_cache", "_cache_bytes", "_call_later", "_call_soon", "_changes", "_cut", "_done_batches",
-        "_executor", "_finished", "_leftovers", "_on_applied", "_on_entry", "_ordinal", "_own", "_pieces", "_popped",
-        "_progress", "_proposals", "_queue", "_scheduled", "_skip", "_sliced", "_stalled", "_steps", "_view",
-        "applied_index", "applied_term", "digest", "last_stamp_ms", "machine_version", "membership", "on_batch_done",
-        "on_popped", "on_sliced", "on_users", "on_waiters", "registers", "sessions", "stalls", "store",
+        "_apart", "_cache", "_cache_bytes", "_call_later", "_call_soon", "_changes", "_complete_stamp_ms", "_cut",
+        "_done_batches", "_executor", "_finished", "_leftovers", "_on_applied", "_on_entry", "_ordinal", "_own",
+        "_pieces", "_popped", "_progress", "_proposals", "_queue", "_scheduled", "_skip", "_sliced", "_stalled",
+        "_steps", "_view", "applied_index", "applied_term", "digest", "last_stamp_ms", "machine_version", "membership",
+        "on_batch_done", "on_popped", "on_sliced", "on_users", "on_waiters", "registers", "sessions", "stalls", "store",
     )  # fmt: skip
 
     def __init__(
@@ -128,7 +128,7 @@ class Applier:
         self.digest.load(store, applied)
         self.machine_version = load_version(store)
         stamp = store.get(STAMP_KEY)
-        self.last_stamp_ms = 0 if stamp is None else _STAMP.unpack(stamp)[0]
+        self.last_stamp_ms = self._complete_stamp_ms = 0 if stamp is None else _STAMP.unpack(stamp)[0]
         self.registers = Registers.load(store)
         self.registers.waiters.load(store)
         self.registers.users.load(store)
@@ -288,6 +288,7 @@ class Applier:
     def _complete(self, entry: Entry) -> None:
         self.applied_index = entry.index
         self.applied_term = entry.term
+        self._complete_stamp_ms = self.last_stamp_ms
         self._ordinal = 0
         self.digest.entry_done(entry.index, self.registers.counter)
         self._progress.append(entry)
@@ -300,7 +301,8 @@ class Applier:
         """Add how far the slice came to what it changed."""
         changes[APPLIED_KEY] = encode_applied(self.applied_index, self.applied_term, self._ordinal)
         changes[DIGEST_KEY] = self.digest.record(self.applied_index, self._ordinal)
-        changes[STAMP_KEY] = _STAMP.pack(self.last_stamp_ms)
+        # Before the first command of an entry the state is that of the entry before, its stamp included.
+        changes[STAMP_KEY] = _STAMP.pack(self.last_stamp_ms if self._ordinal else self._complete_stamp_ms)
         self.sessions.drain(changes)
         return changes
 
