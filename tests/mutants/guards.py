@@ -52,11 +52,12 @@ class Guard:
     new: str
     kind: str
     """exit, body, part or bound."""
+    what: str
 
     @property
     def key(self) -> str:
         """A name that outlives changes elsewhere in the file."""
-        return f"{self.path.stem}.{self.function}: {self.old} -> {self.new}"
+        return f"{self.path.stem}.{self.function}: {self.old} {self.what}"
 
     def __str__(self) -> str:
         return f"{self.path.name}:{self.line} {self.key}"
@@ -78,13 +79,14 @@ class _Finder(ast.NodeVisitor):
         for line in self.text.splitlines(keepends=True):
             self._starts.append(self._starts[-1] + len(line))
 
-    def _replace(self, node: ast.expr, new: str, kind: str) -> None:
+    def _replace(self, node: ast.expr, new: str, kind: str, what: str = "") -> None:
         assert node.end_lineno is not None
         assert node.end_col_offset is not None
         start = self._starts[node.lineno - 1] + node.col_offset
         end = self._starts[node.end_lineno - 1] + node.end_col_offset
         old = ast.unparse(node)
-        self.found.append(Guard(self.path, node.lineno, ".".join(self._function), start, end, old, new, kind))
+        function = ".".join(self._function)
+        self.found.append(Guard(self.path, node.lineno, function, start, end, old, new, kind, what or f"-> {new}"))
 
     def _scope(self, node: ast.FunctionDef | ast.ClassDef) -> None:
         self._function.append(node.name)
@@ -114,7 +116,8 @@ class _Finder(ast.NodeVisitor):
         word = " and " if isinstance(node.op, ast.And) else " or "
         for left_out in node.values:
             rest = [ast.unparse(value) for value in node.values if value is not left_out]
-            self._replace(node, "(" + word.join(f"({part})" for part in rest) + ")", "part")
+            new = "(" + word.join(f"({part})" for part in rest) + ")"
+            self._replace(node, new, "part", f"without {ast.unparse(left_out)}")
         self.generic_visit(node)
 
     def visit_Call(self, node: ast.Call) -> None:

@@ -95,8 +95,12 @@ def test_the_own_vote_counts_only_when_it_is_durable_itself() -> None:
     cluster.hold_disk("b")
     cluster.deliver(AppendEntries("a", "b", 1, 1, 1, 0, [raw_entry(2, 1)]))
     candidate.campaign(cluster["b"], forced=True)
+    cluster["b"].persisted(cluster["b"].persisted_number)
+    (earlier,) = cluster.peers["b"].unacknowledged
+    candidate.count_own_vote(cluster["b"])
+    assert cluster["b"].votes == {}, "it is not even handed over"
     cluster.turn("b")
-    earlier, vote = cluster.peers["b"].unacknowledged
+    _, vote = cluster.peers["b"].unacknowledged
     cluster["b"].persisted(earlier)
     assert cluster["b"].votes == {}
     cluster["b"].persisted(vote)
@@ -398,6 +402,7 @@ def test_while_a_snapshot_is_sent_old_answers_disturb_nothing() -> None:
     progress = cluster["a"].progress["c"]
     cluster.deliver(AppendEntriesResponse("c", "a", 1, True, progress.match_index, 0, 0))
     cluster.deliver(AppendEntriesResponse("c", "a", 1, False, progress.next_index - 1, 0, 0))
+    cluster["a"].report_unreachable("c")
     cluster.run()
     assert progress.state == "snapshot"
     assert cluster.peers["a"].snapshots == ["c"]
@@ -495,3 +500,89 @@ def test_a_leader_that_is_removed_sends_itself_nothing_and_tells_only_who_goes()
     assert not [m for m in cluster.sent if m.src == m.dst]
     told = [m.dst for m in cluster.sent if isinstance(m, CommitAdvanced) and m.commit == index]
     assert len(told) == len(set(told))
+
+
+# --- what holds beside ------------------------------------------------------------------------------------------------
+
+
+def test_a_voter_that_is_behind_holds_up_no_change() -> None:
+    cluster = Cluster("abc", learners="d")
+    core = cluster.elect("a")
+    cluster.isolate("c")
+    core.propose_membership(Membership(voters=tuple("abc"), learners=("d",), addresses={"d": "h:1@2"}))
+    cluster.run()
+    core.propose_membership(Membership(voters=tuple("abcd")))
+    cluster.run()
+    assert core.membership.voters == tuple("abcd")
+
+
+def test_a_learner_that_lacks_the_present_configuration_is_not_promoted() -> None:
+    cluster = Cluster("abc", learners="d")
+    core = cluster.elect("a")
+    cluster.isolate("d")
+    core.propose_membership(Membership(voters=tuple("ab"), learners=("d",)))
+    cluster.run()
+    with pytest.raises(ProposalRefused, match="d must first be a learner that has caught up"):
+        core.propose_membership(Membership(voters=tuple("abd")))
+    lost = Cluster("abc", learners="d")
+    lost.isolate("d")
+    core = lost.elect("a")
+    assert core.membership_index == 0
+    with pytest.raises(ProposalRefused, match="d must first be a learner that has caught up"):
+        core.propose_membership(Membership(voters=tuple("abcd")))
+
+
+def test_leadership_is_not_handed_to_who_is_silent() -> None:
+    cluster = Cluster("abc")
+    core = cluster.elect("a")
+    cluster.isolate("c")
+    cluster.tick_all(25)
+    core.transfer_leader(None)
+    assert core.transferring_to == "b"
+
+
+def test_without_check_quorum_a_leader_protects_nobody() -> None:
+    cluster = Cluster("abc", check_quorum=False)
+    assert not cluster.elect("a").in_lease
+
+
+def test_a_configuration_that_is_not_committed_can_be_taken_back_after_others_were() -> None:
+    cluster = Cluster("abc")
+    before = cluster["b"].membership
+    config = make_entry(2, 1, CONFIG, 0, 0, Membership(voters=("a", "b")).encode()).raw
+    cluster.deliver(AppendEntries("a", "b", 1, 0, 0, 1, [raw_entry(1, 1), config]))
+    assert cluster["b"].membership.voters == ("a", "b")
+    assert cluster["b"].commit_index == 1
+    cluster.deliver(AppendEntries("c", "b", 2, 1, 1, 1, [raw_entry(2, 2)]))
+    assert cluster["b"].membership == before
+
+
+def test_what_is_applied_in_part_still_counts_against_the_bound() -> None:
+    cluster = Cluster("a")
+    core = cluster.elect("a")
+    cluster.peers["a"].applies = False
+    first, _ = cluster.write("a"), cluster.write("a")
+    both = core.delivered_bytes
+    core.applied(first)
+    assert 0 < core.delivered_bytes < both
+
+
+def test_time_is_taken_from_a_snapshot_and_never_goes_back() -> None:
+    for own, brought, expected in ((100, 500, 500), (900, 500, 900)):
+        cluster = Cluster("abc")
+        entry = make_entry(1, 1, BATCH, 1, own, b"y").raw
+        cluster.deliver(AppendEntries("a", "b", 1, 0, 0, 0, [entry]))
+        snapshot = cluster.peers["a"].state.copy()
+        snapshot.applied_index, snapshot.applied_term, snapshot.stamp_ms = 5, 1, brought
+        cluster.install("b", snapshot)
+        assert cluster["b"].last_stamp == expected
+
+
+def test_an_append_that_comes_late_makes_nothing_unverified() -> None:
+    cluster = Cluster("abc")
+    first = AppendEntries("a", "b", 1, 0, 0, 0, [raw_entry(1, 1)])
+    cluster.deliver(first)
+    cluster.deliver(AppendEntries("a", "b", 1, 1, 1, 0, [raw_entry(2, 1)]))
+    cluster.deliver(first)
+    cluster.deliver(CommitAdvanced("a", "b", 1, 2))
+    assert cluster["b"].commit_index == 2

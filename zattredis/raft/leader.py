@@ -345,7 +345,7 @@ def propose_membership(s: RaftState, target: Membership) -> int:
     for node_id in target.voters:
         if not s.membership.is_voter(node_id) and not _knows_membership(s, node_id):
             raise ProposalRefused(f"{node_id} must first be a learner that has caught up")
-    if target == s.membership and target.addresses == s.membership.addresses:
+    if target == s.membership:
         raise ProposalRefused("nothing would change")
     return _append_membership(s, s.membership.change_to(target))
 
