@@ -148,6 +148,7 @@ def pexpiretime(ctx: Context, key: bytes) -> int:
 
 @command(
     "PERSIST", arity=2, flags=_WRITE, keys=KEYS_FIRST, group="generic", since="2.2.0", complexity="O(1)", syntax="key",
+    idle_if_absent=True,
 )  # fmt: skip
 def persist(ctx: Context, key: bytes) -> int:
     """Remove the expiration from a key."""

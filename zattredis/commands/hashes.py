@@ -297,6 +297,7 @@ def hvals(ctx: Context, key: bytes) -> Any:
     "HDEL", arity=-3, flags=Flag.WRITE | Flag.FAST, keys=KEYS_FIRST, group="hash", since="2.0.0",
     complexity="O(N) where N is the number of fields to be removed.", syntax="key field [field ...]",
     key_flags="RW delete", history=(("2.4.0", "Accepts multiple `field` arguments."),),
+    idle_if_absent=True,
 )  # fmt: skip
 def hdel(ctx: Context, key: bytes, *fields: bytes) -> int:
     """Delete one or more hash fields."""

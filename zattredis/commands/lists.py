@@ -154,7 +154,7 @@ def _rpop_many(ctx: Context, argvs: list[list[bytes]]) -> list[Any] | None:
     "LPOP", arity=-2, flags=Flag.WRITE | Flag.FAST, keys=KEYS_FIRST, group="list", since="1.0.0",
     complexity="O(N) where N is the number of elements returned.", syntax="key [count@6.2.0]",
     key_flags="RW access delete", history=(("6.2.0", "Added the `count` argument."),), many=_lpop_many,
-    weigh=of_count, light_words=2,
+    weigh=of_count, light_words=2, idle_if_absent=True,
 )  # fmt: skip
 def lpop(ctx: Context, key: bytes, *count: bytes) -> Any:
     """Remove and get the first elements in a list."""
@@ -165,7 +165,7 @@ def lpop(ctx: Context, key: bytes, *count: bytes) -> Any:
     "RPOP", arity=-2, flags=Flag.WRITE | Flag.FAST, keys=KEYS_FIRST, group="list", since="1.0.0",
     complexity="O(N) where N is the number of elements returned.", syntax="key [count@6.2.0]",
     key_flags="RW access delete", history=(("6.2.0", "Added the `count` argument."),), many=_rpop_many,
-    weigh=of_count, light_words=2,
+    weigh=of_count, light_words=2, idle_if_absent=True,
 )  # fmt: skip
 def rpop(ctx: Context, key: bytes, *count: bytes) -> Any:
     """Remove and get the last elements in a list."""

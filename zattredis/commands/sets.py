@@ -71,6 +71,7 @@ def sadd(ctx: Context, key: bytes, *members: bytes) -> int:
     "SREM", arity=-3, flags=Flag.WRITE | Flag.FAST, keys=KEYS_FIRST, group="set", since="1.0.0",
     complexity="O(N) where N is the number of members to be removed.", syntax="key member [member ...]",
     key_flags="RW delete", history=(("2.4.0", "Accepts multiple `member` arguments."),),
+    idle_if_absent=True,
 )  # fmt: skip
 def srem(ctx: Context, key: bytes, *members: bytes) -> int:
     """Remove one or more members from a set."""
@@ -179,7 +180,7 @@ def _spop_many(ctx: Context, argvs: list[list[bytes]]) -> list[Any] | None:
     complexity="Without the count argument O(1), otherwise O(N) where N is the value of the passed count.",
     syntax="key [count@3.2.0]", key_flags="RW access delete", tips=("nondeterministic_output",),
     history=(("3.2.0", "Added the `count` argument."),), many=_spop_many,
-    weigh=of_count, light_words=2,
+    weigh=of_count, light_words=2, idle_if_absent=True,
 )  # fmt: skip
 def spop(ctx: Context, key: bytes, *words: bytes) -> bytes | ReplySet | None:
     """Remove and return one or multiple random members from a set."""

@@ -250,6 +250,7 @@ def zincrby(ctx: Context, key: bytes, *words: bytes) -> float | None:
     "ZREM", arity=-3, flags=Flag.WRITE | Flag.FAST, keys=KEYS_FIRST, group=GROUP, since="1.2.0",
     complexity="O(M*log(N)) with N being the number of elements in the sorted set and M of those to be removed.",
     syntax="key member [member ...]", key_flags="RW delete", history=(("2.4.0", "Accepts multiple elements."),),
+    idle_if_absent=True,
 )  # fmt: skip
 def zrem(ctx: Context, key: bytes, *members: bytes) -> int:
     """Remove one or more members from a sorted set."""
@@ -365,7 +366,7 @@ _POP_COMPLEXITY: Final = "O(log(N)*M) with N being the number of elements in the
 @command(
     "ZPOPMIN", arity=-2, flags=Flag.WRITE | Flag.FAST, keys=KEYS_FIRST, group=GROUP, since="5.0.0",
     complexity=_POP_COMPLEXITY, syntax="key [count]", key_flags="RW access delete",
-    weigh=of_count, light_words=2,
+    weigh=of_count, light_words=2, idle_if_absent=True,
 )  # fmt: skip
 def zpopmin(ctx: Context, key: bytes, *words: bytes) -> list[Any] | Pairs:
     """Remove and return members with the lowest scores in a sorted set."""
@@ -375,7 +376,7 @@ def zpopmin(ctx: Context, key: bytes, *words: bytes) -> list[Any] | Pairs:
 @command(
     "ZPOPMAX", arity=-2, flags=Flag.WRITE | Flag.FAST, keys=KEYS_FIRST, group=GROUP, since="5.0.0",
     complexity=_POP_COMPLEXITY, syntax="key [count]", key_flags="RW access delete",
-    weigh=of_count, light_words=2,
+    weigh=of_count, light_words=2, idle_if_absent=True,
 )  # fmt: skip
 def zpopmax(ctx: Context, key: bytes, *words: bytes) -> list[Any] | Pairs:
     """Remove and return members with the highest scores in a sorted set."""

@@ -191,6 +191,7 @@ def getset(ctx: Context, key: bytes, value: bytes) -> bytes | None:
 @command(
     "GETDEL", arity=2, flags=Flag.WRITE | Flag.FAST, keys=KEYS_FIRST, group="string", since="6.2.0", complexity="O(1)",
     syntax="key", key_flags="RW access delete",
+    idle_if_absent=True,
 )  # fmt: skip
 def getdel(ctx: Context, key: bytes) -> bytes | None:
     """Get the value of a key and delete the key."""

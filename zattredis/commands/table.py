@@ -164,6 +164,7 @@ class CommandSpec:
     key_access: Callable[[list[bytes]], str] | None = None
     weigh: Weigh | None = None
     light_words: int = 0
+    idle_if_absent: bool = False
     module: str = ""
     version: int = FIRST
     full_name: str = field(init=False)
@@ -332,6 +333,7 @@ def command(
     reads: Callable[[list[bytes]], bool] | None = None,
     weigh: Weigh | None = None,
     light_words: int = 0,
+    idle_if_absent: bool = False,
     version: int = FIRST,
 ) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
     """Register the decorated handler. A space in `name` ("CLIENT ID") registers a subcommand of its container.
@@ -359,6 +361,9 @@ def command(
     cluster (CONFIG SET of a replicated parameter) has `logged`, the WRITE handler that every node carries out for what
     the log holds under its name; clients cannot call that otherwise, and no command is shown for it.
 
+    `idle_if_absent`: a write that changes nothing when its one key is absent. Then it needs no log, and is answered
+    like a read (`server.reads`).
+
     `version`: the state-machine version that a WRITE came with. Until all nodes know it, it is refused (`versions`).
     """
 
@@ -377,7 +382,7 @@ def command(
             doc_flags=(*doc_flags, "deprecated") if deprecated_since else doc_flags,
             deprecated_since=deprecated_since, replaced_by=replaced_by, key_parts=parts, key_access=key_access,
             many=gated_many(version, many) if flags & Flag.WRITE else many, variant=variant, version=version,
-            weigh=weigh, light_words=light_words,
+            weigh=weigh, light_words=light_words, idle_if_absent=idle_if_absent,
         )  # fmt: skip
         if logged is not None:
             spec.logged = replace(

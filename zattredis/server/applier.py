@@ -180,6 +180,11 @@ class Applier:
         """Return a view of the state as it is in the store now."""
         return View(self.store, self.registers, self._cache)
 
+    def known_absent(self, db: int, key: bytes) -> bool:
+        """Return whether a key is known, without looking it up, to be absent from the state as it is now."""
+        records = self._cache.table(self.registers.databases[db]).records
+        return records.get(key, b"") is None
+
     def freeze(self) -> FrozenReader:
         """Return a reader of the state as it is in the store now."""
         return self.store.frozen()

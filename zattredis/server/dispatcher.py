@@ -28,7 +28,7 @@ from zattredis.commands.table import (
 from zattredis.errors import DefiniteError, ExecAbort, NoAuth, ReplyError
 from zattredis.observability.events import get_logger
 from zattredis.resp.parser import ProtocolLimits
-from zattredis.resp.replies import append_reply
+from zattredis.resp.replies import append_reply, encode
 from zattredis.server import transactions
 from zattredis.server.access import Access
 from zattredis.server.clients import ClientRegistry, ClientState
@@ -39,7 +39,7 @@ from zattredis.server.proposals import Proposals
 from zattredis.server.reads import Reads
 from zattredis.server.statistics import Statistics
 from zattredis.server.strangers import PROTECTED, HeldBytes, is_local, speaks_http
-from zattredis.server.units import WAITING, Run, Unit
+from zattredis.server.units import WAITING, Run, Trial, Unit
 
 QUEUED: Final = b"+QUEUED\r\n"
 PARTING_MS: Final = 5000
@@ -140,6 +140,7 @@ class Dispatcher:
         self.server = server
         self._proposals = proposals
         self._reads = reads
+        reads.on_needed = self._needed
 
     # -- connections -------------------------------------------------------------------------------------------------
 
@@ -361,16 +362,39 @@ class Dispatcher:
         if spec.kind == Kind.READ:
             run = Run(connection, False, connection.state.db)
             connection.units.append(run)
-        elif self.write_refusal is None:
-            run = self._write_run(connection)
-        else:
+        elif self.write_refusal is not None:
             return False
+        elif spec.idle_if_absent and self._may_try(connection, argv[1]):
+            run = Trial(connection, False, connection.state.db)
+            connection.units.append(run)
+        else:
+            run = self._write_run(connection)
         run.specs.append(spec)
         run.argvs = requests
         self._run_complete(run)
         connection.state.last_spec = spec
         self._schedule()
         return True
+
+    def _may_try(self, connection: ClientConnection, key: bytes) -> bool:
+        """Return whether a write may be tried as a read: its key seems absent, and no write of its connection waits."""
+        state, batch = connection.state, connection.last_batch
+        return (
+            (batch is None or batch.settled)
+            and not (self.stale_reads or state.readonly)
+            and self._reads.seems_absent(state.db, key)
+        )
+
+    def _needed(self, trial: Trial) -> None:
+        """A write that was tried has something to do: it goes into the log, and takes along what its client sent."""
+        connection = trial.connection
+        if self.write_refusal is not None:
+            trial.finish(encode(self.write_refusal, trial.resp))
+            return
+        connection.reads = [unit for unit in connection.units if unit.state == WAITING and not unit.is_write]
+        self._take_along(connection)  # itself, too, at its place
+        connection.last_batch = trial.batch
+        self._schedule()
 
     def _dispatch_alike(self, connection: ClientConnection, requests: list[list[bytes]]) -> bool:
         """Take a pipeline of one plain command with one number of arguments, if it is that: half the cost of a walk."""
@@ -430,7 +454,7 @@ class Dispatcher:
         return run
 
     def _take_along(self, connection: ClientConnection) -> None:
-        transactions.take_along(connection, self._proposals.open_batch())
+        transactions.take_along(connection, self._proposals)
 
     def _read_run(self, connection: ClientConnection) -> Run:
         """Return a new run of reads: in the open batch behind the connection's own writes there, else on its own."""

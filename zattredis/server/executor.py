@@ -19,7 +19,7 @@ from zattredis.resp.replies import NULL_ARRAY, Bulks, append_reply, encode, enco
 from zattredis.server.apart import Apart
 from zattredis.server.clock import perf_counter
 from zattredis.server.statistics import Statistics
-from zattredis.server.units import Run, Transaction, Unit, Watch, WatchUnit
+from zattredis.server.units import Run, Transaction, Trial, Unit, Watch, WatchUnit
 
 BROKEN: Final = (MemoryError, RecursionError, OSError, FatalError, WriteStalled, AssertionError)
 """Never an answer: the process ends, or the caller tries again."""
@@ -187,6 +187,19 @@ class Executor:
             self._statistics.keyspace_misses += missed
             self._statistics.keyspace_hits += len(runs) - missed
         return [encode(value, run.resp) for run, value in zip(runs, values, strict=True)]
+
+    def try_out(self, ctx: Context, trial: Trial) -> bytes:
+        """Return the reply of a write that has nothing to do, because its key is absent."""
+        spec, argv = trial.specs[0], trial.argvs[0]
+        ctx.db = trial.db
+        start = perf_counter()
+        ctx.view.begin()
+        value = read_value(ctx, spec, argv)
+        ctx.view.rollback()
+        if isinstance(value, ReplyError):
+            self.failed(spec, value)
+        self.measure(trial, perf_counter() - start)
+        return encode(value, trial.resp)
 
     def _count_lookups(self, run: Run, misses: int) -> None:
         """Count the keys that a run of reads looked up, for INFO: as Redis does, reads only."""

@@ -21,7 +21,7 @@ from zattredis.resp.replies import encode
 from zattredis.server.clock import Seeds, monotonic, random_64
 from zattredis.server.gathering import Gathering
 from zattredis.server.sessions import BATCH_HEADER, Sessions
-from zattredis.server.units import DONE, EMPTY_UNITS, SLICED, Batch, Unit, encode_units
+from zattredis.server.units import DONE, EMPTY_UNITS, RIDING, SLICED, Batch, Trial, Unit, encode_units
 
 IN_FLIGHT_BATCHES_MAX = 64
 LARGE_BYTES = 1 << 20
@@ -119,6 +119,18 @@ class Proposals:
         self.bytes_held += size
         if batch.bytes_held >= self._batch_bytes_max or batch.commands >= self._batch_commands_max:
             self.close_open()
+
+    def take_in(self, trial: Trial) -> None:
+        """Make a write that was tried as a read one of the open batch."""
+        batch = self.open_batch()
+        trial.is_write = True
+        trial.state = RIDING
+        trial.batch = batch
+        batch.units.append(trial)
+        size = sum(map(len, trial.argvs[0]))
+        batch.commands += 1
+        batch.bytes_held += size
+        self.bytes_held += size
 
     def is_open(self, batch: Batch | None) -> bool:
         """Return whether reads may still join `batch`."""

@@ -23,7 +23,7 @@ from zattredis.server.executor import Executor
 from zattredis.server.gathering import Gathering
 from zattredis.server.proposals import refusal
 from zattredis.server.sliced import SlicedReads
-from zattredis.server.units import WAITING, Batch, Call, Run, Transaction, Unit, WatchUnit
+from zattredis.server.units import WAITING, Batch, Call, Run, Transaction, Trial, Unit, WatchUnit
 
 REPLY_BYTES_A_TURN = 1 << 20
 """A run of reads is cut when its large replies pass this, so that a client that does not read cannot pile them up."""
@@ -49,6 +49,10 @@ class StateSource(Protocol):
         """Return a view of the state as applied now."""
         ...
 
+    def known_absent(self, db: int, key: bytes) -> bool:
+        """Return whether a key is known to be absent."""
+        ...
+
     def freeze(self) -> FrozenReader:
         """Return a reader of the state as applied now."""
         ...
@@ -71,8 +75,8 @@ class Reads:
 
     __slots__ = (
         "_alone", "_ask", "_call_soon", "_choked", "_confirmed", "_context", "_crowd", "_executor", "_gathering",
-        "_gathers_since", "_retry_s", "_round", "_running", "_schedule", "_seed", "_source", "request_timeout_s",
-        "rounds", "sliced",
+        "_gathers_since", "_retry_s", "_round", "_running", "_schedule", "_seed", "_source", "on_needed",
+        "request_timeout_s", "rounds", "sliced",
     )  # fmt: skip
 
     def __init__(
@@ -108,6 +112,7 @@ class Reads:
         self.sliced = SlicedReads(source=source, executor=executor, call_soon=call_soon, resubmit=self.submit)
         self._choked: list[Unit] = []  # runs of clients that do not read what they have been sent
         self.rounds = 0
+        self.on_needed: Callable[[Trial], None] = lambda trial: None  # a write that was tried has something to do
 
     @property
     def idle(self) -> bool:
@@ -291,6 +296,19 @@ class Reads:
             run.finish(reply)
         return True
 
+    def seems_absent(self, db: int, key: bytes) -> bool:
+        """Return whether a key is known, without looking it up, not to have existed a moment ago."""
+        return self._source.known_absent(db, key)
+
+    def _try_out(self, ctx: Context, trial: Trial) -> None:
+        """A write that may have nothing to do: it has not where its key is absent at the read point."""
+        if trial.connection.choked:
+            self._choke(trial)
+        elif ctx.view.record(trial.db, trial.argvs[0][1], ctx.now_ms) is None:
+            trial.finish(self._executor.try_out(ctx, trial))
+        else:
+            self.on_needed(trial)
+
     def _after(self, unit: Unit, batch: Batch) -> None:
         """Its connection's own writes are not applied yet: it waits for them, too (a later write takes it along)."""
         batch.after.append(unit)
@@ -314,6 +332,9 @@ class Reads:
 
     def _answer(self, ctx: Context, unit: Unit) -> Unit | None:
         """Answer a unit. What is left of a run whose replies are large is returned, or waits for its slow client."""
+        if isinstance(unit, Trial):
+            self._try_out(ctx, unit)
+            return None
         if isinstance(unit, Run):
             if unit.specs[0].heavy:
                 self.sliced.start(unit, ctx.now_ms)

@@ -11,12 +11,13 @@ from typing import TYPE_CHECKING, Final
 from zattredis.commands.table import CommandSpec, Kind
 from zattredis.errors import DefiniteError, ExecAbort, ReplyError
 from zattredis.keyspace.registers import DATABASES
-from zattredis.server.units import DONE, RIDING, WAITING, Batch, Transaction, Unit, WatchUnit
+from zattredis.server.units import DONE, RIDING, WAITING, Batch, Transaction, Trial, Unit, WatchUnit
 
 if TYPE_CHECKING:
     from zattredis.server.access import Access
     from zattredis.server.clients import ClientState
     from zattredis.server.connection import ClientConnection
+    from zattredis.server.proposals import Proposals
 
 _CHANGE_WHAT_FOLLOWS: Final = frozenset(("SELECT", "AUTH", "HELLO"))
 """LOCAL commands behind which, in an EXEC, the connection's next commands are read differently."""
@@ -82,11 +83,15 @@ def _selected(word: bytes, db: int) -> int:
     return db
 
 
-def take_along(connection: ClientConnection, batch: Batch) -> None:
+def take_along(connection: ClientConnection, proposals: Proposals) -> None:
     """A write follows unanswered reads of its connection: they move into its batch, at its place."""
+    batch = proposals.open_batch()
     for unit in connection.reads:
         if unit.state == WAITING:
-            ride(unit, batch)
+            if isinstance(unit, Trial):
+                proposals.take_in(unit)
+            else:
+                ride(unit, batch)
     connection.reads.clear()
 
 

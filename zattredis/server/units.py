@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from zattredis.server.connection import ClientConnection
 
 WAITING: Final = 0  # in the open batch, or in the reads of this tick
-RIDING: Final = 1  # a read that moved into a batch
+RIDING: Final = 1  # a read, or a write tried as one, that moved into a batch
 DONE: Final = 2
 SLICED: Final = 3  # a read under way over a frozen view
 
@@ -97,6 +97,15 @@ class Run(Unit):
             self.mutes = {position for position in self.mutes if position < count}
         self.connection.add_behind(self, rest)
         return rest
+
+
+class Trial(Run):
+    """A write of one key that seems to be absent, so that it may have nothing to do: it is looked at as a read first.
+
+    If the key is there at the read point, or a write of its connection follows, it becomes a write in the open batch.
+    """
+
+    __slots__ = ()
 
 
 class Transaction(Unit):
