@@ -54,8 +54,12 @@ class Queues:
             return [make(("BLMOVE", *rng.sample(LISTS, 2), rng.choice(["LEFT", "RIGHT"]), "RIGHT", timeout))]
         count = 1
         lists = rng.sample(LISTS, rng.choice([1, 2]))
-        if kind < 0.8:
-            argv: tuple[Any, ...] = (rng.choice(["BLPOP", "BRPOP"]), *lists, timeout)
+        argv: tuple[Any, ...]
+        at_once = kind < 0.68
+        if at_once:
+            argv, count = (rng.choice(["LPOP", "RPOP"]), lists[0], 2), 2
+        elif kind < 0.8:
+            argv = (rng.choice(["BLPOP", "BRPOP"]), *lists, timeout)
         elif kind < 0.9:
             argv, count = ("BLMPOP", timeout, len(lists), *lists, "LEFT", "COUNT", 3), 3
         elif kind < 0.95:
@@ -63,7 +67,7 @@ class Queues:
         else:
             argv, count = ("BZMPOP", timeout, 1, SORTED_SET, "MAX", "COUNT", 2), 2
         pop: Request = make(argv)
-        pop.done = lambda reply, now: self._got(_elements(reply), who)
+        pop.done = lambda reply, now: self._got((reply or []) if at_once else _elements(reply), who)
 
         def outcome(what: str) -> None:
             if what == "unknown":
