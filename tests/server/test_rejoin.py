@@ -14,6 +14,7 @@ class FakeMembership:
     def __init__(self, voters: list[str]) -> None:
         self.voters = voters
         self.newcomers: list[str] = []
+        self.addresses = {voter: f"{voter}:1@2" for voter in voters}
 
     def is_voter(self, node_id: str) -> bool:
         return node_id in self.voters

@@ -50,13 +50,15 @@ class StatusReport(Message, array_like=True, gc=False, frozen=True):
 
 
 class Introduction(Message, array_like=True, gc=False, frozen=True):
-    """How far a node is, for one that may have lost its log (see `server.rejoin`). `asks`: introduce yourself, too.
-    `leads`: the sender leads and has committed in its own term."""
+    """How far a node is, for one that may have lost its log (see `server.rejoin`), and where it is, for one that has
+    not heard yet that it is a member (see `server.links`). `asks`: introduce yourself, too. `leads`: the sender leads
+    and has committed in its own term. `address` is written as in the membership."""
 
     last_index: int
     commit_index: int
     leads: bool
     asks: bool
+    address: str = ""
 
 
 class ChangeRequest(Message, array_like=True, gc=False, frozen=True):

@@ -28,8 +28,8 @@ from zattredis.commands.table import (
 from zattredis.errors import DefiniteError, ExecAbort, NoAuth, ReplyError
 from zattredis.observability.events import get_logger
 from zattredis.resp.parser import ProtocolLimits
-from zattredis.resp.replies import append_reply, encode
-from zattredis.server import transactions
+from zattredis.resp.replies import append_reply
+from zattredis.server import transactions, trials
 from zattredis.server.access import Access
 from zattredis.server.clients import ClientRegistry, ClientState
 from zattredis.server.connection import ClientConnection
@@ -364,7 +364,7 @@ class Dispatcher:
             connection.units.append(run)
         elif self.write_refusal is not None:
             return False
-        elif spec.idle_if_absent and self._may_try(connection, argv[1]):
+        elif spec.idle_if_absent and not self.stale_reads and trials.may_try(connection, self._reads, argv[1]):
             run = Trial(connection, False, connection.state.db)
             connection.units.append(run)
         else:
@@ -376,24 +376,8 @@ class Dispatcher:
         self._schedule()
         return True
 
-    def _may_try(self, connection: ClientConnection, key: bytes) -> bool:
-        """Return whether a write may be tried as a read: its key seems absent, and no write of its connection waits."""
-        state, batch = connection.state, connection.last_batch
-        return (
-            (batch is None or batch.settled)
-            and not (self.stale_reads or state.readonly)
-            and self._reads.seems_absent(state.db, key)
-        )
-
     def _needed(self, trial: Trial) -> None:
-        """A write that was tried has something to do: it goes into the log, and takes along what its client sent."""
-        connection = trial.connection
-        if self.write_refusal is not None:
-            trial.finish(encode(self.write_refusal, trial.resp))
-            return
-        connection.reads = [unit for unit in connection.units if unit.state == WAITING and not unit.is_write]
-        self._take_along(connection)  # itself, too, at its place
-        connection.last_batch = trial.batch
+        trials.become_write(trial, self._proposals, self.write_refusal)
         self._schedule()
 
     def _dispatch_alike(self, connection: ClientConnection, requests: list[list[bytes]]) -> bool:
@@ -625,7 +609,7 @@ class Dispatcher:
         state = connection.state
         muted = state.mute and state.drops_reply(spec)
         try:
-            self._check_queue(state)
+            transactions.check_queue(state, self.memory_refusal, self.write_refusal)
             if state.permissions is not None:
                 transactions.check_again(state, self.access)
             unit = transactions.exec_unit(connection)
@@ -651,17 +635,6 @@ class Dispatcher:
         size = sum(sum(map(len, argv)) for _, _, argv in unit.commands)
         self._proposals.added(batch, size)
         return True
-
-    def _check_queue(self, state: ClientState) -> None:
-        """Raise ExecAbort, ending the client's MULTI, if what it queued is refused by now."""
-        refusal = None
-        if self.memory_refusal is not None and any(spec.flags & Flag.DENYOOM for spec, _ in state.queue):
-            refusal = self.memory_refusal
-        elif self.write_refusal is not None and any(spec.kind == Kind.WRITE for spec, _ in state.queue):
-            refusal = self.write_refusal
-        if refusal is not None:
-            state.end_multi()
-            raise ExecAbort(f"Transaction discarded because of: {refusal}")
 
     def _refuse(
         self, connection: ClientConnection, spec: CommandSpec | None, error: ReplyError, muted: bool = False

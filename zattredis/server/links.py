@@ -4,6 +4,9 @@ A link opens as soon as a configuration that names a node is in the log, committ
 removal of a node was committed: until then the node is told by the log itself. Whoever missed that is turned away by
 every member it connects to, with the reason, after both sides have proved themselves; so a removed node raises no term
 and asks for no vote. A node that learns of its own removal, either way, finishes what it can answer and ends.
+
+A member that this node has not heard of, because it lacks the entry that added it, says where it is when it connects.
+It may lead, and must be answered, or that entry would never come: so it is linked to until a configuration names it.
 """
 
 from __future__ import annotations
@@ -11,8 +14,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from zattredis.config import parse_address
-from zattredis.errors import FatalError, NodeRemoved
+from zattredis.errors import ConfigError, FatalError, NodeRemoved
 from zattredis.observability.events import get_logger
+from zattredis.peer.messages import Introduction
 from zattredis.raft.membership import Membership
 from zattredis.server.clock import monotonic
 
@@ -22,18 +26,22 @@ if TYPE_CHECKING:
 PARTING_S: Final = 2.0
 """How long after the commit of its removal a node may still be sent to."""
 
+STRANGERS_MAX: Final = 8
+"""Of members not heard of that are linked to at a time."""
+
 _log = get_logger(room="membership")
 
 
 class Links:
     """One per node."""
 
-    __slots__ = ("_known", "_node", "_parting", "_until")
+    __slots__ = ("_known", "_node", "_parting", "_strangers", "_until")
 
     def __init__(self, node: Node) -> None:
         self._node = node
         self._known = node.core.membership
         self._parting: dict[str, str] = {}  # id → address of those that are in the configuration no more
+        self._strangers: dict[str, str] = {}  # id → address of those that no configuration seen so far has named
         self._until: dict[str, float] = {}  # of those whose removal is committed
 
     def peers(self) -> dict[str, tuple[str, int]]:
@@ -41,7 +49,7 @@ class Links:
         node = self._node
         membership = node.core.membership
         found = {}
-        for node_id, address in (*self._parting.items(), *membership.addresses.items()):
+        for node_id, address in (*self._strangers.items(), *self._parting.items(), *membership.addresses.items()):
             if node_id != node.core.node_id:
                 member = parse_address(node_id, address)
                 found[node_id] = (member.host, member.peer_port)
@@ -56,9 +64,33 @@ class Links:
         for node_id in membership.members:
             self._parting.pop(node_id, None)
             self._until.pop(node_id, None)
+        self._strangers = {id_: at for id_, at in self._strangers.items() if self._is_stranger(id_)}
         self._known = membership
         node.network.set_peers(self.peers())
         node.need_peer_port()
+
+    def on_introduction(self, message: Introduction) -> None:
+        """A node of this cluster has connected and says where it is: link to it if it is a member unheard of."""
+        if not message.address or not self._is_stranger(message.src) or len(self._strangers) >= STRANGERS_MAX:
+            return
+        if self._strangers.get(message.src) == message.address:
+            return
+        try:
+            parse_address(message.src, message.address)
+        except ConfigError as error:
+            _log.warning("address_refused", peer=message.src, error=str(error))
+            return
+        self._strangers[message.src] = message.address
+        self._node.network.set_peers(self.peers())
+
+    def _is_stranger(self, node_id: str) -> bool:
+        membership, agreed = self._node.core.membership, self._node.changes.agreed
+        return not (
+            membership.is_member(node_id)
+            or node_id in self._parting
+            or node_id in membership.removed
+            or node_id in agreed.removed
+        )
 
     def on_applied(self, index: int) -> None:
         """A configuration was applied here: it is agreed."""

@@ -454,6 +454,7 @@ class Node:
         if self._ended:
             return
         if isinstance(message, Introduction):
+            self.links.on_introduction(message)
             self.rejoin.on_introduction(message)
         elif isinstance(message, StatusReport):
             self.housekeeping.on_status(message)

@@ -71,15 +71,15 @@ class Rejoin:
             self._conclude()
 
     def introduce_to(self, node_id: str) -> None:
-        """A link came up."""
-        if not self.done:
-            self._introduce(node_id, True)
+        """A link came up: say where and how far this node is, and ask for the same where it must be known."""
+        self._introduce(node_id, not self.done)
 
     def _introduce(self, node_id: str, asks: bool) -> None:
         core = self._core
         self._send(
             Introduction(
-                core.node_id, node_id, core.term, core.last_index, core.commit_index, self._leading_committed(), asks
+                core.node_id, node_id, core.term, core.last_index, core.commit_index, self._leading_committed(), asks,
+                core.membership.addresses.get(core.node_id, ""),
             )
         )
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
-from zattredis.commands.table import CommandSpec, Kind
+from zattredis.commands.table import CommandSpec, Flag, Kind
 from zattredis.errors import DefiniteError, ExecAbort, ReplyError
 from zattredis.keyspace.registers import DATABASES
 from zattredis.server.units import DONE, RIDING, WAITING, Batch, Transaction, Trial, Unit, WatchUnit
@@ -66,6 +66,18 @@ def check_again(state: ClientState, access: Access) -> None:
         error = access.check_queued(state, spec, argv)
         if error is not None:
             state.queue[place] = (_refused(spec.original or spec, error), argv)
+
+
+def check_queue(state: ClientState, memory_refusal: ReplyError | None, write_refusal: ReplyError | None) -> None:
+    """Raise ExecAbort, ending the client's MULTI, if what it queued is refused by now."""
+    refusal = None
+    if memory_refusal is not None and any(spec.flags & Flag.DENYOOM for spec, _ in state.queue):
+        refusal = memory_refusal
+    elif write_refusal is not None and any(spec.kind == Kind.WRITE for spec, _ in state.queue):
+        refusal = write_refusal
+    if refusal is not None:
+        state.end_multi()
+        raise ExecAbort(f"Transaction discarded because of: {refusal}")
 
 
 def _refused(spec: CommandSpec, error: ReplyError) -> CommandSpec:
