@@ -70,7 +70,7 @@ class Queues:
         pop.done = lambda reply, now: self._got((reply or []) if at_once else _elements(reply), who)
 
         def outcome(what: str) -> None:
-            if what == "unknown":
+            if what == "unknown" or (what == "left" and at_once):  # only who blocks is promised more
                 self._may_be_lost += count
             elif what == "left":
                 self._left.append((count, lives_on))
