@@ -194,6 +194,7 @@ def test_a_killed_leader_is_replaced_and_comes_back(cluster: zattredis.Server) -
     leader = cluster.wait_for_leader()
     cluster.client(leader).set("a", "1")
     cluster.kill(leader)
+    assert cluster.client().get("a") == b"1", "of a node that lives, where none is named"
     other = (leader + 1) % 3
     assert cluster.client(other).incr("a") == 2
     assert cluster.wait_for_leader() != leader

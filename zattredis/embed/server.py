@@ -308,19 +308,25 @@ class Server:
         """Such a URL of each node."""
         return [url_of(self._settings_of(node)) for node in range(self._count)]
 
-    def client(self, node: int = 0, **options: Any) -> redis.Redis:
-        """Return a redis-py client of one node, closed with the server; `options` are redis-py's.
+    def client(self, node: int | None = None, **options: Any) -> redis.Redis:
+        """Return a redis-py client of one node, by default the first that lives, closed with the server.
 
-        Raises ImportError, which says what to install, where redis-py is missing.
+        `options` are redis-py's. Raises ImportError, which says what to install, where redis-py is missing.
         """
-        client: redis.Redis = _redis().Redis.from_url(url_of(self._settings_of(node)), **options)
+        client: redis.Redis = _redis().Redis.from_url(url_of(self._settings_of(self._living(node))), **options)
         self._clients.append(client.close)
         return client
 
-    def async_client(self, node: int = 0, **options: Any) -> redis.asyncio.Redis:
-        """Return an asyncio client of redis-py; closing it (`aclose`) is up to whoever has its loop."""
-        client: redis.asyncio.Redis = _redis().asyncio.Redis.from_url(url_of(self._settings_of(node)), **options)
+    def async_client(self, node: int | None = None, **options: Any) -> redis.asyncio.Redis:
+        """Return an asyncio client of redis-py likewise; closing it (`aclose`) is up to whoever has its loop."""
+        url = url_of(self._settings_of(self._living(node)))
+        client: redis.asyncio.Redis = _redis().asyncio.Redis.from_url(url, **options)
         return client
+
+    def _living(self, node: int | None) -> int:
+        if node is not None:
+            return node
+        return next((number for number, instance in enumerate(self._instances) if instance.alive), 0)
 
     def dictionary(self, name: str = "default", **options: Any) -> DistributedDict[Any, Any]:
         """Return a `DistributedDict` over all nodes, closed with the server; `options` are its own."""
