@@ -21,7 +21,14 @@ def locked() -> Iterator[ZattCluster]:
             client.call("SET", "k", "v")
             client.call("ACL", "SETUSER", "reader", "on", ">word", "~k", "+get")
             client.call("ACL", "SETUSER", "default", "off", "resetpass", ">nobody knows", "-@all")
+        for i in range(3):  # a follower may hear of it a moment later, and lets whoever connects before that in
+            wait_until(lambda i=i: keeps_out(cluster, i), "a node keeps strangers out")  # type: ignore[misc]
         yield cluster
+
+
+def keeps_out(cluster: ZattCluster, i: int) -> bool:
+    with cluster.client(i) as client:
+        return client.try_call("GET", "k").startswith(b"-NOAUTH")
 
 
 def comes_in(cluster: ZattCluster, i: int, password: str) -> bool:
