@@ -322,12 +322,18 @@ def test_a_joint_configuration_is_left_only_when_it_is_committed() -> None:
     assert not core.membership.joint
 
 
-def test_what_follows_on_a_snapshot_is_sent_as_soon_as_that_is_there() -> None:
+def cut_off() -> Cluster:
+    """The leader a has compacted what c, which is cut off, lacks."""
     cluster = Cluster("abc", tail_bytes_max=0)
     cluster.elect("a")
     cluster.isolate("c")
     cluster.write("a", 5)
     cluster.compact("a", 5)
+    return cluster
+
+
+def test_what_follows_on_a_snapshot_is_sent_as_soon_as_that_is_there() -> None:
+    cluster = cut_off()
     cluster.heal()
     cluster.tick_all(6)
     cluster.messages.clear()
@@ -384,11 +390,7 @@ def test_who_does_not_answer_is_probed_once() -> None:
 
 def behind_a_snapshot() -> Cluster:
     """The leader a has asked for a snapshot for c, whose stream has not ended."""
-    cluster = Cluster("abc", tail_bytes_max=0)
-    cluster.elect("a")
-    cluster.isolate("c")
-    cluster.write("a", 5)
-    cluster.compact("a", 5)
+    cluster = cut_off()
     cluster["a"].report_unreachable("c")
     cluster.heal()
     cluster.tick_all(6)

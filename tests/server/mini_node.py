@@ -161,6 +161,15 @@ class MiniNode:
         self.reads.flush()
         self.settle()
 
+    def turn(self) -> None:
+        """A whole tick: what it hands over is agreed and applied, what it asks confirmed."""
+        asked = len(self.asked)
+        self.tick()
+        if self.log:
+            self.apply()
+        if len(self.asked) > asked:
+            self.confirm()
+
     def settle(self) -> None:
         """Do what was put off, write replies."""
         while self.soon:

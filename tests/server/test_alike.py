@@ -33,15 +33,6 @@ def _filled() -> tuple[MiniNode, list[Client]]:
     return node, clients
 
 
-def _turn(node: MiniNode) -> None:
-    asked = len(node.asked)
-    node.tick()
-    if node.log:
-        node.apply()
-    if len(node.asked) > asked:
-        node.confirm()
-
-
 @pytest.mark.parametrize("seed", range(40))
 def test_many_clients_in_one_tick_are_answered_like_one_after_the_other(seed: int) -> None:
     rng = random.Random(seed)
@@ -57,8 +48,8 @@ def test_many_clients_in_one_tick_are_answered_like_one_after_the_other(seed: in
             for client, line in zip(clients, lines, strict=True):
                 client.send(line)
                 if node is one_by_one[0]:
-                    _turn(node)
-            _turn(node)
+                    node.turn()
+            node.turn()
         replies = [[client.received() for client in clients] for _, clients in (together, one_by_one)]
         assert replies[0] == replies[1], lines
         assert all(replies[0]), "everyone is answered"
@@ -76,7 +67,7 @@ def test_a_client_that_wants_no_reply_gets_none_and_the_others_theirs() -> None:
             client.send("CLIENT REPLY SKIP", "GET a")
         else:
             client.send("GET a")
-    _turn(node)
+    node.turn()
     assert [client.received() for client in clients[:6]] == [b"$1\r\n1\r\n"] * 2 + [b""] + [b"$1\r\n1\r\n"] + [
         b"$-1\r\n"
     ] * 2
@@ -87,8 +78,8 @@ def test_who_does_not_read_waits_and_nobody_with_him() -> None:
     clients[1].connection.pause_writing()
     for client in clients[:4]:
         client.connection.data_received(b"*2\r\n$3\r\nGET\r\n$1\r\na\r\n")
-    _turn(node)
+    node.turn()
     assert [client.received() for client in clients[:4]] == [b"$1\r\n1\r\n", b"", b"$1\r\n1\r\n", b"$1\r\n1\r\n"]
     clients[1].connection.resume_writing()
-    _turn(node)
+    node.turn()
     assert clients[1].received() == b"$1\r\n1\r\n"

@@ -32,12 +32,7 @@ def _run(node: MiniNode, client: Client, *lines: str) -> bytes:
 
 def _settle(node: MiniNode) -> None:
     for _ in range(10):
-        asked = len(node.asked)
-        node.tick()
-        if node.log:
-            node.apply()
-        if len(node.asked) > asked:
-            node.confirm()
+        node.turn()
 
 
 def test_those_that_say_so_are_writes_of_one_key() -> None:

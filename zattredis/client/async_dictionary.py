@@ -5,10 +5,10 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Coroutine, Iterable, Mapping, Sequence
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Generic, TypeVar, overload
+from typing import Any, Generic, TypeVar, overload
 
 from zattredis.client.async_transport import AsyncTransport
-from zattredis.client.base import Change, Opened, changes_between
+from zattredis.client.base import Change, K, Opened, V, changes_between
 from zattredis.client.dictionary import LOCK_POLL_S_MAX, LOCK_POLL_S_MIN
 from zattredis.client.errors import Conflict, LockLost, OutcomeUnknown
 from zattredis.client.locks import LockState
@@ -19,14 +19,6 @@ from zattredis.client.steps import jitter
 from zattredis.client.transactions import TransactionState
 from zattredis.client.values import Codec
 
-if TYPE_CHECKING:
-    from typing_extensions import TypeVar as Parameter  # the type checker's own
-
-    K = Parameter("K", default=Any)  # so that DistributedDict(…) may stand without types in brackets
-    V = Parameter("V", default=Any)
-else:
-    K = TypeVar("K")
-    V = TypeVar("V")
 T = TypeVar("T")
 
 

@@ -6,9 +6,9 @@ import time
 from collections.abc import Callable, Iterable, Iterator, KeysView, Mapping, MutableMapping, Sequence, ValuesView
 from collections.abc import ItemsView as ItemsOfMapping
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, TypeVar, overload
+from typing import Any, TypeVar, overload
 
-from zattredis.client.base import Change, Opened, changes_between
+from zattredis.client.base import Change, K, Opened, V, changes_between
 from zattredis.client.errors import Conflict, LockLost, OutcomeUnknown
 from zattredis.client.locks import LockState
 from zattredis.client.operations import ABSENT, CONTENTION_TRIALS_MAX, Absent, Cursor, Operations, watch_changes
@@ -19,14 +19,6 @@ from zattredis.client.transactions import TransactionState
 from zattredis.client.transport import Transport
 from zattredis.client.values import Codec
 
-if TYPE_CHECKING:
-    from typing_extensions import TypeVar as Parameter  # the type checker's own
-
-    K = Parameter("K", default=Any)  # so that DistributedDict(…) may stand without types in brackets
-    V = Parameter("V", default=Any)
-else:
-    K = TypeVar("K")
-    V = TypeVar("V")
 T = TypeVar("T")
 
 LOCK_POLL_S_MIN, LOCK_POLL_S_MAX = 0.005, 0.1

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import struct
 from collections import deque
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from typing import Any, Final
 
 import msgspec
@@ -470,9 +470,7 @@ class Applier:
         assert self._view is not None and self._skip == 0
         self._view.prefetch_lists(first_keys(batch.units))
         executor = self._executor
-        executor.wary = wary = len(entry.raw) > WARY_BYTES and any(
-            len(argv) > WORDS_A_TURN for unit in batch.units if isinstance(unit, Run) for argv in unit.argvs
-        )
+        executor.wary = wary = _is_wary(entry, (unit.argvs for unit in batch.units if isinstance(unit, Run)))
         ordinal = done = 0
         end = perf_counter() + SLICE_S
         for at, unit in enumerate(batch.units):
@@ -528,7 +526,7 @@ class Applier:
                 unit.executed = True
                 self._finished.append((unit, b""))
             elif isinstance(unit, Transaction):
-                if executor.is_heavy(ctx, [(db, spec, argv) for db, spec, argv in unit.commands]):
+                if executor.is_heavy(ctx, unit.commands):
                     found: list[tuple[bytes, int]] = []
                     work = executor.transaction_apart(ctx, unit, ordinal, unit.connection.local, found)
                     writes = sum(spec.kind == Kind.WRITE for _, spec, _ in unit.commands)
@@ -594,9 +592,7 @@ class Applier:
         specs = [_specs(item) for item in items]
         self._view.prefetch_lists(_logged_keys(items, specs))
         executor = self._executor
-        executor.wary = wary = len(entry.raw) > WARY_BYTES and any(
-            len(argv) > WORDS_A_TURN for item in items if isinstance(item[0], int) for argv in item[1]
-        )
+        executor.wary = wary = _is_wary(entry, (item[1] for item in items if isinstance(item[0], int)))
         skip = self._skip
         ordinal = 0
         end = perf_counter() + SLICE_S
@@ -656,6 +652,11 @@ def _alike(units: list[Unit], at: int, most: int) -> list[Run] | None:
             break
         found.append(unit)
     return found if len(found) > 1 else None
+
+
+def _is_wary(entry: Entry, runs: Iterable[list[list[bytes]]]) -> bool:
+    """Return whether a command line of the entry has so many words that the time has to be looked at after it."""
+    return len(entry.raw) > WARY_BYTES and any(len(argv) > WORDS_A_TURN for argvs in runs for argv in argvs)
 
 
 def _may_be_heavy(run: Run) -> bool:

@@ -389,9 +389,5 @@ class Blocking:
         self._send([DROP, b"%d" % session], lambda errand, reply: self._dropping.discard(session))
 
     def _send(self, argv: list[bytes], on_done: Callable[[Errand, bytes], None], db: int = 0) -> None:
-        batch = self._proposals.open_batch()
-        errand = Errand(db, argv, on_done)
-        errand.batch = batch
-        batch.units.append(errand)
-        self._proposals.added(batch, sum(map(len, argv)))
+        self._proposals.send(Errand(db, argv, on_done))
         self._schedule()

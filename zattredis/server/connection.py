@@ -266,7 +266,7 @@ class ClientConnection(asyncio.Protocol):
             return
         while units and units[0].state == DONE:
             reply = units.popleft().reply
-            if reply:
+            if reply:  # `_append` written out: every request passes here
                 self.out.append(reply)
                 self.out_bytes += len(reply)
         if not self.queued_for_flush:

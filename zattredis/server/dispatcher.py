@@ -360,8 +360,7 @@ class Dispatcher:
         if argc > SLICED_ABOVE or (argc != arity if arity > 0 else argc < -arity):
             return False
         if spec.kind == Kind.READ:
-            run = Run(connection, False, connection.state.db)
-            connection.units.append(run)
+            run = self._read_run(connection)
         elif self.write_refusal is not None:
             return False
         elif spec.idle_if_absent and not self.stale_reads and trials.may_try(connection, self._reads, argv[1]):

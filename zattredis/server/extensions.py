@@ -301,15 +301,9 @@ class Extensions:
         return 2 * same > len(core.other_voters) + 1
 
     def _send(self, name: str, digest: str) -> None:
-        proposals = self._node.proposals
-
         def done(_errand: Errand, _reply: bytes) -> None:
             self._proposed.discard(name)
 
         _log.info("extension_agreed", name=name, digest=digest)
-        batch = proposals.open_batch()
-        errand = Errand(0, [AGREE, name.encode(), digest.encode()], done)
-        errand.batch = batch
-        batch.units.append(errand)
-        proposals.added(batch, len(digest) + len(name))
+        self._node.proposals.send(Errand(0, [AGREE, name.encode(), digest.encode()], done))
         self._node.schedule()

@@ -69,12 +69,7 @@ class PasswordReset:
         self._under_way = True
         node = self._node
         base = node.services.access.base()
-        argv = [b"ACL", b"SETUSER", DEFAULT_USER, base, *rules_for(digest)]
-        batch = node.proposals.open_batch()
-        errand = Errand(0, argv, self._done)
-        errand.batch = batch
-        batch.units.append(errand)
-        node.proposals.added(batch, sum(map(len, argv)))
+        node.proposals.send(Errand(0, [b"ACL", b"SETUSER", DEFAULT_USER, base, *rules_for(digest)], self._done))
         node.schedule()
 
     def _done(self, errand: Errand, reply: bytes) -> None:

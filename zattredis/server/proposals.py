@@ -21,7 +21,7 @@ from zattredis.resp.replies import encode
 from zattredis.server.clock import Seeds, monotonic, random_64
 from zattredis.server.gathering import Gathering
 from zattredis.server.sessions import BATCH_HEADER, Sessions
-from zattredis.server.units import DONE, EMPTY_UNITS, RIDING, SLICED, Batch, Trial, Unit, encode_units
+from zattredis.server.units import DONE, EMPTY_UNITS, RIDING, SLICED, Batch, Errand, Trial, Unit, encode_units
 
 IN_FLIGHT_BATCHES_MAX = 64
 LARGE_BYTES = 1 << 20
@@ -119,6 +119,13 @@ class Proposals:
         self.bytes_held += size
         if batch.bytes_held >= self._batch_bytes_max or batch.commands >= self._batch_commands_max:
             self.close_open()
+
+    def send(self, errand: Errand) -> None:
+        """Put a command of the node itself into the open batch."""
+        batch = self.open_batch()
+        errand.batch = batch
+        batch.units.append(errand)
+        self.added(batch, sum(map(len, errand.argv)))
 
     def take_in(self, trial: Trial) -> None:
         """Make a write that was tried as a read one of the open batch."""

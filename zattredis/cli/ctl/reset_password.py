@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import argparse
-import fcntl
 import getpass
 import hashlib
-import json
 import secrets
 import sys
 import time
@@ -15,7 +13,7 @@ from typing import Final
 
 from zattredis.cli.arguments import EXIT_DONE, EXIT_FATAL
 from zattredis.cli.ctl.frame import EXIT_UNKNOWN, Subcommand
-from zattredis.errors import ConfigError
+from zattredis.errors import ConfigError, DataDirectoryBusy, StorageFailed
 
 _POLL_S: Final = 0.1
 
@@ -29,13 +27,13 @@ def _arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Leave the request where the node finds it; if it runs, wait until the cluster has agreed."""
     from zattredis.server.password_reset import REQUEST
+    from zattredis.storage.datadir import read_identity
     from zattredis.storage.repair import write_file
 
     path = Path(arguments.dir).absolute()
-    try:
-        identity = json.loads((path / "node.json").read_bytes())
-    except (OSError, ValueError):
-        raise ConfigError(f"{path} is not the data directory of a node") from None
+    identity = read_identity(path)
+    if identity is None:
+        raise ConfigError(f"{path} is not the data directory of a node")
     password = secrets.token_hex(32) if arguments.generate else _asked()
     try:
         write_file(path / REQUEST, hashlib.sha256(password.encode("utf-8", "surrogateescape")).hexdigest().encode())
@@ -44,8 +42,8 @@ def run(arguments: argparse.Namespace) -> int:
         return EXIT_FATAL
     if arguments.generate:
         print(password)
-    name = identity["node_id"]
-    if not _runs(path / "lock"):
+    name = identity.node_id
+    if not _runs(path):
         print(f"Node {name} does not run. Its next start does it, as soon as a majority is there.", file=sys.stderr)
         return EXIT_DONE
     end = time.monotonic() + arguments.wait
@@ -71,16 +69,17 @@ def _asked() -> str:
     return password
 
 
-def _runs(lock: Path) -> bool:
-    """Return whether a process uses the directory."""
+def _runs(path: Path) -> bool:
+    """Return whether a process uses the data directory."""
+    from zattredis.storage.verification import locked
+
     try:
-        with lock.open("rb") as file:
-            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except BlockingIOError:
+        with locked(path):
+            return False
+    except DataDirectoryBusy:
         return True
-    except OSError:
+    except (StorageFailed, OSError):
         return False
-    return False
 
 
 SUBCOMMAND = Subcommand(
