@@ -9,7 +9,7 @@ from tests.simulation.sim_disk import SimState
 from zattredis.keyspace.keys import META_COUNTER, s_prefix
 from zattredis.raft.core import Core
 from zattredis.raft.entry import BATCH, HEADER_BYTES, Entry
-from zattredis.raft.membership import simple_membership
+from zattredis.raft.membership import Membership, simple_membership
 from zattredis.raft.messages import Message
 from zattredis.server.digest import DIGEST_KEY, INTERVAL
 from zattredis.server.sessions import BATCH_HEADER
@@ -31,6 +31,7 @@ class NodeChecks(Checks):
         self._executed: dict[tuple[int, int], int] = {}  # (session, sequence) → index
         self._admitted: dict[tuple[int, int], int] = {}  # (term, session) → the last sequence its leader took
         self._stamps: dict[int, int] = {}
+        self.agreed: list[Membership] = []  # every one that was committed
         self.lost_disks = False
 
     def sent(self, message: Message) -> None:

@@ -67,6 +67,8 @@ class SimNode(Node):
         process.world.trace(f"{process.node_id} {event}")
         if isinstance(event, events.MembershipChanged):
             process.world.checks.memberships.append(event.membership)
+        if isinstance(event, events.MembershipCommitted):
+            process.world.checks.agreed.append(event.membership)
         if isinstance(event, events.BecameLeader):
             process.world.checks.became_leader(process.node_id, event.term, self.core)
         super()._on_event(event)
@@ -313,11 +315,9 @@ class NodeWorld:
     def removed(self, process: Process) -> None:
         """A node has ended because it was removed: only one of which that was agreed may."""
         node_id = process.node_id
-        agreed = [p.node.changes.agreed for p in self.processes.values() if p.node is not None and p.node.is_open]
-        own = [process.node.changes.agreed] if hasattr(process.node, "changes") else []  # removed while it was repaired
-        known = [m for m in [*agreed, *own] if node_id in m.removed and not m.is_member(node_id)]
+        known = [m for m in self.checks.agreed if node_id in m.removed and not m.is_member(node_id)]
         if not known and not process.joining:
-            self.violated(Violation(f"{node_id} ended as one that was removed, and nobody knows of that"))
+            self.violated(Violation(f"{node_id} ended as one that was removed, and that was never agreed"))
         process.ended = True
         if node_id in self.ids:
             self.ids.remove(node_id)

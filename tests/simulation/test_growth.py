@@ -4,16 +4,19 @@ first membership): joined, promoted, demoted, replaced, removed, the leader too;
 
 from __future__ import annotations
 
+import contextlib
 import os
 from multiprocessing.pool import Pool
 
 import pytest
 
 from tests.simulation.node_plan import FAULT_RATES
-from tests.simulation.node_world import NodeWorld
+from tests.simulation.node_world import NodeWorld, Process
 from tests.simulation.nodes import Job
 from tests.simulation.sim_network import Weather
 from tests.simulation.test_nodes import run_seeds
+from zattredis.errors import ReplyError
+from zattredis.raft.changes import Change
 
 CHANGING = (("disk_loss", 0.0), ("membership", 3.0), ("voters", 3))
 QUIET = {**dict.fromkeys(FAULT_RATES, 0.0), "weather": Weather()}
@@ -47,3 +50,39 @@ def test_in_quiet_weather_every_kind_of_change_is_made() -> None:
         if made >= wanted:
             break
     assert made >= wanted
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_a_node_whose_removal_is_not_agreed_comes_back_and_is_needed(seed: int) -> None:
+    """It alone holds what the lost leader wrote last: if it took itself for removed, nobody could be elected again."""
+    settings = {**NodeWorld(seed).plan.settings, "raft_window_entries": 256}
+    world = NodeWorld(seed, voters=4, ends_s=5.0, busy_nodes=4, settings=settings, **QUIET)
+    pair: list[str] = []
+
+    def remove() -> None:
+        leader = next(process for process in world.processes.values() if process.leads)
+        pair.extend([leader.node_id, next(i for i in world.ids if i != leader.node_id)])
+        rest = [i for i in world.ids if i not in pair]
+        world.network.cut(pair, rest)
+        world.network.cut(rest, pair)
+        leader.later(0, lambda: leader.loop.create_task(asked(leader)))
+
+    async def asked(leader: Process) -> None:
+        with contextlib.suppress(ReplyError):
+            await leader.node.changes.change(Change(remove=[pair[1]]))
+
+    def lose_both() -> None:
+        core = world.processes[pair[1]].node.core
+        assert pair[1] in core.membership.removed
+        assert core.commit_index < core.membership_index == core.durable_index
+        world.end(world.processes[pair[0]], False)
+        world.end(world.processes[pair[1]], False)
+        world.ids.remove(pair[0])  # for good, with all it has sent
+        world.network._stash.clear()
+        world.network.heal()
+        world.timeline.after(0.5, lambda: world.start(pair[1]))
+
+    world.timeline.after(3.0, remove)
+    world.timeline.after(3.2, lose_both)
+    world.run()
+    assert pair[1] not in world.ids, "it leads, the removal is agreed, and it goes"

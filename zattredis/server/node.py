@@ -352,10 +352,13 @@ class Node:
     def _check_membership(self) -> None:
         """Raise NodeRemoved for a node that knows it was removed; say where settings and membership differ.
 
-        The membership in the data directory counts: the settings' cluster only begins one.
+        The membership in the data directory counts: the settings' cluster only begins one. A removal that is perhaps not
+        agreed does not count: the node may alone hold what the others need to elect anybody (`RaftState.may_campaign`).
+        If it is agreed after all, the others turn the node away.
         """
         membership, node_id = self.core.membership, self.core.node_id
-        if node_id in membership.removed and not membership.is_member(node_id):
+        agreed = self.core.membership_index <= self.core.commit_index
+        if agreed and node_id in membership.removed and not membership.is_member(node_id):
             raise removal(self, f"before entry {self.core.applied_index}")
         told = {member.node_id: member.address for member in self.settings.cluster}
         if self.settings.source("cluster") != "default" and told != dict(membership.addresses):
