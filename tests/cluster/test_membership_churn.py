@@ -72,7 +72,7 @@ class Churn:
         new = self.cluster.new_node()
         number = len(self.cluster.nodes) - 1
         self.cluster.spawn(new)
-        wait_until(lambda: new.name in self._voters(), f"{new.name} votes", PATIENCE_S)
+        wait_until(lambda: new.name in (self._voters() or ()), f"{new.name} votes", PATIENCE_S)
         self.members.append(number)
 
     def _gone(self, victim: int) -> None:
@@ -83,12 +83,17 @@ class Churn:
         wait_until(lambda: not node.running, f"{node.name}, which was removed, ends", PATIENCE_S)
         assert node.process is not None and node.process.returncode == EXIT_REMOVED, node.log()[-2000:]
 
-    def _voters(self) -> list[str]:
+    def _voters(self) -> list[str] | None:
+        """The voters that are agreed, as the first member that answers knows them; None where nobody knows that.
+
+        A configuration that is being agreed may yet be taken back with the leader that proposed it.
+        """
         for i in self.members:
             with contextlib.suppress(OSError, hiredis.ReplyError, IndexError):
                 if self.cluster.nodes[i].running:
-                    return self.cluster.voters(i)
-        return []
+                    status = self.cluster.status(i)
+                    return None if status["change"] == "being agreed" else list(status["voters"])
+        return None
 
     def _ask(self, done: object, *words: str) -> None:
         """Ask for a change until it is made, whatever the answer was: a node may die on it."""
@@ -101,8 +106,8 @@ class Churn:
             killing = threading.Timer(self.dice.random() * 0.3, self.cluster.kill, [dead])
             killing.start()
         deadline = time.monotonic() + PATIENCE_S
-        while not done(self._voters()):
-            assert time.monotonic() < deadline, f"{words} is not made: {self._voters()}"
+        while (voters := self._voters()) is None or not done(voters):
+            assert time.monotonic() < deadline, f"{words} is not made: {voters}"
             asked = self.dice.choice([i for i in self.members if self.cluster.nodes[i].running])
             with contextlib.suppress(OSError):
                 self.cluster.raft_command(asked, *words, timeout_s=10.0)
