@@ -734,6 +734,36 @@ def test_a_command_whose_client_was_told_timeout_leaves_no_waiter(node: MiniNode
     assert nobody_waits(node)
 
 
+def test_a_removed_node_sends_nothing_again_and_waits_for_nothing(
+    node: MiniNode, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It would for ever: what is refused because it was removed is refused each time."""
+    waiting, leaving, other = node.connect(), node.connect(), OtherNode(node)
+    run(waiting, "BLPOP q 0")
+    other.run("RPUSH k a")
+    monkeypatch.setattr(node.proposals, "_batch_commands_max", 1)
+    leaving.send("BLPOP k 0")
+    node.tick()
+    gone(leaving)
+    node.leader_up = False
+    node.apply()
+    node.tick()
+    assert not node.proposals.idle, "the element is to be put back"
+    sent = 0
+
+    def schedule() -> None:
+        nonlocal sent
+        sent += 1
+        assert sent < 10, "sent again and again"
+
+    monkeypatch.setattr(node.blocking, "_schedule", schedule)
+    node.proposals.end(displaced=True)
+    node.blocking.stop()
+    node.tick()
+    assert node.proposals.idle
+    assert node.blocking.idle
+
+
 # -- snapshots ---------------------------------------------------------------------------------------------------------
 
 

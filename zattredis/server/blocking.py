@@ -130,8 +130,8 @@ class Blocking:
 
     @property
     def idle(self) -> bool:
-        """Whether nothing waits to be proposed."""
-        return not self._settle and not self._withdraw and not self._put_backs
+        """Whether nothing waits to be proposed; a node that was removed can propose nothing."""
+        return self._proposals.ended or not (self._settle or self._withdraw or self._put_backs)
 
     # -- what the log says -------------------------------------------------------------------------------------------
 

@@ -53,7 +53,7 @@ class Proposals:
         "_applied_at", "_batch_bytes_max", "_batch_commands_max", "_gathering", "_in_flight", "_next_sequence",
         "_node_id", "_nonce", "_on_read", "_open", "_open_asked_at", "_progress_at", "_queue", "_retry_s", "_schedule",
         "_seeds", "_sent", "_sessions", "_transport", "agreed_buckets", "agreed_s", "applied_sequence",
-        "batched_commands", "batches", "bytes_held", "refused", "request_timeout_s", "session",
+        "batched_commands", "batches", "bytes_held", "ended", "refused", "request_timeout_s", "session",
         "sessions_had", "timed_out",
     )  # fmt: skip
 
@@ -84,6 +84,7 @@ class Proposals:
         self._nonce = random_64()
         self._seeds = Seeds(random_64())
         self.session = 0
+        self.ended = False  # this node was removed
         self.sessions_had: set[int] = set()
         self._next_sequence = 1
         self.applied_sequence = 0
@@ -121,7 +122,9 @@ class Proposals:
             self.close_open()
 
     def send(self, errand: Errand) -> None:
-        """Put a command of the node itself into the open batch."""
+        """Put a command of the node itself into the open batch. Once the node was removed nothing becomes of it."""
+        if self.ended:
+            return  # to refuse it would have it sent again, and again
         batch = self.open_batch()
         errand.batch = batch
         batch.units.append(errand)
@@ -350,6 +353,7 @@ class Proposals:
     def end(self, *, displaced: bool) -> None:
         """This node was removed: answer everything that waits. `displaced`: by an entry that is applied here, so that
         what was not applied before it never will be; otherwise what was handed over may have been executed."""
+        self.ended = True
         self.close_open()
         while self._queue:
             self._refuse(self._queue.popleft())
@@ -372,7 +376,7 @@ class Proposals:
         # Own batches that apply show a majority at work: what waits then waits for those before it, which is no error.
         if now - self._applied_at >= self.request_timeout_s / 2:
             self._expire(now)
-        if not self.session:
+        if not self.session and not self.ended:
             self.ask_session()
         elif self._in_flight and now - self._progress_at > self._patience_s():
             self._progress_at = now
