@@ -22,7 +22,6 @@ from tests.simulation.checks import Violation
 from tests.simulation.node_plan import FAULT_RATES, STORM_S, NodePlan
 from tests.simulation.node_world import NodeWorld
 
-
 RUN_CPU_S = 60.0
 """A hundred times what a run needs. The count of events does not see a loop that never returns from one of them."""
 

@@ -352,9 +352,9 @@ class Node:
     def _check_membership(self) -> None:
         """Raise NodeRemoved for a node that knows it was removed; say where settings and membership differ.
 
-        The membership in the data directory counts: the settings' cluster only begins one. A removal that is perhaps not
-        agreed does not count: the node may alone hold what the others need to elect anybody (`RaftState.may_campaign`).
-        If it is agreed after all, the others turn the node away.
+        The membership in the data directory counts: the settings' cluster only begins one. A removal that is perhaps
+        not agreed does not count: this node alone may hold what the others need to elect anybody
+        (`RaftState.may_campaign`). If it is agreed after all, the others turn the node away.
         """
         membership, node_id = self.core.membership, self.core.node_id
         agreed = self.core.membership_index <= self.core.commit_index
