@@ -27,6 +27,7 @@ from zattredis.raft.messages import (
     VoteRequest,
     VoteResponse,
 )
+from zattredis.raft.progress import Progress
 from zattredis.raft.ready import MembershipChanged, TruncatedLog
 
 TRIO = Membership(voters=("a", "b", "c"), addresses={"a": "h:1@2", "b": "h:3@4", "c": "h:5@6"})
@@ -200,6 +201,7 @@ class Stored:
         return 0
 
     def entries(self, low: int, high: int, bytes_max: int) -> list[Entry]:
+        self.asked = (low, high)
         return self.held
 
 
@@ -225,6 +227,24 @@ def test_a_stored_log_that_returns_another_entry_stops_the_node(held: list[Entry
     stored.held = held
     with pytest.raises(InvariantViolated, match="did not return entry 2"):
         log.slice(2, 5, 1000)
+
+
+def test_what_is_still_in_memory_can_be_sent_although_the_stored_log_is_cut() -> None:
+    log, stored = filled(1 << 20)
+    stored.first_index = 5
+    assert log.first_index == 1
+    log.compacted()
+    assert log.first_index == 5
+
+
+def test_the_stored_log_is_asked_only_for_what_is_not_in_memory() -> None:
+    """What lies there beyond may have been truncated, and replaced in memory only."""
+    log, stored = filled(1)
+    log.trim(6, 6)
+    log.truncate(9)
+    stored.held = [make_entry(2, 1, BATCH, 1, 0, b"y")]
+    log.slice(2, 11, 1000)
+    assert stored.asked == (2, 7)
 
 
 def test_a_tail_within_its_bound_stays_in_memory() -> None:
@@ -588,3 +608,45 @@ def test_an_append_that_comes_late_makes_nothing_unverified() -> None:
     cluster.deliver(first)
     cluster.deliver(CommitAdvanced("a", "b", 1, 2))
     assert cluster["b"].commit_index == 2
+
+
+# --- what a leader knows of the others --------------------------------------------------------------------------------
+
+
+def test_no_probe_begins_below_what_is_known_to_match() -> None:
+    progress = Progress(8, match_index=5)
+    progress.become_probe(3)
+    assert progress.next_index == 6
+
+
+def test_an_acknowledgement_frees_the_window_of_what_it_covers_and_no_more() -> None:
+    progress = Progress(1)
+    progress.become_replicate()
+    for last in (1, 2, 3):
+        progress.sent(last, 100)
+    progress.acknowledged(1)
+    assert (progress.in_flight_bytes, progress.next_index) == (200, 4)
+    assert progress.window_full(100, 200)
+    assert not progress.window_full(100, 201)
+
+
+def test_only_what_is_under_way_and_gets_no_further_for_a_whole_interval_may_be_lost() -> None:
+    progress = Progress(1)
+    progress.become_replicate()
+    progress.note_heartbeat()
+    progress.note_heartbeat()
+    assert not progress.stalled, "nothing is under way"
+    progress.sent(1, 10)
+    progress.sent(2, 10)
+    progress.acknowledged(1)
+    progress.note_heartbeat()
+    assert not progress.stalled, "it got further"
+    progress.note_heartbeat()
+    assert progress.stalled
+    progress.become_snapshot()
+    progress.note_heartbeat()
+    assert not progress.stalled, "nothing is sent beside a snapshot"
+    progress.become_probe(2)
+    progress.next_index = 5
+    progress.note_heartbeat()
+    assert not progress.stalled, "a probe is repeated by its own rule"
