@@ -1,4 +1,4 @@
-"""Several ZADDs carried out together leave the very bytes, and give the very replies, of one after the other."""
+"""Several ZADDs or pops carried out together leave the very bytes and replies of one after the other."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import Any
 from tests.support.memory_store import MemoryStore
 from zattredis.commands.context import Context
 from zattredis.commands.table import COMMANDS
+from zattredis.keyspace.record_cache import RecordCache
 from zattredis.keyspace.registers import Registers
 from zattredis.keyspace.view import View
 from zattredis.keyspace.zsets import put_zset
@@ -67,3 +68,63 @@ def test_it_declines_what_it_must_not_do() -> None:
         assert data == run([], together=False)[0]
     assert run([[b"ZADD", b"small", b"1", b"a"]] * 2, together=True)[1] is None
     assert run([[b"ZADD", b"none", b"1", b"a"]] * 2, together=True)[1] is None
+
+
+def carried_out(batches: list[list[list[bytes]]], together: bool, members: int) -> tuple[dict[bytes, bytes], list[Any]]:
+    """Return the state and the replies after batches of one command each, every one in a view of its own."""
+    store = MemoryStore()
+    registers = Registers.load(store)
+    view = View(store, registers)
+    put_zset(view, 0, b"z", [(b"m%d" % n, float(n % 700)) for n in range(members)], 7)
+    store.write(view.take())
+    cache = RecordCache(1 << 20)
+    replies: list[Any] = []
+    taken = 0
+    for argvs in batches:
+        view = View(store, registers, cache)
+        ctx = Context(view, 0, NOW_MS)
+        spec = COMMANDS[argvs[0][0]]
+        assert spec.many is not None
+        found = spec.many(ctx, argvs) if together else None
+        taken += found is not None
+        if found is None:
+            found = []
+            for argv in argvs:
+                view.begin()
+                found.append(spec.handler(ctx, *argv[1:]))
+                view.commit()
+        replies += found
+        store.write(view.take())
+    assert taken > len(batches) * 9 // 10 or not together
+    return store.data, replies
+
+
+def test_pages_split_and_join_alike() -> None:
+    choice = random.Random(11)
+
+    def added() -> list[bytes]:
+        member = b"m%d" % choice.randrange(9000)
+        if choice.random() < 0.02:
+            member *= choice.randrange(1, 300)
+        return [b"ZADD", b"z", b"%d" % choice.randrange(900), member]
+
+    growing = [[added() for _ in range(choice.randint(2, 50))] for _ in range(150)]
+    at_ends = [[b"ZPOPMIN", b"z"], [b"ZPOPMAX", b"z"]]
+    shrinking = [[at_ends[number % 2]] * 32 for number in range(130)]
+    mixed = [choice.choice((growing, shrinking))[number] for number in range(100)]
+    batches = [*growing, *mixed, *shrinking]
+    assert carried_out(batches, together=True, members=3000) == carried_out(batches, together=False, members=3000)
+
+
+def test_pops_that_may_empty_a_set_are_not_carried_out_together() -> None:
+    store = MemoryStore()
+    view = View(store, Registers.load(store))
+    put_zset(view, 0, b"z", [(b"m%d" % n, float(n)) for n in range(200)], 7)
+    ctx = Context(view, 0, NOW_MS)
+    many = COMMANDS[b"ZPOPMIN"].many
+    assert many is not None
+    assert many(ctx, [[b"ZPOPMIN", b"z"]] * 200) is None
+    assert many(ctx, [[b"ZPOPMIN", b"z"], [b"ZPOPMIN", b"y"]]) is None
+    assert many(ctx, [[b"ZPOPMIN", b"z"], [b"ZPOPMIN", b"z", b"2"]]) is None
+    assert many(ctx, [[b"ZPOPMIN", b"y"]] * 2) is None
+    assert many(ctx, [[b"ZPOPMIN", b"z"]] * 2) == [[b"m0", 0.0], [b"m1", 1.0]]

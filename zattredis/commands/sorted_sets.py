@@ -19,8 +19,10 @@ from zattredis.keyspace.zsets import (
     SmallZset,
     Zset,
     check_zset,
+    open_batch,
     open_zset,
     outgrown,
+    pop_many,
     pop_min_max,
     put_zset,
     store_zset,
@@ -184,7 +186,7 @@ def add_reply(adding: Adding, options: int) -> int | float | None:
 
 
 def _zadd_many(ctx: Context, argvs: list[list[bytes]]) -> list[Any] | None:
-    """Carry out several plain ZADDs to one set in pages: its record is read and written once."""
+    """Carry out several plain ZADDs to one set in pages: its record is read and written once, and so is a page."""
     view, key = ctx.view, argvs[0][1]
     record = view.record(ctx.db, key, ctx.now_ms)
     if record is None or record[0] & (TYPE_MASK | SEPARATE | LARGE) != ZSET | SEPARATE | LARGE:
@@ -194,26 +196,28 @@ def _zadd_many(ctx: Context, argvs: list[list[bytes]]) -> list[Any] | None:
         for argv in argvs:
             if argv[1] != key:
                 return None
+            if len(argv) == 4:
+                parsed.append([(parse_double(argv[2]), argv[3])])
+                continue
             options, pairs = _parse_add(tuple(argv[2:]), 0)
             if options:
                 return None
             parsed.append(pairs)
     except ReplyError:
         return None
-    zset = open_zset(view, record)
-    adding = Adding(ctx, zset, large=True)
+    batch = open_batch(view, record)
+    assert batch is not None
+    batch.ask([member for pairs in parsed for _, member in pairs])
     replies: list[int] = []
-    version = 0
+    changes = 0
     for pairs in parsed:
-        adding.changed = False
-        before = adding.added
-        for score, member in pairs:
-            adding.add(score, member, 0)
-        if adding.changed:
-            version = view.next_id()
-        replies.append(adding.added - before)
-    if version:
-        store_zset(view, ctx.db, key, zset, ctx.now_ms // 1000, expire_of(record), large=True, version=version)
+        done = [batch.add(score, member) for score, member in pairs]
+        changes += any(done)
+        replies.append(done.count(2))
+    if changes:
+        batch.save()
+        view.registers.counter = version = view.registers.counter + changes
+        store_zset(view, ctx.db, key, batch, ctx.now_ms // 1000, expire_of(record), large=True, version=version)
     view.commit()
     return replies
 
@@ -360,13 +364,29 @@ def _pop(ctx: Context, key: bytes, words: tuple[bytes, ...], lowest: bool) -> li
     return list(popped[0]) if popped else []
 
 
+def _pop_many(ctx: Context, argvs: list[list[bytes]], lowest: bool) -> list[Any] | None:
+    """Carry out several pops of one member from one large set, as `_zadd_many` does."""
+    if max(map(len, argvs)) > 2:
+        return None
+    popped = pop_many(ctx.view, ctx.db, argvs, lowest, ctx.now_ms)
+    return None if popped is None else [list(pair) for pair in popped]
+
+
+def _zpopmin_many(ctx: Context, argvs: list[list[bytes]]) -> list[Any] | None:
+    return _pop_many(ctx, argvs, lowest=True)
+
+
+def _zpopmax_many(ctx: Context, argvs: list[list[bytes]]) -> list[Any] | None:
+    return _pop_many(ctx, argvs, lowest=False)
+
+
 _POP_COMPLEXITY: Final = "O(log(N)*M) with N being the number of elements in the sorted set, and M those popped."
 
 
 @command(
     "ZPOPMIN", arity=-2, flags=Flag.WRITE | Flag.FAST, keys=KEYS_FIRST, group=GROUP, since="5.0.0",
     complexity=_POP_COMPLEXITY, syntax="key [count]", key_flags="RW access delete",
-    weigh=of_count, light_words=2, idle_if_absent=True,
+    weigh=of_count, light_words=2, idle_if_absent=True, many=_zpopmin_many,
 )  # fmt: skip
 def zpopmin(ctx: Context, key: bytes, *words: bytes) -> list[Any] | Pairs:
     """Remove and return members with the lowest scores in a sorted set."""
@@ -376,7 +396,7 @@ def zpopmin(ctx: Context, key: bytes, *words: bytes) -> list[Any] | Pairs:
 @command(
     "ZPOPMAX", arity=-2, flags=Flag.WRITE | Flag.FAST, keys=KEYS_FIRST, group=GROUP, since="5.0.0",
     complexity=_POP_COMPLEXITY, syntax="key [count]", key_flags="RW access delete",
-    weigh=of_count, light_words=2, idle_if_absent=True,
+    weigh=of_count, light_words=2, idle_if_absent=True, many=_zpopmax_many,
 )  # fmt: skip
 def zpopmax(ctx: Context, key: bytes, *words: bytes) -> list[Any] | Pairs:
     """Remove and return members with the highest scores in a sorted set."""

@@ -65,25 +65,10 @@ class View:
     """
 
     __slots__ = (
-        "_cache",
-        "_effect_keys",
-        "_effects",
-        "_fresh",
-        "_mark",
-        "_mark_bytes",
-        "_mark_counter",
-        "_opened",
-        "_page_marks",
-        "_pages",
-        "_subkeys",
-        "_tables",
-        "_undo",
-        "_unit",
-        "effect_bytes",
-        "misses",
-        "reader",
+        "_cache", "_effect_keys", "_effects", "_fresh", "_mark", "_mark_bytes", "_mark_counter", "_opened",
+        "_page_marks", "_pages", "_subkeys", "_tables", "_undo", "_unit", "effect_bytes", "misses", "reader",
         "registers",
-    )
+    )  # fmt: skip
 
     def __init__(self, reader: Reader, registers: Registers, cache: RecordCache | None = None) -> None:
         self._cache = cache
@@ -400,6 +385,17 @@ class View:
         self._undo.append((_RAW, key, old))
         effects[key] = value
         self.effect_bytes += len(key) + (len(value) if value is not None else 0) + EFFECT_OVERHEAD_BYTES
+
+    def put_raw_many(self, changes: Mapping[bytes, bytes | None]) -> None:
+        """Do `put_raw` for each of `changes`, outside of any unit: nothing of it can be undone."""
+        if self._unit is not None:
+            raise RuntimeError("within a unit every effect must be undoable")
+        effects = self._effects
+        if self._subkeys is not None:
+            self._fresh += [key for key in changes if key not in effects]
+        effects.update(changes)
+        sizes = sum(map(len, changes)) + sum([len(value) for value in changes.values() if value is not None])
+        self.effect_bytes += sizes + EFFECT_OVERHEAD_BYTES * len(changes)
 
     def put_page(self, name: bytes, page: Page | None) -> None:
         """Write a page (None deletes it), which nobody will change; it is encoded when the effects are taken."""

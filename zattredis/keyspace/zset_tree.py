@@ -27,7 +27,7 @@ import struct
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterator, Sequence
 from itertools import accumulate
-from typing import Final
+from typing import Final, Self
 from zlib import crc32
 
 import msgspec
@@ -57,14 +57,14 @@ Pairs = tuple[Sequence[bytes], Sequence[float]]
 Split = tuple[bytes, int, int]
 """(bound, number, members) of a page that came into being beside another."""
 
-_SCORE: Final = struct.Struct(">d")
+SCORE: Final = struct.Struct(">d")
 _BITS: Final = struct.Struct(">Q")
 _ROOT: Final = struct.Struct(">QQB")
 ROOT_BYTES: Final = _ROOT.size
 _SIGN: Final = 1 << 63
 _ALL: Final = (1 << 64) - 1
 
-pack_score: Final = _SCORE.pack
+pack_score: Final = SCORE.pack
 _decode_leaf: Final = msgspec.msgpack.Decoder(tuple[list[float], list[bytes]]).decode
 _decode_shape: Final = msgspec.msgpack.Decoder(tuple[list[bytes], list[int]]).decode
 _decode_counts: Final = msgspec.msgpack.Decoder(tuple[list[int]]).decode
@@ -72,7 +72,7 @@ _decode_counts: Final = msgspec.msgpack.Decoder(tuple[list[int]]).decode
 
 def score_order(score: float) -> int:
     """Return 64 bits that are ordered as scores are; both zeros are one."""
-    bits: int = _BITS.unpack(_SCORE.pack(score + 0.0))[0]
+    bits: int = _BITS.unpack(SCORE.pack(score + 0.0))[0]
     return bits ^ _ALL if bits & _SIGN else bits | _SIGN
 
 
@@ -106,7 +106,7 @@ def _fill(entries_max: int) -> int:
     return entries_max * 3 // 4
 
 
-def _few(entries: int, height: int) -> bool:
+def few(entries: int, height: int) -> bool:
     """Return whether a page has so few entries that it should join a neighbour, if both fit one with room to spare."""
     return entries < (INNER_MAX if height else LEAF_MAX) // 3
 
@@ -158,7 +158,7 @@ class Tree:
         return _ROOT.pack(self.root, self.next_page, self.height)
 
     @classmethod
-    def load(cls, view: View, collection_id: int, size: int, record: bytes, offset: int) -> Tree:
+    def load(cls, view: View, collection_id: int, size: int, record: bytes, offset: int) -> Self:
         """Return the tree that a record names."""
         root, next_page, height = _ROOT.unpack_from(record, offset)
         return cls(view, collection_id, size, root, next_page, height)
@@ -203,13 +203,13 @@ class Tree:
     def score(self, member: bytes) -> float | None:
         """Return the member's score, None if it is not there."""
         raw = self.view.get_raw(self._members + crc32(member).to_bytes(4, "big") + member)
-        return None if raw is None else _SCORE.unpack(raw)[0]
+        return None if raw is None else SCORE.unpack(raw)[0]
 
     def scores(self, members: Sequence[bytes]) -> list[float | None]:
         """Return the score of each, None for those that are not there."""
         prefix = self._members
         found = self.view.multi_get_raw([prefix + crc32(member).to_bytes(4, "big") + member for member in members])
-        return [None if raw is None else _SCORE.unpack(raw)[0] for raw in found]
+        return [None if raw is None else SCORE.unpack(raw)[0] for raw in found]
 
     def rank(self, score: float, member: bytes) -> int:
         """Return how many members come before (score, member)."""
@@ -282,7 +282,7 @@ class Tree:
                 return int.from_bytes(crc, "big"), found
             left -= 1
             last = crc
-            found.append((name[begin:], _SCORE.unpack(value)[0]))
+            found.append((name[begin:], SCORE.unpack(value)[0]))
         return 0, found
 
     # -- changing ----------------------------------------------------------------------------------------------------
@@ -402,14 +402,27 @@ class Tree:
         for height, (number, child) in enumerate(reversed(path)):
             counts = self._counts(number).copy()
             counts[child] -= 1
-            if _few(entries, height):
-                page = self._tidied((*self._shape(number), counts), child, height)
-                self._put_inner(number, page)
-                entries = len(page[1])
-            else:
-                self._put_counts(number, counts)
-                entries = len(counts)
+            self._put_counts(number, counts)
+            entries = self._tidy(number, counts, child, height) if few(entries, height) else len(counts)
         self._lower_root()
+
+    def _tidy(self, number: int, counts: list[int], child: int, height: int) -> int:
+        """Let the small `child` (a page of `height`) of a page with these counts go away if it can; return how many
+        children the page has then."""
+        if counts[child] and not self._may_join(self._shape(number)[1], child, height):
+            return len(counts)
+        page = self._tidied((*self._shape(number), counts), child, height)
+        self._put_inner(number, page)
+        return len(page[1])
+
+    def _may_join(self, pages: list[int], child: int, height: int) -> bool:
+        """Return whether a child and the neighbour that it would join have few enough entries for one page."""
+        if len(pages) == 1:
+            return False
+        left = child - 1 if child else 0
+        read = self._shape if height else self._leaf
+        entries = len(read(pages[left])[1]) + len(read(pages[left + 1])[1])
+        return entries <= _fill(INNER_MAX if height else LEAF_MAX)
 
     # -- removal of a range ------------------------------------------------------------------------------------------
 
@@ -444,7 +457,7 @@ class Tree:
             if high - low == counts[child]:
                 self._drop_below(pages[child], height - 1)
                 continue
-            if _few(self._cut(pages[child], height - 1, low, high), height - 1):
+            if few(self._cut(pages[child], height - 1, low, high), height - 1):
                 small.append(first + len(left))
             left.append((child, counts[child] - (high - low)))
         page = (

@@ -34,6 +34,7 @@ from zattredis.keyspace.metadata import (
 )
 from zattredis.keyspace.sorting import sort
 from zattredis.keyspace.view import View
+from zattredis.keyspace.zset_batch import BatchTree
 from zattredis.keyspace.zset_tree import ROOT_BYTES, Pairs, Tree, leaf_place
 
 INLINE_ENTRIES_MAX: Final = 128
@@ -136,6 +137,15 @@ def open_zset(view: View, record: bytes) -> Zset:
     if record[0] & SEPARATE:
         return Tree.load(view, collection_id_of(record), size_of(record), record, _ROOT_AT)
     return SmallZset(*_decode(record[HEADER_BYTES:]))
+
+
+def open_batch(view: View, record: bytes) -> BatchTree | None:
+    """Return what the record holds, for several commands together; None unless it is a set in pages."""
+    if record[0] & (TYPE_MASK | SEPARATE) != ZSET | SEPARATE:
+        return None
+    batch = BatchTree.load(view, collection_id_of(record), size_of(record), record, _ROOT_AT)
+    batch.begin()
+    return batch
 
 
 def store_zset(
@@ -299,3 +309,23 @@ def remove_ranks(
         return
     zset.cut(start, stop)
     store_zset(view, db, key, zset, touched_s, expire_of(record), bool(record[0] & LARGE))
+
+
+def pop_many(
+    view: View, db: int, pops: Sequence[Sequence[bytes]], lowest: bool, now_ms: int
+) -> list[tuple[bytes, float]] | None:
+    """Do `pop_min_max` of one member for each of `pops` (command's name, key) in turn, outside of any unit.
+
+    None, with nothing done, unless all are of one set in pages that outlasts them.
+    """
+    key = pops[0][1]
+    record = view.record(db, key, now_ms)
+    batch = None if record is None else open_batch(view, record)
+    if record is None or batch is None or batch.size <= len(pops) or any(line[1] != key for line in pops):
+        return None
+    popped = [batch.pop(lowest) for _ in pops]
+    batch.save()
+    view.registers.counter = version = view.registers.counter + len(pops)
+    store_zset(view, db, key, batch, now_ms // 1000, expire_of(record), bool(record[0] & LARGE), version)
+    view.commit()
+    return popped
