@@ -185,6 +185,12 @@ class Connection(asyncio.Protocol):
             assert self.transport is not None
             self.transport.write(encode_frame(frame))
 
+    def send_encoded(self, frame: bytes) -> None:
+        """Write a frame that `encode_frame` has made; nothing happens once the connection is closing."""
+        if self.open:
+            assert self.transport is not None
+            self.transport.write(frame)
+
     def refuse(self, reason: str) -> None:
         """Tell the other side why, and close."""
         if self.transport is not None and not self._reason:

@@ -30,6 +30,7 @@ from zattredis.peer.control import (
     SnapshotEnd,
     SnapshotPosition,
 )
+from zattredis.peer.wire import encode_frame
 
 WINDOW_BYTES: Final = 4 << 20
 _QUEUED_CHUNKS_MAX: Final = 64
@@ -97,16 +98,14 @@ class SnapshotSender:
         loop = asyncio.get_running_loop()
         under_way: deque[tuple[tuple[int, int], int]] = deque()
         ahead = 0
-        reading = loop.run_in_executor(None, next, iterator, None)
+        reading = loop.run_in_executor(None, _next_frame, iterator)
         while (chunk := await reading) is not None:
-            reading = loop.run_in_executor(None, next, iterator, None)  # while this one is on its way
+            reading = loop.run_in_executor(None, _next_frame, iterator)  # while this one is on its way
             reading.add_done_callback(_look_at_error)
-            file, offset, data, crc = chunk
-            if len(data) > CHUNK_BYTES_MAX:
-                raise ValueError(f"a snapshot chunk of {len(data)} bytes is longer than {CHUNK_BYTES_MAX}")
-            self._connection.send(SnapshotChunk(file, offset, crc, data))
-            under_way.append(((file, offset), len(data)))
-            ahead += len(data)
+            position, size, frame = chunk
+            self._connection.send_encoded(frame)
+            under_way.append((position, size))
+            ahead += size
             while self._frames or ahead >= WINDOW_BYTES or not self._connection.open:
                 self._take(await self._next())
                 while under_way and self.position is not None and under_way[0][0] < self.position:
@@ -138,6 +137,19 @@ class SnapshotSender:
             self._connection.close("refused by the receiver")
             raise SnapshotFailed(f"the receiver refused the snapshot: {frame.reason}")
         return frame
+
+
+def _next_frame(chunks: Iterator[Chunk]) -> tuple[tuple[int, int], int, bytes] | None:
+    """Return position, size and frame of the next chunk, None behind the last one. For a thread: it reads, copies and
+    computes checksums, which the loop, that serves clients, is spared.
+    """
+    chunk = next(chunks, None)
+    if chunk is None:
+        return None
+    file, offset, data, crc = chunk
+    if len(data) > CHUNK_BYTES_MAX:
+        raise ValueError(f"a snapshot chunk of {len(data)} bytes is longer than {CHUNK_BYTES_MAX}")
+    return (file, offset), len(data), encode_frame(SnapshotChunk(file, offset, crc, data))
 
 
 def _look_at_error(reading: asyncio.Future[Any]) -> None:
