@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import dataclasses
 import re
 
+import msgspec
 import pytest
 
 from tests.support.differential import Connection
@@ -94,7 +94,7 @@ def test_role_is_master_on_every_node_and_lists_followers_on_the_leader() -> Non
     found = fields(client.call("INFO replication").data)
     assert (found["role"], found["connected_slaves"]) == ("master", "1")
     assert found["slave0"] == "ip=::1,port=7002,state=online,offset=30,lag=11"
-    client.server.raft_facts = dataclasses.replace(client.server.raft_facts, role="follower", leader_id="n2")
+    client.server.raft_facts = msgspec.structs.replace(client.server.raft_facts, role="follower", leader_id="n2")
     assert client.call("ROLE") == [b"master", 40, []]
     found = fields(client.call("INFO replication").data)
     assert (found["role"], found["connected_slaves"]) == ("master", "0")

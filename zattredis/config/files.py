@@ -8,15 +8,17 @@ from __future__ import annotations
 
 import json
 import re
-import tomllib
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from zattredis.config.cluster import Member, bracketed, check_host, check_members, check_node_id, default_peer_port
 from zattredis.config.settings import SETTINGS, suggestion
 from zattredis.errors import ConfigError
+
+if TYPE_CHECKING:
+    import tomllib
 
 _FILE_BYTES_MAX: Final = 1 << 20
 
@@ -48,6 +50,8 @@ def read_settings_file(path: str) -> dict[str, Found]:
 
 
 def _read_toml(text: str, path: str) -> dict[str, Found]:
+    import tomllib  # only a node with such a file needs it; `serve` has none, and starts sooner
+
     try:
         document = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:

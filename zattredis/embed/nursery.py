@@ -54,6 +54,7 @@ def _child(task: dict[str, Any], channel: socket.socket) -> None:
         channel.setblocking(False)
         _tell(channel, {"pid": os.getpid()})
         gc.set_threshold(_GC_ALLOCATIONS, 10, 10)
+        gc.enable()
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
             code = runner.run(_serve(task, channel))
     except BaseException as error:

@@ -21,7 +21,10 @@ from zattredis.errors import FatalError
 _ANSWER_S: Final = 1.0
 MESSAGE_BYTES_MAX: Final = 1 << 16
 
-_PROGRAM: Final = "import sys; sys.path[:] = {path!r}; from zattredis.embed.nursery import main; main({fd})"
+_PROGRAM: Final = (
+    # What the nursery imports stays for good: looking through it for garbage meanwhile would only take time.
+    "import gc, sys; gc.disable(); sys.path[:] = {path!r}; from zattredis.embed.nursery import main; main({fd})"
+)
 
 
 class Nursery:

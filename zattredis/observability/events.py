@@ -5,18 +5,24 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Callable, Mapping, MutableMapping
-from typing import Any, Final
+from functools import cache
+from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
-import structlog
+
+if TYPE_CHECKING:
+    import structlog
+
+# structlog is imported with the first event that is told. It brings rich and pygments along, a fifth of all that a node
+# loads, and a node inside another program commonly has nothing to tell.
 
 LEVELS: Final = {"debug": 10, "info": 20, "warning": 30, "error": 40, "critical": 50, "exception": 40}
 
 _threshold = LEVELS["info"]
 _embedded: dict[object, int] = {}
 """The levels of the nodes inside this program, if it is not a server itself."""
-_own: Any = None
-"""Where their events go, unless the program has configured structlog."""
+_own: Callable[[], Any] | None = None
+"""Makes the logger that has their events, unless the program has configured structlog."""
 
 
 class Log:
@@ -44,12 +50,11 @@ class Log:
         self._tell("critical", event, fields)
 
     def _tell(self, method: str, event: str, fields: dict[str, object]) -> None:
-        log = structlog.get_logger()
-        if _embedded:
-            if LEVELS[method] < min(_embedded.values()):
-                return
-            if not structlog.is_configured():
-                log = _own
+        if _embedded and LEVELS[method] < min(_embedded.values()):
+            return
+        import structlog
+
+        log = _own() if _embedded and _own is not None and not structlog.is_configured() else structlog.get_logger()
         getattr(log, method)(event, **{**self._always, **fields})
 
 
@@ -67,15 +72,21 @@ def embed_events(form: str = "auto", level: str = "warning") -> Callable[[], Non
     global _own
     node = object()
     _embedded[node] = LEVELS[level]
-    _own = structlog.wrap_logger(
-        _LineLogger(), processors=_processors(form, {}), wrapper_class=structlog.make_filtering_bound_logger(0),
-        cache_logger_on_first_use=False,
-    )  # fmt: skip
+    _own = cache(lambda: _own_logger(form))
 
     def ended() -> None:
         _embedded.pop(node, None)
 
     return ended
+
+
+def _own_logger(form: str) -> Any:
+    import structlog
+
+    return structlog.wrap_logger(
+        _LineLogger(), processors=_processors(form, {}), wrapper_class=structlog.make_filtering_bound_logger(0),
+        cache_logger_on_first_use=False,
+    )  # fmt: skip
 
 
 def configure_events(form: str = "auto", level: str = "info", **always: object) -> None:
@@ -84,6 +95,8 @@ def configure_events(form: str = "auto", level: str = "info", **always: object) 
     `form` is console, json, or auto (console if standard error is a terminal); `always` is in every JSON event (a
     person at a terminal knows what they started). May be called again; loggers made before follow.
     """
+    import structlog
+
     set_level(level)
     structlog.configure(
         processors=[_drop_below_threshold, *_processors(form, always)],
@@ -95,6 +108,8 @@ def configure_events(form: str = "auto", level: str = "info", **always: object) 
 
 def _processors(form: str, always: Mapping[str, object]) -> list[structlog.typing.Processor]:
     """Return what makes a line of an event."""
+    import structlog
+
     console = uses_console(form)
 
     def add_always(_logger: object, _method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
@@ -131,6 +146,8 @@ def set_level(level: str) -> None:
 
 def _drop_below_threshold(_logger: object, method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
     if LEVELS.get(method, LEVELS["error"]) < _threshold:
+        import structlog
+
         raise structlog.DropEvent
     return event
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import NamedTuple
 
+import msgspec
+
 from zattredis.raft.entry import Entry
 from zattredis.raft.membership import Membership
 from zattredis.raft.messages import Message, ReadIndexResponse
@@ -57,21 +59,18 @@ class CoreConfig:
                 raise ValueError(f"{name} must be positive")
 
 
-@dataclass(frozen=True, slots=True)
-class Event:
+class Event(msgspec.Struct, frozen=True):
     """Something worth a log line or a metric; the core itself never logs."""
 
 
-@dataclass(frozen=True, slots=True)
-class BecameLeader(Event):
+class BecameLeader(Event, frozen=True):
     """This node leads `term`; its first entry of the term is at `index`."""
 
     term: int
     index: int
 
 
-@dataclass(frozen=True, slots=True)
-class BecameFollower(Event):
+class BecameFollower(Event, frozen=True):
     """This node stopped leading or campaigning. All its waiting reads are dropped."""
 
     term: int
@@ -79,94 +78,82 @@ class BecameFollower(Event):
     was: str
 
 
-@dataclass(frozen=True, slots=True)
-class ElectionStarted(Event):
+class ElectionStarted(Event, frozen=True):
     """`kind` is pre_vote, vote or forced; `term` the one campaigned for."""
 
     term: int
     kind: str
 
 
-@dataclass(frozen=True, slots=True)
-class LeaderChanged(Event):
+class LeaderChanged(Event, frozen=True):
     """The leader known here; None: unknown."""
 
     leader_id: str | None
     term: int
 
 
-@dataclass(frozen=True, slots=True)
-class QuorumLost(Event):
+class QuorumLost(Event, frozen=True):
     """A leader heard from no majority for an election timeout and stepped down."""
 
     term: int
 
 
-@dataclass(frozen=True, slots=True)
-class StorageHung(Event):
+class StorageHung(Event, frozen=True):
     """The oldest unacknowledged write of this node is older than an election timeout."""
 
     write_number: int
     ticks: int
 
 
-@dataclass(frozen=True, slots=True)
-class TruncatedLog(Event):
+class TruncatedLog(Event, frozen=True):
     """Entries from `index` to `last_index` conflicted with the leader's and are gone."""
 
     index: int
     last_index: int
 
 
-@dataclass(frozen=True, slots=True)
-class MembershipChanged(Event):
+class MembershipChanged(Event, frozen=True):
     """`membership` is now in effect here; `index` is its CONFIG entry, which may not be committed yet."""
 
     index: int
     membership: Membership
 
 
-@dataclass(frozen=True, slots=True)
-class MembershipCommitted(Event):
+class MembershipCommitted(Event, frozen=True):
     """The CONFIG entry at `index` is committed."""
 
     index: int
     membership: Membership
 
 
-@dataclass(frozen=True, slots=True)
-class TransferStarted(Event):
+class TransferStarted(Event, frozen=True):
     """Leadership is being handed to `target`; proposals are refused meanwhile."""
 
     target: str
 
 
-@dataclass(frozen=True, slots=True)
-class TransferEnded(Event):
+class TransferEnded(Event, frozen=True):
     """`ok`: this node no longer leads. Otherwise it gave up after an election timeout and goes on leading."""
 
     target: str
     ok: bool
 
 
-@dataclass(frozen=True, slots=True)
-class SnapshotInstalled(Event):
+class SnapshotInstalled(Event, frozen=True):
     """Log and state of this follower were replaced by a snapshot ending at `index`."""
 
     index: int
     term: int
 
 
-@dataclass(frozen=True, slots=True)
-class MessageRefused(Event):
+class MessageRefused(Event, frozen=True):
     """A message was dropped because it cannot be right."""
 
     src: str
     reason: str
 
 
-@dataclass(frozen=True, slots=True)
-class ReadConfirmed:
+class ReadConfirmed(msgspec.Struct, frozen=True):
     """`node_id`'s read request `context` may be served once `index` is applied there."""
 
     node_id: str

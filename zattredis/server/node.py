@@ -8,7 +8,7 @@ import hashlib
 import random
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import zattredis.commands  # noqa: F401  (fills the command table)
 from zattredis.config import Settings
@@ -26,7 +26,6 @@ from zattredis.raft.messages import Message
 from zattredis.raft.ready import CoreConfig
 from zattredis.resp.parser import ProtocolLimits
 from zattredis.server import repair
-from zattredis.server.admin import AdminServer
 from zattredis.server.applier import Applier
 from zattredis.server.backups import Backups
 from zattredis.server.blocking import Blocking
@@ -60,6 +59,9 @@ from zattredis.server.statistics import Statistics
 from zattredis.server.views import Views
 from zattredis.storage.datadir import DataDirectory, read_identity
 from zattredis.storage.sync_thread import SyncThread
+
+if TYPE_CHECKING:
+    from zattredis.server.admin import AdminServer
 
 _log = get_logger(room="node")
 
@@ -387,6 +389,8 @@ class Node:
                 raise FatalError(f"cannot listen for clients on {host}:{port}: {error.strerror or error}") from error
             self._servers.append(server)
         if self.settings.admin_listen is not None:
+            from zattredis.server.admin import AdminServer  # the console's pages, metrics and HTTP: few nodes have them
+
             self._admin = AdminServer(self)
             await self._admin.start(*self.settings.admin_listen)
         await self.sentinel.listen()

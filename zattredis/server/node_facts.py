@@ -6,16 +6,16 @@ import os
 import resource
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Protocol
+
+import msgspec
 
 from zattredis.server.clients import ClientRegistry
 from zattredis.server.runtime_settings import RuntimeSettings
 from zattredis.server.statistics import Statistics
 
 
-@dataclass(frozen=True, slots=True)
-class MemberFacts:
+class MemberFacts(msgspec.Struct, frozen=True):
     """One member of the cluster as this node sees it. `address` is the membership's: host:port or host:port@peerport.
 
     `match_index` is the last log index the member is known to hold; only a leader knows it of others, elsewhere it is
@@ -40,8 +40,7 @@ class MemberFacts:
         return int(self.address.partition("@")[0].rpartition(":")[2])
 
 
-@dataclass(frozen=True, slots=True)
-class RaftFacts:
+class RaftFacts(msgspec.Struct, frozen=True):
     """Raft's state on this node."""
 
     node_id: str
@@ -74,8 +73,7 @@ class RaftFacts:
         return self.last_index - self.first_index + 1
 
 
-@dataclass(frozen=True, slots=True)
-class StorageFacts:
+class StorageFacts(msgspec.Struct, frozen=True):
     """What lies on disk, and how the disk does. Times in microseconds; `sync_usec` is the sum over all syncs."""
 
     directory: str
@@ -89,8 +87,7 @@ class StorageFacts:
     refuses_writes: bool = False  # too little room: DISKFULL
 
 
-@dataclass(frozen=True, slots=True)
-class SnapshotFacts:
+class SnapshotFacts(msgspec.Struct, frozen=True):
     """Snapshots that this node made since it started. `last_time_s` is the start of the node before the first one."""
 
     count: int
@@ -101,8 +98,7 @@ class SnapshotFacts:
     entries_since: int = 0
 
 
-@dataclass(frozen=True, slots=True)
-class DatabaseFacts:
+class DatabaseFacts(msgspec.Struct, frozen=True):
     """One database that holds keys. `average_ttl_ms` is 0 where it is not known."""
 
     number: int
@@ -111,8 +107,7 @@ class DatabaseFacts:
     average_ttl_ms: int = 0
 
 
-@dataclass(frozen=True, slots=True)
-class FlowFacts:
+class FlowFacts(msgspec.Struct, frozen=True):
     """What is under way between clients and the log: bytes of commands taken and not yet answered, batches."""
 
     inflight_bytes: int = 0
@@ -123,8 +118,7 @@ class FlowFacts:
     read_rounds: int = 0
 
 
-@dataclass(frozen=True, slots=True)
-class Presented:
+class Presented(msgspec.Struct, frozen=True):
     """What this node shows itself as: one plain server, unless a view of `server.views` is switched on.
 
     With a view, whoever does not lead is a `slave` of `master`, the leader known last (None: none known yet).
@@ -197,8 +191,7 @@ class NodeFacts(Protocol):
         ...
 
 
-@dataclass(frozen=True, slots=True)
-class MemoryFacts:
+class MemoryFacts(msgspec.Struct, frozen=True):
     """Memory of the process and the machine, in bytes."""
 
     resident: int

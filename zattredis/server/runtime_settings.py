@@ -20,7 +20,6 @@ from zattredis.commands.config import AGREED, REQUIREPASS
 from zattredis.commands.glob import compile_glob
 from zattredis.config import SETTINGS, Settings, SettingSpec
 from zattredis.config.load import check_settings
-from zattredis.config.rewrite import rewrite_file
 from zattredis.errors import ConfigError, DefiniteError, shown
 from zattredis.keyspace.parameters import DEFAULTS, Parameters
 from zattredis.observability.events import get_logger
@@ -369,6 +368,8 @@ class RuntimeSettings:
         """
         if self._config_file is None:
             raise DefiniteError("The server is running without a config file")
+        from zattredis.config.rewrite import rewrite_file  # and with it a parser of TOML, for few nodes
+
         settings = self.settings
         changed = [name for name in SETTINGS if settings.source(name) == _FROM_CONFIG_SET]
         try:

@@ -308,7 +308,7 @@ class Services:
 
 
 def _describe(event: events.Event) -> tuple[str, dict[str, Any], str]:
-    names: tuple[str, ...] = type(event).__slots__
+    names = type(event).__struct_fields__
     fields: dict[str, Any] = {each: getattr(event, each) for each in names if each != "membership"}
     name = "".join("_" + c.lower() if c.isupper() else c for c in type(event).__name__).lstrip("_")
     if isinstance(event, events.MembershipChanged | events.MembershipCommitted):
