@@ -134,6 +134,16 @@ def test_a_thread_cannot_be_killed_or_paused() -> None:
                 failure()
 
 
+def test_what_was_acknowledged_is_read_right_after_a_restart() -> None:
+    """The state lies behind the log then; a read waits for what the log still has to bring."""
+    with zattredis.serve(process=True) as server:
+        for turn in range(3):
+            server.client().set("a", turn)
+            server.kill()
+            server.restart()
+            assert server.client().get("a") == b"%d" % turn
+
+
 def test_a_process_is_killed_paused_and_resumed() -> None:
     with zattredis.serve(process=True) as server:
         server.client().set("a", "1")

@@ -52,6 +52,31 @@ def test_only_a_leader_gives_a_confirmed_read_its_time(role: str, answers: int) 
     assert [type(message) for message in network.sent] == [ReadIndexResponse] * answers
 
 
+@pytest.mark.parametrize(
+    ("members", "applied", "term_start", "membership", "point"),
+    [
+        (1, 6, 4, 1, 6),  # nobody else can have seen entry 7
+        (1, 2, 4, 1, 7),  # before it was started again this very node may have acknowledged entry 3
+        (1, 4, 4, 5, 7),  # a member that was removed by entry 5 may have
+        (2, 6, 4, 1, 7),
+    ],
+)
+def test_a_read_of_a_node_alone_waits_only_for_what_somebody_may_have_seen(
+    members: int, applied: int, term_start: int, membership: int, point: int
+) -> None:
+    driver, _ = make_driver("leader")
+    core: Any = driver.core
+    core.membership.members = ("n1", "n2")[:members]
+    core.term_start_index, core.membership_index = term_start, membership
+    driver._applier.applied_index = applied
+    points: list[int] = []
+    driver._reads = SimpleNamespace(on_confirmed=lambda context, index, time_ms: points.append(index))  # type: ignore[assignment]
+    ready = Ready()
+    ready.reads = [ReadConfirmed("n1", 5, 7)]
+    driver._carry_out(ready)
+    assert points == [point]
+
+
 def test_a_batch_the_log_has_no_room_for_is_asked_for_again_once_there_is() -> None:
     """Answered at once, the origin would send it and all behind it over and over, only to be refused."""
     driver, network = make_driver("leader")

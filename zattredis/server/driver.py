@@ -290,9 +290,12 @@ class Driver:
         """A read point is confirmed: give it a time, or hold it until the cluster's time has moved on.
 
         What is agreed on and not applied yet nobody can have seen, where there is no other node: no read waits for it.
+        That does not hold for what this node applied before it was started again, for its state may lie behind its log,
+        nor for what members applied that are no more: all that is applied first.
         """
-        if len(self.core.membership.members) == 1:
-            index = min(index, self._applier.applied_index)
+        core, applied = self.core, self._applier.applied_index
+        if len(core.membership.members) == 1 and applied >= max(core.term_start_index, core.membership_index):
+            index = min(index, applied)
         time_ms = self._read_time()
         if time_ms is None:
             self._held_reads.append((node_id, context, index))
