@@ -5,12 +5,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from tests.raft.harness import Cluster, raw_entry
 from zattredis.errors import InvariantViolated, NotLeader, ProposalRefused
 from zattredis.raft import candidate, leader
-from zattredis.raft.changes import Change, check_quorum, next_step, plan
+from zattredis.raft.changes import MEMBERS_MAX, Change, begun, check_quorum, next_step, plan, reached
 from zattredis.raft.entry import BATCH, CONFIG, NOOP, Entry, make_entry
 from zattredis.raft.log import RaftLog
 from zattredis.raft.membership import Membership
@@ -185,6 +187,89 @@ def test_what_changes_no_voter_needs_no_quorum() -> None:
     check_quorum(TRIO, plan(TRIO, Change(add=[("d", "h:7@8")])), silent)
 
 
+JOINING = TRIO.change_to(plan(TRIO, Change(add=[("d", "h:7@8"), ("e", "h:9@10")])))
+REPLACING = TRIO.change_to(plan(TRIO, Change(add=[("d", "h:7@8"), ("e", "h:9@10")], demote=["a"])))
+
+
+def test_nodes_that_join_hold_up_no_other_change_and_those_that_replace_others_do() -> None:
+    assert plan(JOINING, Change(remove=["c"])).voters == ("a", "b")
+    with pytest.raises(ProposalRefused, match="d, e is to replace a"):
+        plan(REPLACING, Change(remove=["c"]))
+    called_off = plan(REPLACING, Change(remove=["e"]))
+    assert (called_off.voters, called_off.demoting, called_off.joining) == (("a", "b", "c"), (), ("d",))
+
+
+def test_who_joins_is_promoted_one_by_one_and_who_replaces_together() -> None:
+    one = next_step(JOINING, ["d"])
+    assert one is not None
+    assert (one.voters, one.joining) == (("a", "b", "c", "d"), ("e",))
+    assert next_step(REPLACING, ["d"]) is None
+    both = next_step(REPLACING, ["d", "e"])
+    assert both is not None
+    assert (both.voters, both.learners) == (("b", "c", "d", "e"), ("a",))
+
+
+def test_a_cluster_that_is_too_large_may_shrink() -> None:
+    large = Membership(voters=tuple(f"n{i}" for i in range(MEMBERS_MAX + 3)))
+    assert len(plan(large, Change(remove=["n1"])).voters) == MEMBERS_MAX + 2
+    with pytest.raises(ProposalRefused, match="at most 64 members"):
+        plan(large, Change(add=[("x", "h:1@2")]))
+
+
+@pytest.mark.parametrize(
+    ("now", "change", "is_begun", "is_reached"),
+    [
+        (TRIO, Change(add=[("c", "h:9@9")]), False, False),
+        (TRIO, Change(add=[("c", "h:5@6")]), True, True),
+        (TRIO, Change(demote=["c"]), True, False),
+        (TRIO, Change(remove=["c"]), True, False),
+        (JOINING, Change(promote=["d"]), True, False),
+        (JOINING, Change(add=[("d", "h:7@8")], learner=True), True, True),
+        (replace(JOINING, joining=()), Change(promote=["d"]), False, False),
+        (Membership(voters=("a", "d", "e"), voters_outgoing=("a", "b", "c")), Change(promote=["d"]), True, False),
+    ],
+)
+def test_how_far_a_change_has_come(now: Membership, change: Change, is_begun: bool, is_reached: bool) -> None:
+    assert (begun(now, change), reached(now, change)) == (is_begun, is_reached)
+
+
+@pytest.mark.parametrize(
+    ("now", "target"),
+    [
+        (Membership(voters=("a", "b"), voters_outgoing=("a",)), TRIO),
+        (TRIO, Membership(voters=("a", "b"), voters_outgoing=("a",))),
+        (TRIO, Membership()),
+    ],
+)
+def test_no_single_change_leads_from_or_to_a_joint_configuration_or_to_nobody(
+    now: Membership, target: Membership
+) -> None:
+    with pytest.raises(InvariantViolated, match="no single change"):
+        now.change_to(target)
+
+
+def test_whoever_is_leaving_or_demoted_must_be_replaced_by_somebody() -> None:
+    for wanted in ("leaving", "demoting"):
+        with pytest.raises(InvariantViolated, match="replaced by nobody"):
+            replace(TRIO, **{wanted: ("a",)})
+
+
+def test_a_learner_stays_new_until_it_has_voted() -> None:
+    grown = TRIO.change_to(plan(TRIO, Change(add=[("d", "h:7@8")], learner=True)))
+    assert grown.newcomers == ("d",)
+    more = grown.change_to(plan(grown, Change(add=[("e", "h:9@10")], learner=True)))
+    assert more.newcomers == ("d", "e")
+    demoted = more.change_to(plan(more, Change(demote=["c"])))
+    assert demoted.newcomers == ("d", "e"), "c has voted"
+
+
+def test_entries_are_equal_when_their_bytes_are() -> None:
+    entry = make_entry(1, 1, BATCH, 1, 0, b"x")
+    assert entry == make_entry(1, 1, BATCH, 1, 0, b"x")
+    assert entry != make_entry(1, 1, BATCH, 1, 0, b"y")
+    assert entry != entry.raw
+
+
 # --- the log ----------------------------------------------------------------------------------------------------------
 
 
@@ -235,6 +320,13 @@ def test_what_is_still_in_memory_can_be_sent_although_the_stored_log_is_cut() ->
     assert log.first_index == 1
     log.compacted()
     assert log.first_index == 5
+
+
+def test_a_stretch_without_entries_needs_no_stored_log() -> None:
+    log, stored = filled(1)
+    log.trim(10, 10)
+    stored.held = []
+    assert log.slice(2, 2, 1000) == []
 
 
 def test_the_stored_log_is_asked_only_for_what_is_not_in_memory() -> None:
@@ -509,6 +601,65 @@ def test_what_is_uncommitted_is_counted_until_it_is_committed() -> None:
         cluster.deliver(message)
     cluster.run()
     assert core.uncommitted_bytes == one > 0
+
+
+def test_a_member_that_lacks_an_answer_on_its_log_is_not_due_again_while_nothing_was_sent() -> None:
+    cluster = Cluster("abc")
+    core = cluster.elect("a")
+    cluster.isolate("b", "c")
+    cluster.hold_disk("a")
+    cluster.write("a")
+    cluster.tick("a", 12)
+    cluster.messages.clear()
+    cluster.deliver(AppendEntriesResponse("b", "a", 1, False, core.progress["b"].next_index - 1, 0, 0))
+    core.progress["b"].become_probe(1)
+    assert core.progress["b"].probe_sent_tick is None, "a hung disk sends nothing"
+    cluster.deliver(HeartbeatResponse("b", "a", 1, core.reads.round))
+    assert cluster.messages == []
+
+
+def test_who_is_removed_is_told_that_it_is_committed() -> None:
+    cluster = Cluster("abcd")
+    core = cluster.elect("a")
+    cluster.write("a")
+    cluster.sent.clear()
+    index = core.propose_membership(Membership(voters=("a", "b", "c")))
+    cluster.run()
+    assert CommitAdvanced("a", "d", 1, index) in cluster.sent
+
+
+def test_a_leader_whose_removal_was_another_ones_last_entry_steps_down_once_that_is_committed() -> None:
+    """It alone had it: only it could be elected (§4.2.2)."""
+    cluster = Cluster("abcd")
+    core = cluster.elect("a")
+    cluster.write("a")
+    cluster.isolate("b", "c")
+    core.propose_membership(Membership(voters=("a", "b", "c")))
+    cluster.run()
+    assert cluster["d"].membership.voters == ("a", "b", "c")
+    cluster.heal()
+    cluster.isolate("a")
+    cluster.campaign("d")
+    cluster.run()
+    for node_id in "bcd":
+        assert cluster[node_id].membership.voters == ("a", "b", "c")
+        assert cluster[node_id].commit_index == cluster[node_id].last_index
+    assert cluster["d"].term > 1
+    assert cluster["d"].role == "learner"
+
+
+def test_a_transfer_goes_on_while_a_joint_configuration_is_left() -> None:
+    cluster = Cluster("abc", learners="de")
+    core = cluster.elect("a")
+    cluster.write("a")
+    cluster.drop = lambda m: isinstance(m, TimeoutNow)
+    core.propose_membership(Membership(voters=tuple("abde")))
+    cluster.turn("a")
+    assert core.membership.joint
+    core.transfer_leader("b")
+    cluster.run()
+    assert not core.membership.joint
+    assert core.transferring_to == "b"
 
 
 def test_a_leader_that_is_removed_sends_itself_nothing_and_tells_only_who_goes() -> None:

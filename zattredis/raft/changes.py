@@ -43,7 +43,7 @@ def plan(now: Membership, change: Change) -> Membership:
     """
     if not (change.add or change.promote or change.demote or change.remove):
         return now
-    if now.joining and (now.leaving or now.demoting) and not {*change.remove} & {*now.joining}:
+    if (now.leaving or now.demoting) and not {*change.remove} & {*now.joining}:
         raise ProposalRefused(
             f"another membership change is under way: {_names(now.joining)} is to replace "
             f"{_names((*now.leaving, *now.demoting))} once it has caught up (RAFT REMOVE {now.joining[0]} calls it off)"
@@ -57,12 +57,9 @@ def plan(now: Membership, change: Change) -> Membership:
     voters = [i for i in now.voters if i not in change.remove and i not in change.demote]
     learners = [i for i in (*now.learners, *fresh) if i not in change.remove]
     joining &= {*learners}
-    leaving: Collection[str] = now.leaving
-    demoting: Collection[str] = now.demoting
-    if {*change.remove} & {*now.joining}:
-        leaving = demoting = ()  # whoever was to replace them does not come
-    waits = joining - {*now.joining}
-    if waits and (change.remove or change.demote):
+    leaving: Collection[str] = ()  # one of those who were to replace others, if there are any, is removed here
+    demoting: Collection[str] = ()
+    if joining - {*now.joining}:
         voters, leaving, demoting = list(now.voters), [i for i in change.remove if now.is_voter(i)], change.demote
     else:
         learners += change.demote
@@ -122,7 +119,7 @@ def begun(now: Membership, change: Change) -> bool:
 
 def next_step(now: Membership, ready: Collection[str]) -> Membership | None:
     """Return the membership that is due, given which learners have caught up; None while there is none."""
-    if now.joint or not now.joining:
+    if now.joint:
         return None
     due = [i for i in now.joining if i in ready]
     if not due or ((now.leaving or now.demoting) and len(due) < len(now.joining)):
