@@ -128,8 +128,8 @@ def _send_append(s: RaftState, node_id: str, p: Progress, empty: bool = False) -
     log, low = s.log, p.next_index
     try:
         prev_term = log.term(low - 1)
-        high = low if empty else min(log.last_index + 1, p.match_index + s.config.window_entries + 1)
-        entries = log.slice(low, max(low, high), s.config.message_bytes_max)
+        high = low if empty else p.match_index + s.config.window_entries + 1
+        entries = log.slice(low, high, s.config.message_bytes_max)
     except LogCompacted:
         p.become_snapshot()
         s.replicate_due = True

@@ -160,7 +160,7 @@ class RaftLog:
 
     def compacted(self) -> None:
         """Drop from memory what the stored log no longer holds."""
-        count = min(self._reader.first_index - self._offset, len(self._tail))
+        count = self._reader.first_index - self._offset
         if count > 0:
             self._drop(count, self._tail_bytes - sum([len(entry.raw) for entry in self._tail[:count]]))
 
