@@ -76,7 +76,8 @@ class SimNetwork:
     def watch_links(self) -> None:
         """Make and break links, as connections do: called all the time."""
         world = self._world
-        for src in world.ids:
+        gone = [node_id for node_id in world.processes if node_id not in world.ids]  # removed, and started again
+        for src in (*world.ids, *gone):
             for dst in world.ids:
                 if src != dst:
                     self._watch(src, dst)
