@@ -109,6 +109,12 @@ def test_transactions_locks_and_watch(port: int) -> None:
                 await asyncio.sleep(0.01)
             await d.clear()
         assert seen[-1].new is ABSENT
+        async with asyncio.timeout(20), d.watch(interval=0.005) as changes:  # begun here: what follows is not missed
+            await d.update(b=1, c=2)
+            first = {(await anext(changes)).key, (await anext(changes)).key}
+        assert first == {"b", "c"}
+        async with d.watch(interval=0.005, timeout=0.01) as changes:
+            assert [change async for change in changes] == []
         await d.close()
 
     run(body)

@@ -98,6 +98,10 @@ def test_settings_are_those_of_the_table(tmp_path: Path) -> None:
         with pytest.raises(redis.AuthenticationError):
             redis.Redis(port=server.port).ping()
         assert server.dictionary("orders").name == "orders"
+        server.dictionary()["seen"] = "by all who open the same name"
+        with zattredis.DistributedDict[str, str](server.url) as other:
+            assert "seen" in other and "seen" not in server.dictionary("orders")
+        assert server.leader == 0
     with pytest.raises(TypeError, match="did you mean maxclients"):
         zattredis.serve(maxclient=7)
     with pytest.raises(ConfigError, match="maxclients: must be between 1 and 1000000, not 0"):

@@ -24,7 +24,7 @@ does not come, `OutcomeUnknown` says so and the caller decides. Reads, and what 
 go to the next address until the deadline.
 """
 
-from zattredis.client.async_dictionary import AsyncDistributedDict, AsyncLock, AsyncTransaction
+from zattredis.client.async_dictionary import AsyncDistributedDict, AsyncLock, AsyncTransaction, AsyncWatch
 from zattredis.client.base import Change
 from zattredis.client.dictionary import DistributedDict, Lock, Transaction, Watch
 from zattredis.client.errors import (
@@ -53,6 +53,7 @@ __all__ = [
     "AsyncDistributedDict",
     "AsyncLock",
     "AsyncTransaction",
+    "AsyncWatch",
     "Change",
     "Codec",
     "CodecError",

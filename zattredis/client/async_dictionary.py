@@ -213,24 +213,66 @@ class AsyncDistributedDict(Opened[K, V]):
         """Return a lock with a fencing token, shared with `DistributedDict.lock`."""
         return AsyncLock(self._transport, LockState(self._operations.name, name, ttl), wait)
 
-    async def watch(self, interval: float = 0.1, timeout: float | None = None) -> AsyncIterator[Change]:
-        """Iterate over the changes since the first step of the iteration; ends after `timeout` seconds without one."""
+    def watch(self, interval: float = 0.1, timeout: float | None = None) -> AsyncWatch:
+        """Return an iterator of the changes, as `DistributedDict.watch`; it ends after `timeout` seconds without one.
+
+        >>> async def main():
+        ...     async with AsyncDistributedDict(url, name="flags") as d, d.watch(interval=0.01, timeout=10) as changes:
+        ...         await d.set("dark", True)
+        ...         async for change in changes:
+        ...             return change
+        >>> import asyncio
+        >>> asyncio.run(main())
+        Change(key='dark', old=ABSENT, new=True)
+
+        `async with` begins it there, and ends it; without, it begins with the first step of `async for`.
+        """
+        return AsyncWatch(self._transport, self._operations, interval, timeout)
+
+
+class AsyncWatch(AsyncIterator[Change]):
+    """The iterator of `AsyncDistributedDict.watch`."""
+
+    def __init__(
+        self, transport: AsyncTransport, operations: Operations[K, V], interval: float, timeout: float | None
+    ) -> None:
+        self._transport = transport
+        self._operations: Operations[Any, Any] = operations
+        self._interval = interval
+        self._timeout = timeout
+        self._stream: AsyncGenerator[Any, None] | None = None
+        self._waiting: list[Change] = []
+
+    async def _begin(self) -> AsyncGenerator[Any, None]:
+        if self._stream is None:
+            operations = self._operations
+            known = await self._transport.run(operations.snapshot)
+            self._stream = self._transport.stream(watch_changes, operations.name, known, self._interval)
+        return self._stream
+
+    async def __anext__(self) -> Change:
+        stream = await self._begin()
         loop = asyncio.get_running_loop()
-        known = await self._run(self._operations.snapshot)
-        stream: AsyncGenerator[Any, None] = self._transport.stream(
-            watch_changes, self._operations.name, known, interval
-        )  # fmt: skip
         last = loop.time()
-        try:
-            async for seen in stream:
-                if seen is not None:
-                    for change in changes_between(self._operations, *seen):
-                        yield change
-                    last = loop.time()
-                elif timeout is not None and loop.time() - last >= timeout:
-                    return
-        finally:
-            await stream.aclose()
+        while not self._waiting:
+            seen = await anext(stream)
+            if seen is not None:
+                self._waiting = changes_between(self._operations, *seen)[::-1]
+            elif self._timeout is not None and loop.time() - last >= self._timeout:
+                raise StopAsyncIteration
+        return self._waiting.pop()
+
+    async def aclose(self) -> None:
+        """Give the connection back."""
+        if self._stream is not None:
+            await self._stream.aclose()
+
+    async def __aenter__(self) -> AsyncWatch:
+        await self._begin()
+        return self
+
+    async def __aexit__(self, *rest: object) -> None:
+        await self.aclose()
 
 
 class AsyncTransaction(Generic[K, V]):

@@ -90,8 +90,8 @@ def endpoint(address: Address, port: int, security: Security) -> Endpoint:
             words = {"host": "localhost", "port": port} | words
     else:
         host, number = _split(address, port) if isinstance(address, str) else (address[0], int(address[1]))
-        if not host or not 0 < number < 65536:
-            raise ValueError(f"{address!r} is not an address")
+        if not host or not isinstance(number, int) or not 0 < number < 65536:
+            raise ValueError(f"{address!r} with port {number!r} is not an address")
         words |= {"host": host, "port": number}
     if kind == "tls":
         words = _tls_words(security) | words

@@ -91,7 +91,8 @@ class Trial:
         rounds, place = divmod(self.failures, self.addresses)
         now = time.monotonic()
         if now >= self.ends or (self.attempts is not None and place == 0 and rounds > self.attempts):
-            text = f"certainly not done, given up after {self.failures} failures; the last: {error}"
+            times = "1 failure" if self.failures == 1 else f"{self.failures} failures"
+            text = f"certainly not done, given up after {times}; the last: {error}"
             raise Unavailable(text) from error
         if place:
             return 0.0

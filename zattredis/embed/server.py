@@ -130,8 +130,9 @@ class Server:
                 instance.begin()
             for instance in self._instances:
                 instance.wait_started(deadline)
-            if self._count > 1 or self._functions or "extensions" in self._values:
+            if not {"cluster", "join"} & self._values.keys():  # a member of some other cluster: that has its own leader
                 self._wait_leader(deadline)
+            if self._count > 1 or self._functions or "extensions" in self._values:
                 self._wait_ready(deadline)
         except BaseException:
             with contextlib.suppress(FatalError):
@@ -328,7 +329,7 @@ class Server:
             return node
         return next((number for number, instance in enumerate(self._instances) if instance.alive), 0)
 
-    def dictionary(self, name: str = "default", **options: Any) -> DistributedDict[Any, Any]:
+    def dictionary(self, name: str = "zatt", **options: Any) -> DistributedDict[Any, Any]:
         """Return a `DistributedDict` over all nodes, closed with the server; `options` are its own."""
         from zattredis import DistributedDict
 
