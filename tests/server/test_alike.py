@@ -12,11 +12,15 @@ from tests.server.mini_node import Client, MiniNode
 _CLIENTS = 12
 _FILL = (
     "SET a 1", "SET b 22", "SET e gone PX 1", "RPUSH list x", "HSET hash f v g w", "SET n 5", "SETRANGE long 5000 z",
+    "RPUSH many " + " ".join(map(str, range(1100))), "ZADD high " + " ".join(f"{n} m{n}" for n in range(300)),
 )  # fmt: skip
 _READS = ("GET a", "GET b", "GET e", "GET none", "GET list", "GET long", "get a", "HGET hash f", "HGET hash x",
-          "HGET a f", "HGET none f", "STRLEN a", "EXISTS a b none", "GET", "TTL e")  # fmt: skip
+          "HGET a f", "HGET none f", "STRLEN a", "EXISTS a b none", "GET", "TTL e",
+          "LRANGE list 0 -1", "lrange many 0 9", "LRANGE many 0 99", "LRANGE none 0 1", "LRANGE a 0 1",
+          "LRANGE many 0 x", "LRANGE many 0 -1", "LRANGE")  # fmt: skip
 _WRITES = ("SET a 2", "SET c 3", "SET a", "INCR n", "SADD set m", "SADD a m", "LPUSH list y",
-           "HSET hash f 2", "ZADD z 1 m", "ZADD z x m", "SET list 1 NX GET")  # fmt: skip
+           "HSET hash f 2", "ZADD z 1 m", "ZADD z x m", "SET list 1 NX GET",
+           "ZPOPMIN high", "ZPOPMAX high", "ZPOPMIN high 2", "ZPOPMIN none", "ZADD high 7 m7 8 new")  # fmt: skip
 
 
 def _filled() -> tuple[MiniNode, list[Client]]:

@@ -9,7 +9,7 @@ from zattredis.commands.arguments import INTEGER_MIN, Options, parse_integer
 from zattredis.commands.context import Context, Steps, Stream, drain
 from zattredis.commands.table import KEYS_FIRST, KEYS_TWO, Flag, KeyPart, KeySpec, command
 from zattredis.commands.weights import of_count, of_first, of_keys_count
-from zattredis.errors import DefiniteError, SyntaxReplyError
+from zattredis.errors import DefiniteError, ReplyError, SyntaxReplyError
 from zattredis.keyspace import lists
 from zattredis.keyspace.list_content import QuickList
 from zattredis.keyspace.lists import list_length
@@ -284,10 +284,27 @@ def _within(start: int, stop: int, size: int) -> tuple[int, int]:
     return (start, stop) if start < stop else (0, 0)
 
 
+def _lrange_many(ctx: Context, argvs: list[list[bytes]]) -> list[Any] | None:
+    """Answer several of the same words once: many clients look at the beginning of the same list."""
+    words = argvs[0][1:]
+    if any(argv[1:] != words for argv in argvs):
+        return None
+    misses = ctx.view.misses
+    try:
+        found = lrange(ctx, *words)
+    except ReplyError:
+        found = None
+    if found.__class__ is not list and found.__class__ is not Bulks:
+        ctx.view.misses = misses
+        return None
+    ctx.view.misses += (ctx.view.misses - misses) * (len(argvs) - 1)
+    return [found] * len(argvs)
+
+
 @command(
     "LRANGE", arity=4, flags=READ, keys=KEYS_FIRST, group="list", since="1.0.0",
     complexity="O(log S + N) where S is the size of the list and N the number of elements in the specified range.",
-    syntax="key start stop:integer",
+    syntax="key start stop:integer", many=_lrange_many,
 )  # fmt: skip
 def lrange(ctx: Context, key: bytes, start_text: bytes, stop_text: bytes) -> Any:
     """Get a range of elements from a list."""

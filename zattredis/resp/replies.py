@@ -109,6 +109,9 @@ class Bulks:
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Bulks) and (self.count, self.data) == (other.count, other.data)
 
+    def __len__(self) -> int:
+        return len(self.data)
+
     def __hash__(self) -> int:
         return hash((self.count, self.data))
 

@@ -186,6 +186,10 @@ class Executor:
             missed = min(ctx.view.misses - misses, len(runs))
             self._statistics.keyspace_misses += missed
             self._statistics.keyspace_hits += len(runs) - missed
+        first = values[0]
+        if first.__class__ is Bulks and all(value is first for value in values):
+            replies = {resp: encode(first, resp) for resp in {run.resp for run in runs}}
+            return [replies[run.resp] for run in runs]
         return [encode(value, run.resp) for run, value in zip(runs, values, strict=True)]
 
     def try_out(self, ctx: Context, trial: Trial) -> bytes:
