@@ -190,6 +190,8 @@ def test_without_a_majority_only_what_the_node_has(tmp_path: Path) -> None:
         # … and the cluster goes on from the one that is left.
         survivor = cluster.nodes[0]
         assert "is in use by process" in zattctl("recover", survivor.data_directory, code=1)
+        refused = zattctl("verify", survivor.data_directory, code=1)
+        assert "not looked at" in refused and "is in use by process" in refused and "DAMAGED" not in refused
         cluster.kill(0)
         told = zattctl("recover", survivor.data_directory, code=1)
         assert "What may be lost" in told

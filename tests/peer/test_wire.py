@@ -101,10 +101,10 @@ GOLDEN: list[tuple[Any, int, str]] = [
      "5a5201410000000a014fda286cc85ccb 95a26e31a26e32073709"),
     (ForwardOpen("n2", "n1", 7, 2**64 - 1), PROTOCOL_VERSION,
      "5a52014200000011a4a6cd74f9ad5dcc 94a26e32a26e3107cfffffffffffffffff"),
-    (StatusReport("n1", "n2", 7, 99, 1700000000000, [("n1", 100), ("n2", 98)], 26379, 64, 2**64 - 2, 5, 2, 3),
-     PROTOCOL_VERSION,
-     "5a5201430000002d756e073e2c4f9246 "
-     "9ca26e31a26e320763cf0000018bcfe568009292a26e316492a26e3262cd670b40cffffffffffffffffe050203"),
+    (StatusReport("n1", "n2", 7, 99, 1700000000000, [("n1", 100), ("n2", 98)], 26379, 64, 2**64 - 2, 5, 2, 3, 6380,
+                  26380), PROTOCOL_VERSION,
+     "5a52014300000033206f4b735a2f1326 "
+     "9ea26e31a26e320763cf0000018bcfe568009292a26e316492a26e3262cd670b40cffffffffffffffffe050203cd18eccd670c"),
     (Introduction("n2", "n1", 7, 100, 99, False, True, "h:1@2"), PROTOCOL_VERSION,
      "5a520144000000122a3edaf1abc085ef 98a26e32a26e31076463c2c3a5683a314032"),
     (ChangeRequest("n2", "n1", 7, 5, 1, b"change"), PROTOCOL_VERSION,
@@ -149,6 +149,10 @@ EARLIER: list[tuple[Any, int, str]] = [
      "5a52010800000011cbe49b0380ca74e3 94a26e32a26e3107cf0000011f71fb04cb"),
     (Introduction("n2", "n1", 7, 100, 99, False, True), PROTOCOL_VERSION,
      "5a5201440000000c4ef99e586fabddd0 97a26e32a26e31076463c2c3"),
+    (StatusReport("n1", "n2", 7, 99, 1700000000000, [("n1", 100), ("n2", 98)], 26379, 64, 2**64 - 2, 5, 2, 3),
+     PROTOCOL_VERSION,
+     "5a5201430000002d756e073e2c4f9246 "
+     "9ca26e31a26e320763cf0000018bcfe568009292a26e316492a26e3262cd670b40cffffffffffffffffe050203"),
     (StatusReport("n1", "n2", 7, 99, 1700000000000, [("n1", 100), ("n2", 98)]), PROTOCOL_VERSION,
      "5a5201430000001d22509900dbe26f7e 96a26e31a26e320763cf0000018bcfe568009292a26e316492a26e3262"),
     (StatusReport("n1", "n2", 7, 99, 1700000000000, [("n1", 100), ("n2", 98)], 26379), PROTOCOL_VERSION,

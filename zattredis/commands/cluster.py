@@ -139,20 +139,20 @@ def cluster_myid(ctx: LocalContext) -> bytes:
 @_subcommand("NODES", 2, Flag.STALE, "3.0.0", "", _VARIES)
 def cluster_nodes(ctx: LocalContext) -> Verbatim:
     """Return the members, one a line: the leader is the master, the others are its replicas."""
-    return Verbatim("txt", b"".join(line + b"\n" for line in _view(ctx).nodes()))
+    return Verbatim("txt", b"".join(line + b"\n" for line in _view(ctx).nodes(ctx.client.tls)))
 
 
 @_subcommand("REPLICAS", 3, _ADMIN, "5.0.0", "node-id", _VARIES)
 def cluster_replicas(ctx: LocalContext, node: bytes) -> list[bytes]:
     """Return the replicas of the leader."""
-    return _view(ctx).replicas(node)
+    return _view(ctx).replicas(node, ctx.client.tls)
 
 
 @_subcommand("SLAVES", 3, _ADMIN, "3.0.0", "node-id", _VARIES, deprecated_since="5.0.0",
              replaced_by="`CLUSTER REPLICAS`")  # fmt: skip
 def cluster_slaves(ctx: LocalContext, node: bytes) -> list[bytes]:
     """Return the replicas of the leader."""
-    return _view(ctx).replicas(node)
+    return _view(ctx).replicas(node, ctx.client.tls)
 
 
 @_subcommand("SHARDS", 2, Flag.STALE, "7.0.0", "", _VARIES)
@@ -164,7 +164,7 @@ def cluster_shards(ctx: LocalContext) -> list[Any]:
 @_subcommand("SLOTS", 2, Flag.STALE, "3.0.0", "", _VARIES, deprecated_since="7.0.0", replaced_by="`CLUSTER SHARDS`")
 def cluster_slots(ctx: LocalContext) -> list[Any]:
     """Return the one range of slots: the leader, then its replicas."""
-    return _view(ctx).slots()
+    return _view(ctx).slots(ctx.client.tls)
 
 
 # -- keys of a slot: read at a read point, as all keys are --------------------------------------------------------

@@ -123,6 +123,7 @@ class ClientProtocol(Protocol):
     library_version: bytes
     no_evict: bool
     no_touch: bool
+    tls: bool  # it came over TLS
     readonly: bool  # READONLY: stale reads, answered from this node's own data
     in_multi: bool
     close_after_reply: bool
@@ -435,13 +436,16 @@ class RaftProtocol(Protocol):
 
 
 class ClusterViewProtocol(Protocol):
-    """CLUSTER, where the setting `cluster_view` shows this cluster as a Redis Cluster."""
+    """CLUSTER, where the setting `cluster_view` shows this cluster as a Redis Cluster.
+
+    `tls`: the answer is for a client that came over TLS, and names the ports for it.
+    """
 
     def my_id(self) -> bytes:
         """Return this node's id: 40 hexadecimal digits, the same for as long as it is a member."""
         ...
 
-    def slots(self) -> list[Any]:
+    def slots(self, tls: bool) -> list[Any]:
         """Return the reply of CLUSTER SLOTS."""
         ...
 
@@ -449,11 +453,11 @@ class ClusterViewProtocol(Protocol):
         """Return the reply of CLUSTER SHARDS."""
         ...
 
-    def nodes(self) -> list[bytes]:
+    def nodes(self, tls: bool) -> list[bytes]:
         """Return the lines of CLUSTER NODES, without line ends."""
         ...
 
-    def replicas(self, node: bytes) -> list[bytes]:
+    def replicas(self, node: bytes, tls: bool) -> list[bytes]:
         """Return the lines of the replicas of the node of that id. Raises DefiniteError if it is not the leader."""
         ...
 

@@ -244,13 +244,19 @@ def _check_views(settings: Settings) -> None:
         )
     admin = () if settings.admin_listen is None else (settings.admin_listen,)
     taken = (("bind", settings.client_listen), ("peer_bind", (settings.peer_listen,)), ("admin_port", admin))
-    for address, port in settings.sentinel_listen:
-        for names, other in taken:
-            if (address, port) in other:
-                raise ConfigError(
-                    f"sentinel_port = {port} ({settings.source('sentinel_port')}) and {names} "
-                    f"({settings.source(names)}) both name {address}:{port}; each needs a port of its own"
-                )
+    if settings.sentinel_tls_port and (not settings.tls_port or settings.tls_only):
+        reason = "sentinel_port speaks TLS where port does" if settings.tls_only else "needs tls_port"
+        raise ConfigError(f"{settings.source('sentinel_tls_port')}: sentinel_tls_port: {reason}")
+    own = "sentinel_port" if settings.tls_only else "sentinel_tls_port"
+    also = (*taken, ("tls_port", settings.tls_listen), ("sentinel_port", settings.sentinel_listen))
+    for name, wanted in (("sentinel_port", settings.sentinel_listen), (own, settings.sentinel_tls_listen)):
+        for address, port in wanted:
+            for names, other in also:
+                if (address, port) in other and names != name:
+                    raise ConfigError(
+                        f"{name} = {port} ({settings.source(name)}) and {names} "
+                        f"({settings.source(names)}) both name {address}:{port}; each needs a port of its own"
+                    )
 
 
 def _check_tls(settings: Settings) -> None:

@@ -258,6 +258,10 @@ class Settings:
     sentinel_port: int = _count(
         0, 0, 65_535, "views", "Port that answers as a Redis Sentinel, on the addresses of bind; 0 means none."
     )
+    sentinel_tls_port: int = _count(
+        0, 0, 65_535, "views",
+        "The same over TLS, beside a plain port and tls_port: names the members' TLS ports; 0 means none.",
+    )  # fmt: skip
     sentinel_master_name: str = _setting(
         "str", "mymaster", "views", "Name of this cluster for those who ask the Sentinel port."
     )
@@ -379,10 +383,21 @@ class Settings:
 
     @property
     def sentinel_listen(self) -> tuple[tuple[str, int], ...]:
-        """(address, port) pairs to listen on for those who look for a Sentinel; none without `sentinel_port`."""
-        if not self.sentinel_port:
+        """(address, port) pairs to listen on, plain, for those who look for a Sentinel."""
+        if not self.sentinel_port or self.tls_only:
             return ()
         return tuple((address, self.sentinel_port) for address in dict.fromkeys(host for host, _ in self.client_listen))
+
+    @property
+    def sentinel(self) -> bool:
+        """Whether this node answers as a Sentinel."""
+        return bool(self.sentinel_port or self.sentinel_tls_port)
+
+    @property
+    def sentinel_tls_listen(self) -> tuple[tuple[str, int], ...]:
+        """(address, port) pairs to listen on for those who look for a Sentinel over TLS."""
+        port = self.sentinel_tls_port or (self.sentinel_port if self.tls_only else 0)
+        return tuple((address, port) for address in dict.fromkeys(host for host, _ in self.client_listen)) * bool(port)
 
     @property
     def tls_only(self) -> bool:

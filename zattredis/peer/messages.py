@@ -36,7 +36,8 @@ class StatusReport(Message, array_like=True, gc=False, frozen=True):
     """Everyone → everyone, twice a second: wall clock in ms since 1970; of the leader also each match index.
     `sentinel_port`: where the sender answers as a Sentinel, 0 if it does not. `digest…`: what was applied up to a fixed
     index (see `server.digest`; the defaults say: nothing that can be compared). `disk_level`: how full the sender's
-    disk is (see `server.disk_room`). `machine_version`: the state-machine version its build knows."""
+    disk is (see `server.disk_room`). `machine_version`: the state-machine version its build knows. `tls_port` and
+    `sentinel_tls_port`: where the sender serves clients, and answers as a Sentinel, over TLS; 0 if it does not."""
 
     commit_index: int
     wall_ms: int
@@ -47,6 +48,8 @@ class StatusReport(Message, array_like=True, gc=False, frozen=True):
     digest_since: int = (1 << 64) - 1
     disk_level: int = 0
     machine_version: int = 1
+    tls_port: int = 0
+    sentinel_tls_port: int = 0
 
 
 class Introduction(Message, array_like=True, gc=False, frozen=True):

@@ -56,7 +56,8 @@ class ClientState:
         "library_name", "library_version", "local_address", "monitoring", "mute", "name", "no_evict", "no_touch",
         "permissions",
         "postponed", "queue",
-        "queue_bytes", "read_bytes", "readonly", "replies_off", "resp", "running", "user", "watched", "written_bytes",
+        "queue_bytes", "read_bytes", "readonly", "replies_off", "resp", "running", "tls", "user", "watched",
+        "written_bytes",
     )  # fmt: skip
 
     def __init__(
@@ -83,6 +84,7 @@ class ClientState:
         self.written_bytes = 0
         self.library_name = b""
         self.library_version = b""
+        self.tls = False  # set by the connection: addresses of other nodes are told with the port for its kind
         self.close_after_reply = False
         self.closed_because = ""
         self.no_evict = False

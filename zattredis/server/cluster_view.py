@@ -2,7 +2,8 @@
 
 The leader owns all 16384 slots, every other member (learners too) is its replica. What is shown is Raft's own: the
 configuration epoch is the term, offsets are indexes of the log, a member that this node is not connected to has failed
-as far as this node knows (`fail?`). The layouts are those of Redis 7.0 (pages "CLUSTER NODES", "CLUSTER SHARDS", …).
+as far as this node knows (`fail?`). As in Redis, a client that came over TLS is told of TLS ports, which the nodes tell
+each other (StatusReport). The layouts are those of Redis 7.0 (pages "CLUSTER NODES", "CLUSTER SHARDS", …).
 """
 
 from __future__ import annotations
@@ -44,13 +45,13 @@ class ClusterView:
             return self._views.master_is_up()
         return member.connected
 
-    def slots(self) -> list[Any]:
+    def slots(self, tls: bool) -> list[Any]:
         """Return the one range of slots: the master first, then the replicas that this node is connected to."""
         master, others = self._ordered()
         if master is None:
             return []
         nodes = [master, *(member for member in others if member.connected)]
-        return [[0, LAST_SLOT, *([_host(one), one.port, self._views.id_of(one.node_id), {}] for one in nodes)]]
+        return [[0, LAST_SLOT, *([_host(one), one.port_for(tls), self._views.id_of(one.node_id), {}] for one in nodes)]]
 
     def shards(self) -> list[Any]:
         """Return the one shard, and in it all members."""
@@ -61,25 +62,28 @@ class ClusterView:
 
     def _shard_node(self, member: MemberFacts, role: bytes, master: MemberFacts | None) -> dict[bytes, Any]:
         host = _host(member)
+        ports = {b"port": member.port} if member.port != member.tls_port else {}
+        if member.tls_port:
+            ports[b"tls-port"] = member.tls_port
         named = {b"hostname": host} if _is_name(member.host) else {}
         return {
-            b"id": self._views.id_of(member.node_id), b"port": member.port, b"ip": host, b"endpoint": host, **named,
+            b"id": self._views.id_of(member.node_id), **ports, b"ip": host, b"endpoint": host, **named,
             b"role": role, b"replication-offset": member.match_index or 0,
             b"health": b"online" if self._is_up(member, master) else b"fail",
         }  # fmt: skip
 
-    def nodes(self) -> list[bytes]:
+    def nodes(self, tls: bool) -> list[bytes]:
         """Return one line a member."""
         master, others = self._ordered()
-        return [self._line(member, master) for member in ([] if master is None else [master]) + others]
+        return [self._line(member, master, tls) for member in ([] if master is None else [master]) + others]
 
-    def replicas(self, node: bytes) -> list[bytes]:
+    def replicas(self, node: bytes, tls: bool) -> list[bytes]:
         """Return the lines of the leader's replicas."""
         member = self._member(node)
         master, others = self._ordered()
         if master is None or member.node_id != master.node_id:
             raise DefiniteError("The specified node is not a master")
-        return [self._line(one, master) for one in others]
+        return [self._line(one, master, tls) for one in others]
 
     def failure_reports(self, node: bytes) -> int:
         """Return 0, for a member: reports are not collected, a majority decides by electing another leader."""
@@ -92,7 +96,7 @@ class ClusterView:
                 return member
         raise DefiniteError(f"Unknown node {wanted.decode('utf-8', 'surrogateescape')}")
 
-    def _line(self, member: MemberFacts, master: MemberFacts | None) -> bytes:
+    def _line(self, member: MemberFacts, master: MemberFacts | None, tls: bool) -> bytes:
         node = self._node
         own = member.node_id == node.core.node_id
         leads = master is not None and member.node_id == master.node_id
@@ -103,7 +107,7 @@ class ClusterView:
         heard_ms = self._views.heard_ms(member.node_id)
         fields = [
             self._views.id_of(member.node_id),
-            b"%b:%d@%d" % (host, member.port, peer) + (b"," + host if _is_name(member.host) else b""),
+            b"%b:%d@%d" % (host, member.port_for(tls), peer) + (b"," + host if _is_name(member.host) else b""),
             ",".join(flags).encode(),
             b"-" if leads or master is None else self._views.id_of(master.node_id),
             b"0",

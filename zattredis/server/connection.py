@@ -72,6 +72,7 @@ class ClientConnection(asyncio.Protocol):
             _address(transport.get_extra_info("sockname")),
             -1 if sock is None else sock.fileno(),
         )
+        self.state.tls = transport.get_extra_info("ssl_object") is not None
         self.local = LocalContext(self.state, dispatcher.server, [])
         self.parser = RequestParser(dispatcher.limits(self.state.authenticated))
         self._set_write_buffer()

@@ -37,13 +37,18 @@ _log = get_logger(room="housekeeping")
 class MemberStatus:
     """What is known of one member: how far its log matches the leader's, and when that was said."""
 
-    __slots__ = ("disk_level", "heard_at", "machine_version", "match_index", "sentinel_port", "wall_difference_ms")
+    __slots__ = (
+        "disk_level", "heard_at", "machine_version", "match_index", "sentinel_port", "sentinel_tls_port", "tls_port",
+        "wall_difference_ms",
+    )  # fmt: skip
 
     def __init__(self) -> None:
         self.match_index = 0
         self.heard_at = 0.0
         self.wall_difference_ms: int | None = None
         self.sentinel_port = 0
+        self.sentinel_tls_port = 0
+        self.tls_port = 0
         self.disk_level = 0
         self.machine_version = FIRST_VERSION
 
@@ -135,13 +140,14 @@ class Housekeeping:
             node.driver.admission.version = version_to_write(node)
         wall_ms = node.clock.wall_ms()
         mark = node.applier.digest.last
-        sentinel_port = node.settings.sentinel_port
+        settings = node.settings
         for node_id in core.membership.members:
             if node_id != core.node_id:
                 node.network.send(
                     StatusReport(
-                        core.node_id, node_id, core.term, core.commit_index, wall_ms, matches, sentinel_port, *mark,
-                        node.disk_room.level, STATE_MACHINE_VERSION,
+                        core.node_id, node_id, core.term, core.commit_index, wall_ms, matches, settings.sentinel_port,
+                        *mark, node.disk_room.level, STATE_MACHINE_VERSION, settings.tls_port,
+                        settings.sentinel_tls_port,
                     )
                 )  # fmt: skip
 
@@ -164,6 +170,8 @@ class Housekeeping:
         node.agreement.on_report(message.src, Mark(message.digest_index, message.digest, message.digest_since))
         status.wall_difference_ms = message.wall_ms - node.clock.wall_ms()
         status.sentinel_port = message.sentinel_port
+        status.sentinel_tls_port = message.sentinel_tls_port
+        status.tls_port = message.tls_port
         if message.members and message.src == node.core.leader_id:
             self.reported_commit = message.commit_index
             for node_id, index in message.members:

@@ -447,7 +447,8 @@ def _raft(facts: NodeFacts) -> Fields:
         yield (
             f"raft_member_{member.node_id}",
             f"address={bracketed(member.host)}:{member.port},role={member.role},match_index={match},lag={lag},"
-            f"connected={'yes' if member.connected else 'no'}",
+            f"connected={'yes' if member.connected else 'no'}"
+            + (f",tls_port={member.tls_port}" if member.tls_port else ""),
         )
 
 

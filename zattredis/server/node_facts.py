@@ -20,6 +20,7 @@ class MemberFacts(msgspec.Struct, frozen=True):
 
     `match_index` is the last log index the member is known to hold; only a leader knows it of others, elsewhere it is
     None. `lag_entries` is how many entries the member is behind the leader's last one, None where it is not known.
+    `tls_port` is where it serves clients over TLS, 0 where it does not or has not said so yet.
     """
 
     node_id: str
@@ -28,6 +29,7 @@ class MemberFacts(msgspec.Struct, frozen=True):
     match_index: int | None = None
     lag_entries: int | None = None
     connected: bool = False
+    tls_port: int = 0
 
     @property
     def host(self) -> str:
@@ -38,6 +40,10 @@ class MemberFacts(msgspec.Struct, frozen=True):
     def port(self) -> int:
         """Where clients reach it: the port."""
         return int(self.address.partition("@")[0].rpartition(":")[2])
+
+    def port_for(self, tls: bool) -> int:
+        """Where clients of a kind of connection reach it: as in Redis, who comes over TLS is told of TLS ports."""
+        return self.tls_port or self.port if tls else self.port
 
 
 class RaftFacts(msgspec.Struct, frozen=True):

@@ -71,6 +71,7 @@ class RaftAdmin:
             {
                 "id": member.node_id,
                 "address": member.address,
+                "tls_port": member.tls_port,
                 "role": member.role,
                 "voter": "yes" if membership.is_voter(member.node_id) else "no",
                 "joining": "yes" if member.node_id in membership.joining else "no",

@@ -38,12 +38,12 @@ def keys_of(spec: CommandSpec, argv: list[bytes]) -> list[bytes]:
 class RedirectingDispatcher(Dispatcher):
     """The dispatcher of a node that redirects: one class more, so that others pay nothing for it.
 
-    `moved_to()` returns where the leader takes clients, or None while this node leads or knows of none.
+    `moved_to(tls)` returns where the leader takes clients, over TLS or not; None while it leads or knows of none.
     """
 
     __slots__ = ("moved_to",)
 
-    moved_to: Callable[[], str | None]
+    moved_to: Callable[[bool], str | None]
 
     def _must_be_careful(self, state: ClientState) -> bool:
         return not self.is_leader or super()._must_be_careful(state)
@@ -83,7 +83,7 @@ class RedirectingDispatcher(Dispatcher):
             keys = keys_of(queued, line)
             if not keys:
                 continue
-            address = self.moved_to()
+            address = self.moved_to(state.tls)
             if address is None:
                 return None
             return Moved(hash_slot(keys[0]), address)

@@ -4,7 +4,8 @@ It is a listener of its own with a small table of commands of its own (`sentinel
 shows is this node's knowledge of the Raft cluster, so every node that has the port answers on its own and none has to
 agree with another: the name `sentinel_master_name` stands for the cluster, its master is the leader. The nodes tell
 each other the ports they answer on (StatusReport). Users and bounds are those of the client port, and so is TLS where
-clients are served over TLS alone.
+clients are served over TLS alone; elsewhere `sentinel_tls_port` is a second port over TLS. Who comes over TLS is told
+of the members' TLS ports.
 
 Subscribers are told, in Redis's words, on `+switch-master` who leads now, on `+new-epoch` its term, on `+sdown` and
 `-sdown` which member got out of reach of this node and came back, on `+slave` who joined.
@@ -47,7 +48,7 @@ class SentinelPort:
         self.name = node.settings.sentinel_master_name.encode()
         self.clients = ClientRegistry()
         self.subscribers: set[SentinelConnection] = set()
-        self.table = SentinelTable(node, self)
+        self.tables = {tls: SentinelTable(node, self, tls) for tls in (False, True)}
         self._servers: list[asyncio.Server | TlsListener] = []
         self._leader: MemberFacts | None = None
         self._leader_since = monotonic()
@@ -61,17 +62,17 @@ class SentinelPort:
         node = self._node
         for host, port in node.settings.sentinel_listen:
             try:
-                if node.settings.tls_only:
-                    await self._listen_tls(host, port)
-                    continue
                 server = await asyncio.get_running_loop().create_server(
                     lambda: SentinelConnection(self), host, port, reuse_address=True
                 )  # fmt: skip
             except OSError as error:
-                raise FatalError(
-                    f"cannot listen for Sentinel's clients on {host}:{port}: {error.strerror or error}"
-                ) from error
+                raise _cannot_listen(host, port, error) from error
             self._servers.append(server)
+        for host, port in node.settings.sentinel_tls_listen:
+            try:
+                await self._listen_tls(host, port)
+            except OSError as error:
+                raise _cannot_listen(host, port, error) from error
         if self._servers:
             node.views.on_change(self.compare)
             self._compare_again()
@@ -130,23 +131,26 @@ class SentinelPort:
             voter == node.core.node_id or node.network.connected(voter) for voter in node.core.membership.voters
         )
 
-    def others(self) -> list[tuple[MemberFacts, int]]:
-        """Return the other members that answer as Sentinels, each with its port."""
+    def others(self, tls: bool) -> list[tuple[MemberFacts, int]]:
+        """Return the other members that answer as Sentinels, over TLS or plain, each with its port."""
         node = self._node
         found = []
         for member in node.views.members():
             status = node.housekeeping.members.get(member.node_id)
-            if member.node_id == node.core.node_id or status is None or not status.sentinel_port:
+            if member.node_id == node.core.node_id or status is None:
                 continue
-            if member.connected or monotonic() - status.heard_at < HEARD_S:
-                found.append((member, status.sentinel_port))
+            port = status.sentinel_port
+            if tls:  # the one port of a node where TLS is all, or that says nothing of TLS
+                port = status.sentinel_tls_port or (port if status.tls_port in (0, member.port) else 0)
+            if port and (member.connected or monotonic() - status.heard_at < HEARD_S):
+                found.append((member, port))
         return found
 
     def leader_since_ms(self) -> int:
         """Return since when the present leader is known here."""
         return int((monotonic() - self._leader_since) * 1000)
 
-    def info_lines(self) -> Iterator[tuple[str, object]]:
+    def info_lines(self, tls: bool) -> Iterator[tuple[str, object]]:
         """Yield the fields of INFO sentinel."""
         master = self._node.views.master()
         yield "sentinel_masters", int(master is not None)
@@ -160,8 +164,8 @@ class SentinelPort:
             status = "ok" if self._node.views.master_is_up() else "sdown" if core.leader_id is not None else "odown"
             yield (
                 "master0",
-                f"name={self.name.decode()},status={status},address={master.host}:{master.port},"
-                f"slaves={len(core.membership.members) - 1},sentinels={len(self.others()) + 1}",
+                f"name={self.name.decode()},status={status},address={master.host}:{master.port_for(tls)},"
+                f"slaves={len(core.membership.members) - 1},sentinels={len(self.others(tls)) + 1}",
             )
 
     # -- news --------------------------------------------------------------------------------------------------------
@@ -178,8 +182,10 @@ class SentinelPort:
         if now is not None and node.core.leader_id == now.node_id:
             if before is None or (before.host, before.port) != (now.host, now.port):
                 self._leader, self._leader_since = now, monotonic()
-                if before is not None:
-                    self._switched(before, now)
+            elif before.tls_port != now.tls_port:
+                self._leader = now
+            if before is not None:
+                self._switched(before, now)
             if node.core.term > self._term:
                 self._term = node.core.term
                 self.publish(b"+new-epoch", b"%d" % self._term)
@@ -189,26 +195,43 @@ class SentinelPort:
             up = master_up if leads else member.connected
             known = self._up.get(member.node_id)
             if known is None and self._up and not leads:
-                self.publish(b"+slave", self._described(member, leads))
+                self._tell(b"+slave", member, leads)
             elif known is not None and known != up:
-                self.publish(b"-sdown" if up else b"+sdown", self._described(member, leads))
+                self._tell(b"-sdown" if up else b"+sdown", member, leads)
             self._up[member.node_id] = up
         for gone in self._up.keys() - node.core.membership.addresses.keys():
             del self._up[gone]
 
     def _switched(self, before: MemberFacts, now: MemberFacts) -> None:
-        _log.info("switch_master", leader_id=now.node_id, before=before.node_id, subscribers=len(self.subscribers))
-        text = f"{self.name.decode()} {before.host} {before.port} {now.host} {now.port}"
-        self.publish(b"+switch-master", text.encode())
+        if before.node_id != now.node_id:
+            _log.info("switch_master", leader_id=now.node_id, before=before.node_id, subscribers=len(self.subscribers))
+        for tls in (False, True):
+            was, port = before.port_for(tls), now.port_for(tls)
+            if (before.host, was) != (now.host, port):
+                text = f"{self.name.decode()} {before.host} {was} {now.host} {port}"
+                self.publish(b"+switch-master", text.encode(), tls)
 
-    def _described(self, member: MemberFacts, leads: bool) -> bytes:
+    def _tell(self, channel: bytes, member: MemberFacts, leads: bool) -> None:
+        """Tell all subscribers something of a member."""
+        for tls in (False, True):
+            self.publish(channel, self._described(member, leads, tls), tls)
+
+    def _described(self, member: MemberFacts, leads: bool, tls: bool) -> bytes:
         """Return a member as Sentinel's messages name it."""
-        name = self.name.decode()
+        name, port = self.name.decode(), member.port_for(tls)
         if leads or self._leader is None:
-            return f"{'master' if leads else 'slave'} {name} {member.host} {member.port}".encode()
-        own = f"slave {member.host}:{member.port} {member.host} {member.port}"
-        return f"{own} @ {name} {self._leader.host} {self._leader.port}".encode()
+            return f"{'master' if leads else 'slave'} {name} {member.host} {port}".encode()
+        own = f"slave {member.host}:{port} {member.host} {port}"
+        return f"{own} @ {name} {self._leader.host} {self._leader.port_for(tls)}".encode()
 
-    def publish(self, channel: bytes, message: bytes) -> int:
-        """Send a message to those who listen to the channel; return how many times it was sent."""
-        return sum(subscriber.deliver(channel, message) for subscriber in list(self.subscribers))
+    def publish(self, channel: bytes, message: bytes, tls: bool | None = None) -> int:
+        """Send a message to those who listen to the channel, over TLS or plain or both; return how many times."""
+        return sum(
+            subscriber.deliver(channel, message)
+            for subscriber in list(self.subscribers)
+            if tls is None or tls == subscriber.state.tls
+        )
+
+
+def _cannot_listen(host: str, port: int, error: OSError) -> FatalError:
+    return FatalError(f"cannot listen for Sentinel's clients on {host}:{port}: {error.strerror or error}")

@@ -85,7 +85,7 @@ class SentinelConnection(asyncio.Protocol):
             b"PSUBSCRIBE": lambda argv: self._subscribe(argv, pattern=True),
             b"UNSUBSCRIBE": lambda argv: self._unsubscribe(argv, pattern=False),
             b"PUNSUBSCRIBE": lambda argv: self._unsubscribe(argv, pattern=True),
-            b"SENTINEL": port.table.run,
+            b"SENTINEL": port.tables[False].run,
         }
 
     # -- asyncio -----------------------------------------------------------------------------------------------------
@@ -98,6 +98,8 @@ class SentinelConnection(asyncio.Protocol):
         self.state = ClientState(
             port.clients.next_id(), self, port.time_us() // 1000, address=peer, local_address=local
         )
+        self.state.tls = transport.get_extra_info("ssl_object") is not None
+        self._own[b"SENTINEL"] = port.tables[self.state.tls].run
         port.access.greet(self.state)
         self._local = LocalContext(self.state, port.as_server(), [])
         self._parser = RequestParser(_limits(self.state.authenticated))
@@ -282,7 +284,7 @@ class SentinelConnection(asyncio.Protocol):
         texts = []
         if whole or b"server" in asked:
             of_the_node = render(port.node.services.status, [b"server"])
-            own = (b"redis_mode:sentinel", b"tcp_port:%d" % port.node.settings.sentinel_port)
+            own = (b"redis_mode:sentinel", b"tcp_port:%d" % self._listening())
             texts.append(_OWN_LINES.sub(lambda line: own[line[0].startswith(b"tcp")], of_the_node))
         if whole or b"clients" in asked:
             fields = (("connected_clients", len(port.clients)), ("maxclients", port.node.settings.maxclients),
@@ -291,8 +293,12 @@ class SentinelConnection(asyncio.Protocol):
         if whole or b"cpu" in asked:
             texts.append(render(port.node.services.status, [b"cpu"]))
         if whole or b"sentinel" in asked:
-            texts.append(_section("Sentinel", port.info_lines()))
+            texts.append(_section("Sentinel", port.info_lines(self.state.tls)))
         return Verbatim("txt", b"\r\n".join(texts))
+
+    def _listening(self) -> int:
+        settings = self._port.node.settings
+        return settings.sentinel_tls_port or settings.sentinel_port if self.state.tls else settings.sentinel_port
 
     def _command(self, argv: list[bytes]) -> Any:
         """COMMAND: what can be called here, described where the client port has it too."""

@@ -66,10 +66,12 @@ class NoQuorum(DefiniteError):
 class SentinelTable:
     """Carries out SENTINEL; `run` returns a reply value or something to await for it."""
 
-    __slots__ = ("_node", "_port", "_table")
+    __slots__ = ("_node", "_port", "_table", "_tls")
 
-    def __init__(self, node: Node, port: SentinelPort) -> None:
+    def __init__(self, node: Node, port: SentinelPort, tls: bool) -> None:
+        """`tls`: it is for clients that come over TLS, and names the ports for them."""
         self._node = node
+        self._tls = tls
         self._port = port
         self._table: dict[bytes, tuple[int, Callable[..., Any]]] = {
             b"CKQUORUM": (3, self.ckquorum),
@@ -122,7 +124,7 @@ class SentinelTable:
         master = self._node.views.master()
         if name != self._port.name or master is None:
             return NULL_ARRAY
-        return [master.host.encode(), b"%d" % master.port]
+        return [master.host.encode(), b"%d" % master.port_for(self._tls)]
 
     def masters(self) -> list[Any]:
         """SENTINEL MASTERS."""
@@ -142,7 +144,7 @@ class SentinelTable:
         """SENTINEL SENTINELS."""
         self._named(name)
         found = []
-        for member, port in self._port.others():
+        for member, port in self._port.others(self._tls):
             fields = self._instance(member, port, b"sentinel", member.connected)
             fields[b"name"] = fields[b"runid"]
             found.append(fields | {b"last-hello-message": fields[b"last-ping-reply"], b"voted-leader": b"?",
@@ -164,7 +166,7 @@ class SentinelTable:
     def _master(self, master: MemberFacts) -> dict[bytes, bytes]:
         node = self._node
         up = node.views.master_is_up()
-        fields = self._instance(master, master.port, b"master", up)
+        fields = self._instance(master, master.port_for(self._tls), b"master", up)
         if node.core.leader_id is None:
             fields[b"flags"] += b",o_down"
         since = b"%d" % self._port.leader_since_ms()
@@ -172,7 +174,7 @@ class SentinelTable:
             b"name": self._port.name, b"info-refresh": b"0", b"role-reported": b"master",
             b"role-reported-time": since, b"config-epoch": b"%d" % node.core.term,
             b"num-slaves": b"%d" % (len(node.core.membership.members) - 1),
-            b"num-other-sentinels": b"%d" % len(self._port.others()), b"quorum": b"%d" % self._port.quorum,
+            b"num-other-sentinels": b"%d" % len(self._port.others(self._tls)), b"quorum": b"%d" % self._port.quorum,
             b"failover-timeout": b"%d" % node.settings.request_timeout_ms, b"parallel-syncs": b"1",
         }  # fmt: skip
 
@@ -180,10 +182,10 @@ class SentinelTable:
         node = self._node
         up = node.views.master_is_up()
         priority = 100 if node.core.membership.is_voter(member.node_id) else 0
-        return self._instance(member, member.port, b"slave", member.connected) | {
+        return self._instance(member, member.port_for(self._tls), b"slave", member.connected) | {
             b"info-refresh": b"0", b"role-reported": b"slave", b"role-reported-time": b"0",
             b"master-link-down-time": b"0", b"master-link-status": b"ok" if up else b"err",
-            b"master-host": master.host.encode(), b"master-port": b"%d" % master.port,
+            b"master-host": master.host.encode(), b"master-port": b"%d" % master.port_for(self._tls),
             b"slave-priority": b"%d" % priority,
             b"slave-repl-offset": b"%d" % (member.match_index or 0), b"replica-announced": b"1",
         }  # fmt: skip
@@ -204,7 +206,7 @@ class SentinelTable:
         number = parse_integer(port)
         parse_integer(epoch)
         master = self._node.views.master()
-        here = master is not None and (master.host.encode(), master.port) == (ip, number)
+        here = master is not None and (master.host.encode(), master.port_for(self._tls)) == (ip, number)
         return [int(here and not self._node.views.master_is_up()), b"*", 0]
 
     def reset(self, pattern: bytes) -> int:
@@ -212,7 +214,7 @@ class SentinelTable:
         if not compile_glob(pattern)(self._port.name):
             return 0
         for status in self._node.housekeeping.members.values():
-            status.sentinel_port = 0
+            status.sentinel_port = status.sentinel_tls_port = 0
         return 1
 
     async def failover(self, name: bytes) -> str:

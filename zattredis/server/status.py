@@ -140,9 +140,18 @@ class NodeStatus:
                     match_index=match,
                     lag_entries=None if match is None else max(0, last - match),
                     connected=node_id == core.node_id or node.network.connected(node_id),
+                    tls_port=self.tls_port_of(node_id),
                 )
             )
         return found
+
+    def tls_port_of(self, node_id: str) -> int:
+        """Return where a member serves clients over TLS, 0 where it does not or has not said so yet."""
+        node = self._node
+        if node_id == node.core.node_id:
+            return node.settings.tls_port
+        status = node.housekeeping.members.get(node_id)
+        return 0 if status is None else status.tls_port
 
     def _role_of(self, node_id: str) -> str:
         core = self._node.core

@@ -42,7 +42,7 @@ class Views:
         self._listeners: list[Callable[[], None]] = []
         self.last_leader_id: str | None = None
         self.cluster_view = ClusterView(node, self) if settings.cluster_view else None
-        self._plain = Presented() if not settings.cluster_view and not settings.sentinel_port else None
+        self._plain = Presented() if not (settings.cluster_view or settings.sentinel) else None
 
     def on_event(self, event: events.Event) -> None:
         """Raft's leader or members may have changed."""
@@ -71,14 +71,18 @@ class Views:
         wanted = self._node.core.leader_id or self.last_leader_id
         return next((member for member in self.members() if member.node_id == wanted), None)
 
-    def moved_to(self) -> str | None:
-        """Return host:port of the leader, for -MOVED; None where this node is the leader or cannot reach one."""
+    def moved_to(self, tls: bool) -> str | None:
+        """Return host:port of the leader, for -MOVED; None where this node is the leader or cannot reach one.
+
+        `tls`: the port is for a client that came over TLS.
+        """
         core = self._node.core
         leader_id = core.leader_id
         if leader_id is None or leader_id == core.node_id or not self._node.network.connected(leader_id):
             return None
         host, _, port = core.membership.addresses[leader_id].partition("@")[0].rpartition(":")
-        return f"{host.strip('[]')}:{port}"
+        tls_port = self._node.services.status.tls_port_of(leader_id) if tls else 0
+        return f"{host.strip('[]')}:{tls_port or port}"
 
     def master_is_up(self) -> bool:
         """Return whether a leader is known now that this node is, or is connected to."""

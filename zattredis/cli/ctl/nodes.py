@@ -54,10 +54,16 @@ def discover(target: Target) -> tuple[str, list[tuple[str, str]]]:
     """Return the id of the node asked, and (id, host:port) of all members. Raises NoAnswer or ErrorReply."""
     with target.connect() as client:
         raft = client.info("raft")
-    members = [(node_id, fields["address"]) for node_id, fields in members_of(raft)]
+    members = [(node_id, _address(fields, target)) for node_id, fields in members_of(raft)]
     if not members:
         raise NoAnswer(f"{target.where} is no zattredis node (INFO raft names no members)")
     return raft.get("raft_node_id", ""), members
+
+
+def _address(fields: dict[str, str], target: Target) -> str:
+    """Return where a member takes connections of the kind with which the first node was asked."""
+    address, tls_port = fields["address"], fields.get("tls_port", "0")
+    return address if target.tls is None or tls_port == "0" else f"{address.rpartition(':')[0]}:{tls_port}"
 
 
 def targets(target: Target) -> list[tuple[str, str, Target]]:

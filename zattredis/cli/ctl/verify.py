@@ -38,7 +38,7 @@ def _directory(path: str) -> dict[str, Any]:
         try:
             report = verify(Path(path), lambda what, count: progress.at(count))
         except DataDirectoryBusy as error:
-            return {"path": path, "kind": "data directory", "problems": [str(error)]}
+            return {"path": path, "kind": "data directory", "looked_at": False, "problems": [str(error)]}
     identity = report.identity
     return {
         "path": path,
@@ -89,7 +89,8 @@ def _backup(path: str) -> dict[str, Any]:
 
 def _as_text(found: dict[str, Any]) -> Iterator[str]:
     problems = found["problems"]
-    yield f"{found['path']}: {found['kind']}, {'DAMAGED' if problems else 'whole'}"
+    verdict = "whole" if not problems else "DAMAGED" if found.get("looked_at", True) else "not looked at"
+    yield f"{found['path']}: {found['kind']}, {verdict}"
     for problem in problems:
         yield f"  {problem}"
     if found["kind"] == "backup" and "index" in found:
