@@ -147,6 +147,12 @@ MUTANTS = (
     ),
     # --- reads and time -------------------------------------------------------------------------------------------------
     Mutant(
+        "restarted_alone_reads_early",
+        "A node on its own answers reads after a restart before the log has brought back what it had acknowledged.",
+        (Edit(f"{SERVER}.driver:Driver._confirm", " and applied >= max(core.term_start_index, core.membership_index):", ":"),),
+        Scripted("tests/server/test_driver.py::test_a_read_of_a_node_alone_waits_only_for_what_somebody_may_have_seen"),
+    ),
+    Mutant(
         "local_read",
         "A read is served from the node's own state, without a read point.",
         (Edit(f"{SERVER}.driver:Driver.ask_read", "self.core.read_index(context)",
