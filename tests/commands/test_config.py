@@ -75,7 +75,7 @@ def test_secrets_are_hidden_when_they_are_set() -> None:
 
 @pytest.mark.parametrize(
     "line", ["save ''", "appendonly yes", "appendonly YES", "appendfsync always",
-             "maxmemory-policy noeviction", "notify-keyspace-events ''"],
+             "maxmemory-policy noeviction", "replica-read-only no", "slave-read-only no", "notify-keyspace-events ''"],
 )  # fmt: skip
 def test_facts_may_be_set_to_what_they_are(line: str) -> None:
     name, value = line.split()
@@ -84,7 +84,8 @@ def test_facts_may_be_set_to_what_they_are(line: str) -> None:
 
 
 @pytest.mark.parametrize("line", ["appendonly no", "appendfsync everysec", "save 900",
-                                  "maxmemory-policy allkeys-lru", "notify-keyspace-events KEA"])  # fmt: skip
+                                  "maxmemory-policy allkeys-lru", "slave-read-only yes",
+                                  "notify-keyspace-events KEA"])  # fmt: skip
 def test_facts_cannot_be_otherwise(line: str) -> None:
     name = line.split(maxsplit=1)[0]
     with pytest.raises(ReplyError) as raised:

@@ -55,6 +55,8 @@ def test_histograms_count_in_the_buckets_of_redis(both: tuple[RespClient, RespCl
         answers(client, lines)
     ours, theirs = (client.call("LATENCY", "HISTOGRAM", "set", "get", "config", "nosuch") for client in both)
     ours, theirs = (dict(zip(*[iter(reply)] * 2, strict=True)) for reply in (ours, theirs))
+    twice = [client.call("LATENCY", "HISTOGRAM", "get", "set", "get")[::2] for client in both]
+    assert twice == [[b"get", b"set", b"get"]] * 2
     assert ours.keys() == theirs.keys() == {b"set", b"get", b"config|get", b"config|resetstat"}
     for name, own in ours.items():
         assert own[:3] == theirs[name][:3]  # calls, their number, histogram_usec

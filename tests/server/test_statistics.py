@@ -97,11 +97,11 @@ def test_latency_histogram_command() -> None:
     client = LocalClient()
     client.server.statistics.record(spec("config|get"), 2, 20)
     client.server.statistics.record(spec("ping"), 1, 1)
-    assert client.call("LATENCY HISTOGRAM config ping nothing set") == {
+    assert dict(client.call("LATENCY HISTOGRAM config ping nothing set").pairs) == {
         b"config|get": {b"calls": 2, b"histogram_usec": {16: 2}},
         b"ping": {b"calls": 1, b"histogram_usec": {1: 1}},
     }
-    assert set(client.call("LATENCY HISTOGRAM")) == {b"config|get", b"ping"}
+    assert set(dict(client.call("LATENCY HISTOGRAM").pairs)) == {b"config|get", b"ping"}
 
 
 def test_rate_averages_sixteen_samples() -> None:

@@ -57,6 +57,8 @@ _UNCHANGEABLE: Final[Mapping[bytes, bytes]] = {
 
 _FROM_CONFIG_SET: Final = "CONFIG SET"
 _OUTPUT_LIMIT: Final = b"client-output-buffer-limit"
+_READ_ONLY: Final = (b"replica-read-only", b"slave-read-only")
+"""Whether a follower refuses writes of its clients; it follows from `follower_mode`, as INFO's slave_read_only does."""
 
 
 class _Invalid(Exception):
@@ -214,7 +216,7 @@ class RuntimeSettings:
 
     def names(self) -> list[bytes]:
         """Return the names of all parameters."""
-        return [*self._by_name, _OUTPUT_LIMIT, *AGREED, *_RUNTIME, *_FACTS, *_UNCHANGEABLE]
+        return [*self._by_name, _OUTPUT_LIMIT, *_READ_ONLY, *AGREED, *_RUNTIME, *_FACTS, *_UNCHANGEABLE]
 
     def value(self, name: bytes) -> bytes:
         """Return a parameter's value as CONFIG GET shows it; secrets that are set are hidden. Raises KeyError."""
@@ -226,6 +228,8 @@ class RuntimeSettings:
         if name == _OUTPUT_LIMIT:
             limit = self.settings.output_buffer_bytes_max
             return b"normal %d 0 0 slave %d 0 0 pubsub %d 0 0" % (limit, limit, limit)
+        if name in _READ_ONLY:
+            return b"yes" if self.settings.follower_mode == "redirect" else b"no"
         if name in AGREED:
             return b"%d" % getattr(self.parameters(), AGREED[name].field)
         if name in _RUNTIME:
@@ -316,7 +320,7 @@ class RuntimeSettings:
 
     def _known(self, name: bytes) -> bool:
         return name in self._by_name or name == _OUTPUT_LIMIT or any(
-            name in table for table in (AGREED, _RUNTIME, _FACTS, _UNCHANGEABLE)
+            name in table for table in (_READ_ONLY, AGREED, _RUNTIME, _FACTS, _UNCHANGEABLE)
         )  # fmt: skip
 
     def _take(self, name: bytes, value: bytes, settings: dict[str, Any], runtime: dict[str, Any]) -> None:
@@ -330,7 +334,7 @@ class RuntimeSettings:
             attribute, parse, _ = _RUNTIME[name]
             runtime[attribute] = parse(value)
         else:
-            fact = _FACTS[name]
+            fact = self.value(name) if name in _READ_ONLY else _FACTS[name]
             if fact in (b"yes", b"no"):
                 _yes_no(value)
             same = _memory(value, 0, 1 << 63) == int(fact) if fact.isdigit() else value.lower() == fact
