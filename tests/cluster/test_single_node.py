@@ -129,8 +129,13 @@ def test_second_signal_ends_at_once() -> None:
 # --- bounds
 
 
-def test_reader_that_never_reads_is_closed_while_others_go_on() -> None:
-    with ZattCluster(1, flags=["--output-buffer-bytes-max", "4MiB"]) as cluster, cluster.client() as other:
+@pytest.mark.parametrize(
+    "flags",
+    [["--output-buffer-bytes-max", "4MiB"], ["--output-buffer-soft-bytes", "1MiB", "--output-buffer-soft-s", "1"]],
+    ids=["hard", "soft"],
+)
+def test_reader_that_never_reads_is_closed_while_others_go_on(flags: list[str]) -> None:
+    with ZattCluster(1, flags=flags) as cluster, cluster.client() as other:
         other.call("SET", "big", b"x" * 500_000)
         with cluster.client() as glutton:
             glutton.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)

@@ -162,9 +162,13 @@ def test_output_buffer_limit() -> None:
     assert client.server.settings.settings.output_buffer_bytes_max == 10 << 20
     shown = client.call("CONFIG GET client-output-buffer-limit")[b"client-output-buffer-limit"]
     assert shown.startswith(b"normal 10485760 0 0 ")
+    assert client.value([*words, b"normal 10mb 5mb 60"]) == "OK"
+    now = client.server.settings.settings
+    assert (now.output_buffer_soft_bytes, now.output_buffer_soft_s) == (5 << 20, 60)
+    shown = client.call("CONFIG GET client-output-buffer-limit")[b"client-output-buffer-limit"]
+    assert shown.startswith(b"normal 10485760 5242880 60 ")
     for value, reason in (
         (b"normal 1 0 0", "argument must be between"),
-        (b"normal 10mb 5mb 60", "soft limits are not supported"),
         (b"pubsub 10mb 0 0", "only the class normal can be set"),
     ):
         error = client.value([*words, value])

@@ -289,6 +289,14 @@ class Settings:
         "Bytes of replies that one client leaves unread; beyond it the client is closed.",
         hot=True,
     )
+    output_buffer_soft_bytes: int = _bytes(
+        0, 0, 4 * GIB, "bounds",
+        "Bytes of replies that one client may leave unread for output_buffer_soft_s at most; 0 means no such bound.",
+        hot=True,
+    )  # fmt: skip
+    output_buffer_soft_s: int = _count(
+        0, 0, 1_000_000, "bounds", "Seconds after which output_buffer_soft_bytes closes a client.", hot=True
+    )
     inflight_bytes_max: int = _bytes(
         GIB,
         16 * MIB,

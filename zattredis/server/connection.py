@@ -34,8 +34,8 @@ class ClientConnection(asyncio.Protocol):
 
     __slots__ = (
         "_dispatcher", "_error", "_owed_bytes", "_paused_by_peer", "_paused_by_us", "_stopping", "backlog", "closed",
-        "held", "last_batch", "local", "out", "out_bytes", "parser", "queued_for_flush", "reads", "state", "transport",
-        "units",
+        "held", "last_batch", "local", "out", "out_bytes", "parser", "queued_for_flush", "reads", "soft_since",
+        "state", "transport", "units",
     )  # fmt: skip
 
     def __init__(self, dispatcher: Dispatcher) -> None:
@@ -54,6 +54,7 @@ class ClientConnection(asyncio.Protocol):
         self.out: list[bytes] = []
         self.out_bytes = 0
         self.queued_for_flush = False
+        self.soft_since: float | None = None  # more than the soft bound is unread since then
         self.transport: asyncio.Transport = None  # type: ignore[assignment]
         self.state: ClientState = None  # type: ignore[assignment]
         self.local: LocalContext = None  # type: ignore[assignment]
@@ -174,6 +175,25 @@ class ClientConnection(asyncio.Protocol):
         unread = self._unread()
         if unread > self._dispatcher.output_bytes_max:
             asyncio.get_running_loop().call_later(UNREAD_S, self._close_if_unread, unread)
+
+        if self._dispatcher.output_soft[0] and self.soft_since is None:
+            self.soft_since = asyncio.get_running_loop().time()
+            self._watch_soft()
+
+    def _watch_soft(self) -> None:
+        """Close a client that has had more than the soft bound unread for too long, without a break."""
+        soft, seconds = self._dispatcher.output_soft
+        loop = asyncio.get_running_loop()
+        if self.closed or not self._paused_by_peer or not soft or self.soft_since is None:
+            self.soft_since = None
+            return
+        if self._unread() <= soft:
+            self.soft_since = loop.time()
+        elif loop.time() - self.soft_since >= seconds:
+            self._dispatcher.output_exceeded(self)
+            self.close("output buffer soft limit reached")
+            return
+        loop.call_later(min(max(seconds, 0.1), 1.0), self._watch_soft)
 
     def _close_if_unread(self, before: int) -> None:
         """The transport pauses us after the write that went too far, so that no later write may notice it."""

@@ -78,8 +78,8 @@ class Dispatcher:
         "_reads", "_schedule", "_statistics", "_waiting_for_room", "accepting", "access", "fenced",
         "held_bytes",
         "inflight_bytes_max", "is_leader", "keepalive_s", "local", "maxclients", "memory_refusal", "monitors", "now_ms",
-        "output_bytes_max", "output_limit_disconnections", "protected", "query_bytes_max", "server", "stale_reads",
-        "write_refusal",
+        "output_bytes_max", "output_limit_disconnections", "output_soft", "protected", "query_bytes_max", "server",
+        "stale_reads", "write_refusal",
     )  # fmt: skip
 
     def __init__(
@@ -106,6 +106,7 @@ class Dispatcher:
         self.held_bytes = HeldBytes()
         self.maxclients = maxclients
         self.output_bytes_max = output_bytes_max
+        self.output_soft = (0, 0)  # bytes that a client may leave unread for so many seconds; 0: no such bound
         self.query_bytes_max = query_bytes_max
         self.server: ServerProtocol = None  # type: ignore[assignment]
         self._proposals: Proposals = None  # type: ignore[assignment]

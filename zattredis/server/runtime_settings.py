@@ -120,12 +120,12 @@ def _percentiles(value: bytes) -> tuple[float, ...]:
     return found
 
 
-def _output_limit(value: bytes, spec: SettingSpec) -> int:
-    """Return the hard limit of normal clients; there are no other classes of clients and no soft limits here."""
+def _output_limit(value: bytes, spec: SettingSpec) -> dict[str, int]:
+    """Return the settings that say hard limit, soft limit and its seconds; there is one class of clients here."""
     words = value.split()
     if not words or len(words) % 4:
         raise _Invalid("Wrong number of arguments in buffer limit configuration.")
-    limit: int | None = None
+    limits: dict[str, int] = {}
     for place in range(0, len(words), 4):
         kind = words[place].lower()
         if kind not in (b"normal", b"slave", b"replica", b"pubsub"):
@@ -136,11 +136,10 @@ def _output_limit(value: bytes, spec: SettingSpec) -> int:
             raise _Invalid("Error in hard, soft or soft_seconds setting in buffer limit configuration.") from None
         if kind != b"normal":
             raise _Invalid("only the class normal can be set: this server has one bound for all clients")
-        if soft or seconds:
-            raise _Invalid("soft limits are not supported; they must be 0 0")
-        limit = _between(hard, spec.low, spec.high)
-    assert limit is not None
-    return limit
+        limits["output_buffer_bytes_max"] = _between(hard, spec.low, spec.high)
+        limits["output_buffer_soft_bytes"] = soft
+        limits["output_buffer_soft_s"] = _between(seconds, 0, 1_000_000)
+    return limits
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -226,8 +225,9 @@ class RuntimeSettings:
         if spec is not None:
             return self._shown(spec).encode("utf-8", "surrogateescape")
         if name == _OUTPUT_LIMIT:
-            limit = self.settings.output_buffer_bytes_max
-            return b"normal %d 0 0 slave %d 0 0 pubsub %d 0 0" % (limit, limit, limit)
+            now = self.settings
+            limits = b"%d %d %d" % (now.output_buffer_bytes_max, now.output_buffer_soft_bytes, now.output_buffer_soft_s)
+            return b"normal %b slave %b pubsub %b" % (limits, limits, limits)
         if name in _READ_ONLY:
             return b"yes" if self.settings.follower_mode == "redirect" else b"no"
         if name in AGREED:
@@ -329,7 +329,7 @@ class RuntimeSettings:
         if spec is not None:
             settings[spec.name] = _parse(spec, value)
         elif name == _OUTPUT_LIMIT:
-            settings["output_buffer_bytes_max"] = _output_limit(value, SETTINGS["output_buffer_bytes_max"])
+            settings.update(_output_limit(value, SETTINGS["output_buffer_bytes_max"]))
         elif name in _RUNTIME:
             attribute, parse, _ = _RUNTIME[name]
             runtime[attribute] = parse(value)

@@ -127,6 +127,7 @@ class Services:
         dispatcher = node.dispatcher
         dispatcher.maxclients = current.maxclients
         dispatcher.output_bytes_max = current.output_buffer_bytes_max
+        dispatcher.output_soft = (current.output_buffer_soft_bytes, current.output_buffer_soft_s)
         dispatcher.query_bytes_max = current.query_buffer_bytes_max
         dispatcher.inflight_bytes_max = current.inflight_bytes_max
         dispatcher.keepalive_s = current.tcp_keepalive_s
