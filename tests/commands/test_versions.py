@@ -43,7 +43,7 @@ def test_every_writing_command_says_which_version_brought_it() -> None:
         known = set(VERSIONS.get(version, "").split())
         assert not names - known, (
             f"{names - known} write(s), and nodes of the build before pass over them: give @command version="
-            f"{max(VERSIONS) + 1}, make that STATE_MACHINE_VERSION, and enter them here (version {version} is closed)"
+            f"{max(VERSIONS) + 1}, and enter them here (version {version} is closed)"
         )
         assert not known - names, "commands of a version that are gone: the log of a running cluster may hold them"
     assert max(found) <= STATE_MACHINE_VERSION

@@ -15,6 +15,7 @@ from __future__ import annotations
 import struct
 from typing import TYPE_CHECKING, Final
 
+from zattredis.commands.table import INTERNAL, all_specs
 from zattredis.errors import FatalError
 from zattredis.keyspace.reader import Reader
 from zattredis.server.clock import monotonic
@@ -22,8 +23,12 @@ from zattredis.server.clock import monotonic
 if TYPE_CHECKING:
     from zattredis.server.node import Node
 
-STATE_MACHINE_VERSION: Final = 1
-"""The highest version that this build knows."""
+BEHAVIOUR_VERSION: Final = 1
+"""The highest version that anything in this build branches on."""
+STATE_MACHINE_VERSION: Final = max(
+    BEHAVIOUR_VERSION, *(spec.version for spec in (*all_specs(), *INTERNAL.values()) if not spec.module)
+)
+"""The highest version that this build knows: that, or the one that its newest command came with."""
 FIRST_VERSION: Final = 1
 """What a state that says nothing has seen, and a node that reports nothing knows."""
 VERSION_KEY: Final = b"mversion"
