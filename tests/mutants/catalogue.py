@@ -151,6 +151,7 @@ MUTANTS = (
         "A node on its own answers reads after a restart before the log has brought back what it had acknowledged.",
         (Edit(f"{SERVER}.driver:Driver._confirm", " and applied >= max(core.term_start_index, core.membership_index):", ":"),),
         Scripted("tests/server/test_driver.py::test_a_read_of_a_node_alone_waits_only_for_what_somebody_may_have_seen"),
+        (Scripted("tests/simulation/test_nodes.py::test_a_node_alone_that_takes_its_time_to_apply_is_never_stale"),),
     ),
     Mutant(
         "local_read",

@@ -9,6 +9,7 @@ import pytest
 
 from zattredis.errors import ProposalRefused
 from zattredis.peer.messages import ForwardBatch, ForwardExpected
+from zattredis.raft.entry import BATCH
 from zattredis.raft.messages import Message, ReadIndexResponse
 from zattredis.raft.ready import ReadConfirmed, Ready
 from zattredis.server.clock import Clock
@@ -69,12 +70,19 @@ def test_a_read_of_a_node_alone_waits_only_for_what_somebody_may_have_seen(
     core.membership.members = ("n1", "n2")[:members]
     core.term_start_index, core.membership_index = term_start, membership
     driver._applier.applied_index = applied
+    core.log = SimpleNamespace(slice=lambda low, high, bytes_max: [SimpleNamespace(kind=BATCH, stamp_ms=1000 + low)])
     points: list[int] = []
-    driver._reads = SimpleNamespace(on_confirmed=lambda context, index, time_ms: points.append(index))  # type: ignore[assignment]
+    times: list[int] = []
+    driver._reads = SimpleNamespace(  # type: ignore[assignment]
+        on_confirmed=lambda context, index, time_ms: (points.append(index), times.append(time_ms))
+    )
+    driver._committed_stamp = 10_000
     ready = Ready()
     ready.reads = [ReadConfirmed("n1", 5, 7)]
     driver._carry_out(ready)
     assert points == [point]
+    if point < 7:  # what follows the entry that was not waited for must not find itself at a time before this read's
+        assert times == [1000 + point + 1]
 
 
 def test_a_batch_the_log_has_no_room_for_is_asked_for_again_once_there_is() -> None:

@@ -66,6 +66,7 @@ class NodePlan:
     heavy_elements: int  # from where on a command is carried out apart
     piece_keys: int
     membership: float = 0.0  # changes; drawn by nobody, asked for by name
+    slice_s: float = 0.0  # what a slice takes that `slice_end` ends; drawn by nobody
 
 
 def make_plan(rng: random.Random, storm_s: float) -> NodePlan:

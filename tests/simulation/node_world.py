@@ -153,6 +153,7 @@ class Process:
     def perf_counter(self) -> float:
         if self.rng.random() < self.world.plan.slice_end:
             self._perf += 0.01
+            self.loop.busy_until = self.world.timeline.now + self.world.plan.slice_s
         return self.world.timeline.now + self._perf
 
     def random_64(self) -> int:

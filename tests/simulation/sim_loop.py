@@ -1,6 +1,7 @@
 """Virtual time: one queue of events for everybody, and an asyncio event loop for each simulated process over it.
 
-Callbacks take no time. A paused process runs nothing until it goes on; a dead one never runs anything again.
+Callbacks take no time, unless `busy_until` says so. A paused process runs nothing until it goes on; a dead one never
+runs anything again.
 """
 
 from __future__ import annotations
@@ -71,6 +72,9 @@ class NodeLoop(asyncio.AbstractEventLoop):
         self.tasks: dict[asyncio.Task[Any], None] = {}
         self.servers: dict[tuple[str, int], Callable[[], Any]] = {}
         self.thread_delay = lambda: 0.001
+        self.busy_until = 0.0
+        """No turn of the loop that was asked for begins earlier: how long the one before it takes. What comes from the
+        network or by a timer is heard of in between, as between two slices."""
         self._deferred: deque[Callable[[], Any]] = deque()
         self._handler: Any = None
 
@@ -134,7 +138,7 @@ class NodeLoop(asyncio.AbstractEventLoop):
     ) -> asyncio.Handle:
         handle = asyncio.Handle(callback, args, self, context)
         if not self.dead:
-            self.timeline.at(self.timeline.now, lambda: None if handle._cancelled else handle._run(), self)
+            self.timeline.at(self.busy_until, lambda: None if handle._cancelled else handle._run(), self)
         return handle
 
     call_soon_threadsafe = call_soon  # type: ignore[assignment]

@@ -293,10 +293,10 @@ class Driver:
         That does not hold for what this node applied before it was started again, for its state may lie behind its log,
         nor for what members applied that are no more: all that is applied first.
         """
-        core, applied = self.core, self._applier.applied_index
+        core, applied, behind = self.core, self._applier.applied_index, self.core.commit_index
         if len(core.membership.members) == 1 and applied >= max(core.term_start_index, core.membership_index):
-            index = min(index, applied)
-        time_ms = self._read_time()
+            index, behind = min(index, applied), applied
+        time_ms = self._read_time(behind)
         if time_ms is None:
             self._held_reads.append((node_id, context, index))
             self.propose_time()
@@ -310,16 +310,17 @@ class Driver:
         else:
             self._network.send(ReadIndexResponse(core.node_id, node_id, core.term, context, index, time_ms, True))
 
-    def _read_time(self) -> int | None:
+    def _read_time(self, behind: int) -> int | None:
         """Return the time of a read confirmed now; None when keys may be due that only a later stamp could show.
 
-        Never beyond the clock, the stamp of the first uncommitted entry, and the highest committed reservation. While
+        Never beyond the clock, the stamp of the first entry after `behind` (what the read does not wait for is carried
+        out at that time, and so are the reads that follow it), and the highest committed reservation. While
         no key has an expiry the reservation does not matter: no reply depends on it. The core's own entries have the
         stamp of the one before, without a look at the clock, and execute nothing: they do not count.
         """
         core = self.core
         now_ms = self._clock.now_ms()
-        index, last = core.commit_index + 1, core.last_index
+        index, last = behind + 1, core.last_index
         while index <= last:
             entry = core.log.slice(index, index + 1, 1)[0]
             if entry.kind not in (CONFIG, NOOP):
