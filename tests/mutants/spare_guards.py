@@ -5,6 +5,8 @@ from __future__ import annotations
 from typing import Final
 
 _SHORT_CUT: Final = "a short cut: what follows comes to the same"
+_COST: Final = "spares work: done every time it comes to the same"
+_ASKED: Final = "spares work: what is called asks, too"
 _TIMER: Final = "only draws the wait anew: hearing a leader, or the candidacy that ends, has begun it already"
 _GATE: Final = "only for mypy: `step` lets nobody pass who is no member, and each member has a progress"
 
@@ -105,5 +107,35 @@ SPARE: Final[dict[str, str]] = {
     "state.RaftState.replace_log: self.log.last_index > index and self.log.in_memory(index) and "
     "self.log.matches(index, term) without self.log.matches(index, term)": (
         "`accepts_snapshot` has asked the whole log before"
+    ),
+    "core.Core.ready: self.replicate_due -> True": _COST,
+    "core.Core.ready: self.outbox -> True": _COST,
+    "core.Core.ready: self.events -> True": _COST,
+    "core.Core.ready: self.reads_confirmed -> True": _COST,
+    "core.Core.ready: self.read_answers -> True": _COST,
+    "core.Core.ready: self.snapshots -> True": _COST,
+    "follower.become_follower: was == LEADER -> True": "nobody but a leader has what is cleared",
+    "follower.on_install_snapshot: m.index <= s.commit_index -> True": "what is committed is held",
+    "leader.propose: s.role != LEADER or s.transferring_to is not None -> True": _ASKED,
+    "leader._send_append: raws -> True": "nothing that is sent takes no room in the window",
+    "leader.tick: s.transferring_to is not None -> True": _ASKED,
+    "leader._note_alive: p.rejoining != rejoining -> True": _COST,
+    "leader._note_alive: not rejoining -> True": _COST,
+    "leader.on_append_entries_response: news -> True": _COST,
+    "leader.on_append_entries_response: m.src == s.transferring_to -> True": (
+        "says once more that it may take over: the term has passed by then"
+    ),
+    "leader.on_append_entries_response: p.next_index <= s.log.last_index or p.commit_sent < "
+    "s.commit_index -> True": _COST,
+    "leader.on_heartbeat_response: p.probe_sent_tick is not None and s.ticks - p.probe_sent_tick >= "
+    "s.config.heartbeat_ticks -> True": "costs a probe more",
+    "leader.on_heartbeat_response: p.next_index <= s.log.last_index or p.commit_sent < s.commit_index -> True": _COST,
+    "leader.on_heartbeat_response: s.reads.in_flight and m.round >= s.reads.started -> True": _SHORT_CUT,
+    "leader.maybe_commit: s.membership_index >= s.term_start_index or s.membership.joint or (not "
+    "s.membership.is_voter(s.node_id)) -> True": _ASKED,
+    "leader._after_membership_commit: heir is not None and s.progress[heir].match_index == "
+    "s.log.last_index -> True": "a candidate that is behind loses, and another one stands",
+    "leader._on_refusal: max(p.match_index, s.log.first_index - 1) -> (s.log.first_index - 1)": (
+        "`become_probe` begins behind what matches"
     ),
 }

@@ -24,7 +24,7 @@ from zattredis.raft.messages import (
     VoteResponse,
 )
 from zattredis.raft.progress import Progress
-from zattredis.raft.ready import BecameFollower, CoreConfig, HardState, TransferEnded
+from zattredis.raft.ready import BecameFollower, CoreConfig, HardState, StorageHung, TransferEnded
 
 TRIO = Membership(voters=("a", "b", "c"))
 
@@ -212,3 +212,12 @@ def test_a_refusal_is_not_followed_into_what_is_compacted() -> None:
     progress.become_probe(9)
     cluster.deliver(AppendEntriesResponse("b", "a", 1, False, 8, 7, 0))
     assert (progress.state, progress.next_index) == ("probe", 6)
+
+
+def test_a_disk_that_has_not_answered_yet_does_not_hang() -> None:
+    cluster = Cluster("abc")
+    cluster.elect("a")
+    cluster.hold_disk("a")
+    cluster.write("a")
+    cluster.tick("a", 2)
+    assert cluster.peers["a"].saw(StorageHung) == []
