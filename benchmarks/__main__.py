@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import shutil
 import sys
 import time
@@ -44,6 +45,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--seconds", type=float, default=1.0, help="per measurement; three times that for rows with a target"
     )
+    parser.add_argument("--trials", type=int, default=drills.Size().failover_trials, help="kills of the failover drill")
     parser.add_argument("--dir", type=Path, help="where the servers keep their data; must be on a disk")
     parser.add_argument("--json", type=Path, metavar="FILE", help="keep the results")
     parser.add_argument("--plot", type=Path, metavar="FILE", help="draw the throughput (PNG)")
@@ -113,6 +115,7 @@ def _run(options: argparse.Namespace) -> report.Report:
     generators = "redis-benchmark, mixed by its own client" if has_redis_benchmark() else "its own client"
     out = report.Report(machine=machine.describe(), load_generator=generators, when=time.strftime("%Y-%m-%d"))
     directory = throughput.data_directory(options.dir)
+    size = drills.QUICK if options.quick else dataclasses.replace(drills.Size(), failover_trials=options.trials)
     try:
         rows = _rows(options, sections)
         if rows:
@@ -121,7 +124,7 @@ def _run(options: argparse.Namespace) -> report.Report:
             if name not in sections:
                 continue
             try:
-                out.drills[name] = drill(directory, drills.QUICK if options.quick else drills.Size(), say)
+                out.drills[name] = drill(directory, size, say)
             except (drills.DrillFailed, TimeoutError, OSError, RuntimeError) as error:
                 out.notes.append(f"{name}: {error}")
                 say(f"{name} failed: {error}")
