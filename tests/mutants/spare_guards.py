@@ -138,4 +138,12 @@ SPARE: Final[dict[str, str]] = {
     "leader._on_refusal: max(p.match_index, s.log.first_index - 1) -> (s.log.first_index - 1)": (
         "`become_probe` begins behind what matches"
     ),
+    "state.RaftState.set_leader: leader_id != self.leader_id -> True": _ASKED,
+    "state.RaftState.set_term: term > self.term -> True": "an answer of this term that is lost is given again",
+    "state.RaftState.hand_over_writes: has_entries -> True": _COST,
+    "state.RaftState.hand_over_writes: self.commit_hint != self.commit_index -> True": _COST,
+    "state.RaftState.acknowledge_writes: held -> True": _COST,
+    "state.RaftState.acknowledge_writes: late -> True": _COST,
+    "state.RaftState.append: entry.kind == CONFIG -> True": _ASKED,
+    "state.RaftState.commit_to: memberships[-1][0] > before -> True": _COST,
 }
