@@ -79,6 +79,7 @@ def installed(world: NodeWorld) -> Iterator[None]:
         (applier, "COMMANDS_A_TURN", world.plan.commands_a_turn),
         (executor, "COMMANDS_A_TURN", world.plan.commands_a_turn),
         (executor, "HEAVY_ELEMENTS", world.plan.heavy_elements),
+        (apart, "LATE_S", 600.0),  # its thread is a real one: how quick this machine is must not decide anything
         (apart, "STAGED_ABOVE_KEYS", world.plan.piece_keys),
         (spilling, "PIECE_KEYS", world.plan.piece_keys),
         (large_writes, "PIECE_KEYS", world.plan.piece_keys),

@@ -14,6 +14,7 @@ from tests.simulation.node_plan import FAULT_RATES
 from tests.simulation.node_world import NodeWorld
 from tests.simulation.nodes import Job, run, shrink
 from tests.simulation.sim_network import Weather
+from zattredis.server import apart
 
 SEEDS_PER_TEST = 50
 SEEDS = int(os.environ.get("ZATTREDIS_TEST_NODE_SEEDS", "1000"))
@@ -65,6 +66,18 @@ def test_the_same_seed_gives_the_same_trace_also_in_another_process() -> None:
     other = NodeWorld(6)
     other.run()
     assert other.trace_hash != hashes[0]
+
+
+@pytest.mark.parametrize("seed", [0, 5])
+def test_a_machine_that_is_slow_changes_nothing_of_a_trace(seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is carried out apart has a real thread, which a busy machine may let wait."""
+    hashes = []
+    for late_s in (apart.LATE_S, -apart.TURN_S):  # the second: the loop does not wait for the thread at all
+        monkeypatch.setattr(apart, "LATE_S", late_s)
+        world = NodeWorld(seed)
+        world.run()
+        hashes.append(world.trace_hash)
+    assert hashes[0] == hashes[1]
 
 
 def test_a_node_that_stops_while_its_state_asks_to_slow_down_ends_in_good_order() -> None:
