@@ -22,4 +22,4 @@ def test_only_entries_that_execute_something_bound_the_time_of_a_read(
     log = SimpleNamespace(slice=lambda low, high, bytes_max: entries[low - 2 : high - 2])
     core = SimpleNamespace(commit_index=1, last_index=1 + len(entries), log=log)
     driver = SimpleNamespace(core=core, _clock=SimpleNamespace(now_ms=lambda: 1000), _committed_stamp=900)
-    assert Driver._read_time(cast(Any, driver)) == expected
+    assert Driver._read_time(cast(Any, driver), driver.core.commit_index) == expected
