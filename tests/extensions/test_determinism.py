@@ -17,6 +17,7 @@ import pytest
 
 import zattredis
 from zattredis.errors import ConfigError
+from zattredis.server import determinism
 from zattredis.server.determinism import check
 
 TOTAL = 0
@@ -188,3 +189,12 @@ def test_a_command_that_cannot_be_the_same_stops_the_start() -> None:
 
     with pytest.raises(ConfigError, match=r"test_determinism\.py:\d+: BAD\.TIME .*time\.time: use ctx\.now_ms"):
         zattredis.serve(extensions=[bad]).start()
+
+
+def test_a_file_is_opened_by_whatever_name_a_python_has_for_it() -> None:
+    def newer() -> None:
+        """Stands for `open` as Python 3.12 and later have it."""
+
+    newer.__module__, newer.__qualname__ = "_io", "open"
+    assert determinism.path_of(newer) == determinism.path_of(open) == "io.open"
+    assert determinism.fault_of(newer) == determinism.fault_of(open) is not None

@@ -113,6 +113,7 @@ def path_of(value: object) -> str:
         if kind.__module__ != "builtins":
             return f"{kind.__module__}.{kind.__qualname__}.{getattr(value, '__name__', '')}"
     module = getattr(value, "__module__", None) or (owner.__name__ if isinstance(owner, ModuleType) else "")
+    module = "io" if module == "_io" else module  # what Python 3.12 and later call it
     return f"{module}.{name}" if module else ""
 
 
