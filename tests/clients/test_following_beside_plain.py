@@ -90,6 +90,20 @@ def test_each_kind_of_connection_is_told_of_its_own_ports(both: Both) -> None:
             assert pairs == set(zip(both.plain, both.tls, strict=True))
 
 
+def test_role_and_info_name_the_ports_of_the_connection(both: Both) -> None:
+    leader = both.leader()
+    follower = (leader + 1) % 3
+    for tls, ports in ((False, both.plain), (True, both.tls)):
+        with both.client(follower, tls=tls) as client:
+            assert client.execute_command("ROLE")[1:3] == [b"127.0.0.1", ports[leader]]
+            assert client.info("replication")["master_port"] == ports[leader]
+        with both.client(leader, tls=tls) as client:
+            others = set(ports) - {ports[leader]}
+            assert {int(port) for _, port, _ in client.execute_command("ROLE")[2]} == others
+            shown = client.info("replication")
+            assert {shown[f"slave{i}"]["port"] for i in range(shown["connected_slaves"])} == others
+
+
 def test_redis_py_follows_over_tls(both: Both) -> None:
     both.leader()
     nodes = [ClusterNode("127.0.0.1", port) for port in both.tls]

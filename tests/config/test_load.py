@@ -196,6 +196,8 @@ def test_a_wrong_file_is_one_line_that_names_the_place(write: Callable[[str], st
         ({"port": "7001", "sentinel_port": "7001"}, {}, "sentinel_port = 7001 (flag --sentinel-port) and bind"),
         ({"port": "7001", "sentinel_port": "17001"}, {}, "(host (default))) both name 127.0.0.1:17001"),
         ({"sentinel_tls_port": "26380"}, {}, "flag --sentinel-tls-port: sentinel_tls_port: needs tls_port"),
+        ({"tls_announce_port": "26380"}, {}, "flag --tls-announce-port: tls_announce_port: needs tls_port"),
+        ({"tls_announce_port": "1", "tls_port": "6379", "tls_cert_file": "c"}, {}, "port is what others are told"),
         ({"sentinel_port": "65536"}, {}, "--sentinel-port: must be between 0 and 65535"),
         ({"sentinel_master_name": "my master"}, {}, "(flag --sentinel-master-name): must be letters"),
     ],

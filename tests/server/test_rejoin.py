@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 from zattredis.peer.messages import Introduction
+from zattredis.server.housekeeping import Housekeeping
 from zattredis.server.rejoin import SPENT, Rejoin, must_wait
 
 
@@ -129,3 +131,16 @@ def test_questions_of_others_are_answered(tmp_path: Path) -> None:
     node.sent.clear()
     node.rejoin.on_introduction(Introduction("n2", "n1", 0, 0, 0, False, True))
     assert [(message.dst, message.asks) for message in node.sent] == [("n2", False)]
+
+
+def test_an_introduction_tells_the_ports_before_the_first_report(tmp_path: Path) -> None:
+    sent: list[Introduction] = []
+    core = FakeCore(["n2", "n3"])
+    rejoin = Rejoin(core, tmp_path, lambda one: not sent.append(one), lambda: False, lambda: None, (26379, 6380, 26380))  # type: ignore[arg-type, func-returns-value]
+    rejoin.introduce_to("n2")
+    heard = Housekeeping(SimpleNamespace())  # type: ignore[arg-type]
+    heard.on_introduction(sent[0])
+    status = heard.members["n1"]
+    assert (status.sentinel_port, status.tls_port, status.sentinel_tls_port) == (26379, 6380, 26380)
+    heard.on_introduction(Introduction("n1", "n2", 0, 0, 0, False, False))
+    assert status.tls_port == 6380, "an earlier build's introduction says nothing of ports"

@@ -118,11 +118,11 @@ class LocalServer:
     def time_us(self) -> int:
         return self.now_us
 
-    def info(self, sections: Iterable[bytes]) -> bytes:
-        return info.render(self, sections)
+    def info(self, sections: Iterable[bytes], tls: bool = False) -> bytes:
+        return info.render(self, sections, tls)
 
-    def role(self) -> list[Any]:
-        return info.role_reply(self.raft(), self.shown)
+    def role(self, tls: bool = False) -> list[Any]:
+        return info.role_reply(self.raft(), self.shown, tls)
 
     def shown_as(self) -> tuple[bytes, bytes]:
         return self.shown.mode.encode(), self.shown.role.encode()

@@ -505,12 +505,15 @@ class ServerProtocol(Protocol):
         """Return the wall clock in microseconds since 1970."""
         ...
 
-    def info(self, sections: Iterable[bytes]) -> bytes:
-        """Return the text of INFO for these section names in any case; none means the default sections."""
+    def info(self, sections: Iterable[bytes], tls: bool) -> bytes:
+        """Return the text of INFO for these section names in any case; none means the default sections.
+
+        `tls`: who asks came over TLS, and is told of the other nodes' ports for that.
+        """
         ...
 
-    def role(self) -> list[Any]:
-        """Return the reply of ROLE."""
+    def role(self, tls: bool) -> list[Any]:
+        """Return the reply of ROLE; `tls` as above."""
         ...
 
     def memory_stats(self) -> dict[bytes, Any]:

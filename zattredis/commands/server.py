@@ -29,7 +29,7 @@ _NONDETERMINISTIC = ("nondeterministic_output",)
 )
 def info(ctx: LocalContext, *sections: bytes) -> Verbatim:
     """Report on this node: state, counters, memory, storage, Raft."""
-    return Verbatim("txt", ctx.server.info(sections))
+    return Verbatim("txt", ctx.server.info(sections, ctx.client.tls))
 
 
 @command("TIME", arity=1, flags=_ANY_TIME | Flag.FAST, group="server", since="2.6.0", complexity="O(1)",
@@ -44,7 +44,7 @@ def time(ctx: LocalContext) -> list[bytes]:
          complexity="O(1)", categories=("admin", "dangerous"))  # fmt: skip
 def role(ctx: LocalContext) -> list[Any]:
     """Return the role of this node: a master, for it takes every command, unless a view shows who follows."""
-    return ctx.server.role()
+    return ctx.server.role(ctx.client.tls)
 
 
 # -- replication -------------------------------------------------------------------------------------------------

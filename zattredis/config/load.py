@@ -260,6 +260,9 @@ def _check_views(settings: Settings) -> None:
 
 
 def _check_tls(settings: Settings) -> None:
+    if settings.tls_announce_port and (not settings.tls_port or settings.tls_only):
+        reason = "where TLS is all, port is what others are told" if settings.tls_only else "needs tls_port"
+        raise ConfigError(f"{settings.source('tls_announce_port')}: tls_announce_port: {reason}")
     wanted = {"tls_port": settings.tls_port, "tls_cluster": settings.tls_cluster == "yes"}
     name = next((name for name, on in wanted.items() if on), None)
     if name is None:

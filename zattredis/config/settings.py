@@ -122,6 +122,11 @@ class Settings:
         "Port on which clients are served over TLS; 0 means none. The same as port: no plain port is opened.",
         config_name="tls-port",
     )  # fmt: skip
+    tls_announce_port: int = _setting(
+        "port0", 0, "tls",
+        "TLS port that others are told for this node, where a network maps tls_port to another; 0 means tls_port.",
+        config_name="cluster-announce-tls-port",
+    )  # fmt: skip
     tls_cert_file: str = _setting("str", "", "tls", "Certificate of this node (PEM, the chain behind it).", hot=True)
     tls_key_file: str = _setting(
         "str", "", "tls", "Private key of tls_cert_file; empty means that the same file holds it.", hot=True
@@ -418,6 +423,11 @@ class Settings:
         if self.tls_only:
             return self.client_listen
         return tuple((_listen(text, 0)[0], self.tls_port) for text in self.bind) if self.tls_port else ()
+
+    @property
+    def tls_port_told(self) -> int:
+        """The TLS port that clients are told of for this node, 0 if it has none."""
+        return self.tls_announce_port or self.tls_port
 
     @property
     def peer_listen(self) -> tuple[str, int]:

@@ -55,13 +55,17 @@ class StatusReport(Message, array_like=True, gc=False, frozen=True):
 class Introduction(Message, array_like=True, gc=False, frozen=True):
     """How far a node is, for one that may have lost its log (see `server.rejoin`), and where it is, for one that has
     not heard yet that it is a member (see `server.links`). `asks`: introduce yourself, too. `leads`: the sender leads
-    and has committed in its own term. `address` is written as in the membership."""
+    and has committed in its own term. `address` is written as in the membership. The ports are as in StatusReport, so
+    that they are known as soon as a link is up; `sentinel_port` -1: a build that does not say them here."""
 
     last_index: int
     commit_index: int
     leads: bool
     asks: bool
     address: str = ""
+    sentinel_port: int = -1
+    tls_port: int = 0
+    sentinel_tls_port: int = 0
 
 
 class ChangeRequest(Message, array_like=True, gc=False, frozen=True):

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Final
 from zattredis.errors import OutOfMemoryError, ReplyError
 from zattredis.keyspace import maintenance
 from zattredis.observability.events import get_logger
-from zattredis.peer.messages import StatusReport
+from zattredis.peer.messages import Introduction, StatusReport
 from zattredis.raft.entry import MAINTENANCE
 from zattredis.server.blocking import DROP_AFTER_S
 from zattredis.server.clock import monotonic
@@ -146,7 +146,7 @@ class Housekeeping:
                 node.network.send(
                     StatusReport(
                         core.node_id, node_id, core.term, core.commit_index, wall_ms, matches, settings.sentinel_port,
-                        *mark, node.disk_room.level, STATE_MACHINE_VERSION, settings.tls_port,
+                        *mark, node.disk_room.level, STATE_MACHINE_VERSION, settings.tls_port_told,
                         settings.sentinel_tls_port,
                     )
                 )  # fmt: skip
@@ -169,13 +169,22 @@ class Housekeeping:
         status.machine_version = message.machine_version
         node.agreement.on_report(message.src, Mark(message.digest_index, message.digest, message.digest_since))
         status.wall_difference_ms = message.wall_ms - node.clock.wall_ms()
-        status.sentinel_port = message.sentinel_port
-        status.sentinel_tls_port = message.sentinel_tls_port
-        status.tls_port = message.tls_port
+        self._note_ports(status, message)
         if message.members and message.src == node.core.leader_id:
             self.reported_commit = message.commit_index
             for node_id, index in message.members:
                 self._note(node_id, index)
+
+    def on_introduction(self, message: Introduction) -> None:
+        """A link to another node came up, and it says where it serves clients, before its first report."""
+        if message.sentinel_port >= 0:
+            self._note_ports(self.members.setdefault(message.src, MemberStatus()), message)
+
+    @staticmethod
+    def _note_ports(status: MemberStatus, message: StatusReport | Introduction) -> None:
+        status.sentinel_port = message.sentinel_port
+        status.sentinel_tls_port = message.sentinel_tls_port
+        status.tls_port = message.tls_port
 
     def _note(self, node_id: str, index: int) -> None:
         self.members.setdefault(node_id, MemberStatus()).match_index = index

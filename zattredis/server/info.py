@@ -64,19 +64,20 @@ def sections_of(names: Iterable[bytes]) -> list[str]:
     return [name for name in _EVERY if name in wanted]
 
 
-def role_reply(raft: RaftFacts, presented: Presented = PLAIN) -> list[Any]:
-    """Return the reply of ROLE.
+def role_reply(raft: RaftFacts, presented: Presented = PLAIN, tls: bool = False) -> list[Any]:
+    """Return the reply of ROLE, with the ports for who asks over TLS or plain.
 
     A plain server is always `master`: every node takes every command. A leader lists the members it is connected to and
     how far they are. With a view switched on, the others are `slave` of the leader.
     """
     if presented.role != "master":
-        host, port = (presented.master.host, presented.master.port) if presented.master else ("?", 0)
+        master = presented.master
+        host, port = (master.host, master.port_for(tls)) if master else ("?", 0)
         return [b"slave", host.encode(), port, b"connected" if presented.master_up else b"connect", raft.applied_index]
     followers = []
     if raft.role == "leader":
         followers = [
-            [member.host.encode(), b"%d" % member.port, b"%d" % member.match_index]
+            [member.host.encode(), b"%d" % member.port_for(tls), b"%d" % member.match_index]
             for member in raft.members
             if member.node_id != raft.node_id and member.connected and member.match_index is not None
         ]
@@ -126,12 +127,16 @@ def client_buffer_bytes(clients: ClientRegistry) -> int:
     return sum(sum(client.connection.buffered()) for client in clients)
 
 
-def render(facts: NodeFacts, names: Iterable[bytes]) -> bytes:
-    """Return the text of INFO for these section names in any case; none means the default sections."""
+def render(facts: NodeFacts, names: Iterable[bytes], tls: bool = False) -> bytes:
+    """Return the text of INFO for these section names in any case; none means the default sections.
+
+    `tls`: who asks came over TLS, and is told of the other nodes' TLS ports.
+    """
     texts = []
     for name in sections_of(names):
         lines = [f"# {_TITLES.get(name, name.capitalize())}\r\n"]
-        lines += [f"{field}:{value}\r\n" for field, value in _SECTIONS[name](facts)]
+        fields = _replication(facts, tls) if name == "replication" else _SECTIONS[name](facts)
+        lines += [f"{field}:{value}\r\n" for field, value in fields]
         texts.append("".join(lines))
     return "\r\n".join(texts).encode("utf-8", "surrogateescape")
 
@@ -340,12 +345,12 @@ def _stats(facts: NodeFacts) -> Fields:
     yield "no_quorum_refusals", flow.refused_no_quorum
 
 
-def _replication(facts: NodeFacts) -> Fields:
+def _replication(facts: NodeFacts, tls: bool = False) -> Fields:
     raft, presented = facts.raft(), facts.presented()
-    followers = role_reply(raft)[2]
+    followers = role_reply(raft, tls=tls)[2]
     yield "role", presented.role
     if presented.role != "master":
-        yield from _replica(raft, presented)
+        yield from _replica(raft, presented, tls)
     yield "connected_slaves", len(followers)
     for number, (host, port, offset) in enumerate(followers):
         lag = max(0, raft.last_index - int(offset))
@@ -364,10 +369,10 @@ def _replication(facts: NodeFacts) -> Fields:
     yield "repl_backlog_histlen", 0
 
 
-def _replica(raft: RaftFacts, presented: Presented) -> Fields:
+def _replica(raft: RaftFacts, presented: Presented, tls: bool) -> Fields:
     master = presented.master
     yield "master_host", master.host if master else "?"
-    yield "master_port", master.port if master else 0
+    yield "master_port", master.port_for(tls) if master else 0
     yield "master_link_status", "up" if presented.master_up else "down"
     yield "master_last_io_seconds_ago", presented.master_heard_s
     yield "master_sync_in_progress", 0

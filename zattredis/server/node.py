@@ -327,7 +327,8 @@ class Node:
         self.snapshots = Snapshots(self)
         self.backups = Backups(self)
         self.agreement = Agreement(self.applier.digest, lambda: self.core.membership.voters, self.fence)
-        self.rejoin = Rejoin(self.core, data.path, self.network.send, self._leading_committed, self._on_may_vote)
+        ports = (settings.sentinel_port, settings.tls_port_told, settings.sentinel_tls_port)
+        self.rejoin = Rejoin(self.core, data.path, self.network.send, self._leading_committed, self._on_may_vote, ports)
         self.driver.may_vote = self.rejoin.done
         self.housekeeping = Housekeeping(self)
         self.disk_room = DiskRoom(self)
@@ -462,6 +463,7 @@ class Node:
             return
         if isinstance(message, Introduction):
             self.links.on_introduction(message)
+            self.housekeeping.on_introduction(message)
             self.rejoin.on_introduction(message)
         elif isinstance(message, StatusReport):
             self.housekeeping.on_status(message)

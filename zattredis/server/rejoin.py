@@ -37,7 +37,7 @@ _log = get_logger(room="rejoin")
 class Rejoin:
     """The duty of one node with an empty log; `done` once it may vote. Introductions of others are answered always."""
 
-    __slots__ = ("_core", "_heard", "_leading_committed", "_on_done", "_path", "_send", "done")
+    __slots__ = ("_core", "_heard", "_leading_committed", "_on_done", "_path", "_ports", "_send", "done")
 
     def __init__(
         self,
@@ -46,12 +46,15 @@ class Rejoin:
         send: Callable[[Introduction], bool],
         leading_committed: Callable[[], bool],
         on_done: Callable[[], None],
+        ports: tuple[int, int, int] = (0, 0, 0),
     ) -> None:
+        """`ports`: the last three fields of the introductions of this node."""
         self._core = core
         self._path = directory / _FILE
         self._send = send
         self._leading_committed = leading_committed
         self._on_done = on_done
+        self._ports = ports
         self._heard: dict[str, Introduction] = {}
         alone = core.membership.is_voter(core.node_id) and not core.other_voters
         # A learner that never was a voter has no vote to forget (`server.joining` has made certain of that).
@@ -79,7 +82,7 @@ class Rejoin:
         self._send(
             Introduction(
                 core.node_id, node_id, core.term, core.last_index, core.commit_index, self._leading_committed(), asks,
-                core.membership.addresses.get(core.node_id, ""),
+                core.membership.addresses.get(core.node_id, ""), *self._ports,
             )
         )
 

@@ -181,13 +181,13 @@ class Services:
         """Return the wall clock in microseconds since 1970."""
         return self._node.clock.wall_us()
 
-    def info(self, sections: Iterable[bytes]) -> bytes:
+    def info(self, sections: Iterable[bytes], tls: bool = False) -> bytes:
         """Return the text of INFO."""
-        return render(self.status, sections)
+        return render(self.status, sections, tls)
 
-    def role(self) -> list[Any]:
+    def role(self, tls: bool = False) -> list[Any]:
         """Return the reply of ROLE: a master, with the other members and how far they are, or a slave of the leader."""
-        return role_reply(self.status.raft(), self.status.presented())
+        return role_reply(self.status.raft(), self.status.presented(), tls)
 
     def memory_stats(self) -> dict[bytes, Any]:
         """Return the reply of MEMORY STATS."""

@@ -149,7 +149,7 @@ class NodeStatus:
         """Return where a member serves clients over TLS, 0 where it does not or has not said so yet."""
         node = self._node
         if node_id == node.core.node_id:
-            return node.settings.tls_port
+            return node.settings.tls_port_told
         status = node.housekeeping.members.get(node_id)
         return 0 if status is None else status.tls_port
 
