@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import Any
 
 from zattredis.cli.ctl.doctor import Finding, Patient, diagnose
@@ -110,6 +111,26 @@ def test_settings_and_versions_that_differ() -> None:
                             patient("n3", config={"requirepass": "one"}))  # fmt: skip
     assert told == "requirepass differs: n1: …, n2: …, n3: …"
     assert found(*trio(zattredis_version="0.1.0")) == [("note", "versions differ: n1 0.2.0, n2 0.2.0, n3 0.1.0")]
+
+
+def test_doors_that_stand_open() -> None:
+    def told(nopass: bool = True, **config: str) -> list[tuple[str, str]]:
+        named = {"port": "7001", "bind": "0.0.0.0", "protected-mode": "no"} | {
+            name.replace("_", "-"): value for name, value in config.items()
+        }
+        alike = [patient(i, config={"protected-mode": "no"}) for i in ("n1", "n2")]
+        return found(*alike, dataclasses.replace(patient("n3", config=named), nopass=nopass))
+
+    everybody = "lets in everybody who reaches 0.0.0.0: protected mode is off, and no password is needed"
+    assert told() == [("warning", everybody)]
+    assert told(nopass=False) == told(bind="127.0.0.1 ::1 localhost:7001") == []
+    assert told(port="7001", tls_port="7001", tls_auth_clients="yes") == []
+    assert told(port="7001", tls_port="7001", tls_auth_clients="optional") == [("warning", everybody)]
+    admin = "its admin port listens on 0.0.0.0, in plain HTTP"
+    assert told(bind="127.0.0.1", admin_port="9379", admin_bind="127.0.0.1") == []
+    assert told(nopass=False, admin_port="9379", admin_bind="0.0.0.0") == [("note", admin)]
+    asks_nobody = ("warning", f"{admin}, and asks nobody for a password")
+    assert told(admin_port="9379", admin_bind="0.0.0.0") == [("warning", everybody), asks_nobody]
 
 
 def test_limits() -> None:

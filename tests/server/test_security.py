@@ -12,7 +12,7 @@ from structlog.testing import capture_logs
 from tests.support.certificates import Authority, openssl
 from zattredis.config import make_settings
 from zattredis.errors import ConfigError, DefiniteError, FatalError
-from zattredis.server.security import Security, client_context, peer_tls
+from zattredis.server.security import Security, client_context, peer_tls, tell_who_comes_in
 
 CLUSTER = "n1=10.0.0.1:7001,n2=10.0.0.2:7001,n3=10.0.0.3:7001"
 
@@ -66,6 +66,36 @@ def test_what_an_operator_is_warned_of(values: dict[str, Any], events: list[str]
         Security(settings, peer_tls(settings))
     assert [event["event"] for event in told] == events
     assert "short" not in str([{k: v for k, v in event.items() if k != "event"} for event in told])
+
+
+OPEN = {"bind": "0.0.0.0", "protected_mode": "no"}
+
+
+@pytest.mark.parametrize(
+    ("values", "nopass", "events"),
+    [
+        ({}, True, []),
+        ({"bind": "0.0.0.0"}, True, []),  # protected mode
+        (OPEN, True, ["clients_unprotected"]),
+        (OPEN, False, []),
+        ({"bind": "127.0.0.1,localhost,::1", "protected_mode": "no"}, True, []),
+        (OPEN | {"port": 7001, "tls_port": 7001, "tls_cert_file": "c", "tls_ca_cert_file": "a"}, True, []),
+        (
+            OPEN | {"port": 7001, "tls_port": 7001, "tls_cert_file": "c", "tls_auth_clients": "no"},
+            True, ["clients_unprotected"],
+        ),
+        ({"admin_port": 9379}, True, []),
+        ({"admin_bind": "0.0.0.0"}, True, []),  # and no port
+        ({"admin_port": 9379, "admin_bind": "::"}, False, ["admin_port_reachable"]),
+        (OPEN | {"admin_port": 9379, "admin_bind": "10.0.0.1"}, True, ["clients_unprotected", "admin_port_reachable"]),
+    ],
+)  # fmt: skip
+def test_doors_that_stand_open_are_told_at_the_start(values: dict[str, Any], nopass: bool, events: list[str]) -> None:
+    with capture_logs() as told:
+        tell_who_comes_in(make_settings(**values), nopass)
+    assert [event["event"] for event in told] == events
+    if events[1:]:
+        assert "the console and its actions" in told[1]["hint"]
 
 
 def test_what_cannot_be_loaded_ends_a_start_and_leaves_a_running_node_as_it_was(own: Authority, tmp_path: Path) -> None:

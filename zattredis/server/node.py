@@ -50,7 +50,7 @@ from zattredis.server.redirects import RedirectingDispatcher
 from zattredis.server.rejoin import Rejoin
 from zattredis.server.reloading import Reloading
 from zattredis.server.repair import open_or_repair
-from zattredis.server.security import HANDSHAKE_S, STRANGERS_MAX, Security, answer_to_plain, peer_tls
+from zattredis.server.security import HANDSHAKE_S, STRANGERS_MAX, Security, answer_to_plain, peer_tls, tell_who_comes_in
 from zattredis.server.sentinel import SentinelPort
 from zattredis.server.services import Services
 from zattredis.server.sessions import Sessions
@@ -395,6 +395,7 @@ class Node:
             self._admin = AdminServer(self)
             await self._admin.start(*self.settings.admin_listen)
         await self.sentinel.listen()
+        tell_who_comes_in(self.settings, self.services.access.default.nopass)
 
     async def _listen_tls(self, host: str, port: int) -> None:
         listener = TlsListener(

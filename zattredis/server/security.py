@@ -138,6 +138,30 @@ class Security:
             _log.warning("cluster_secret_short", bytes_min=SECRET_BYTES_MIN, hint=hint)
 
 
+def tell_who_comes_in(settings: Settings, nopass: bool) -> None:
+    """Warn, at a start, where more than this machine may come in than an operator may have meant.
+
+    `nopass`: the user `default` needs no password, by the settings or by what the cluster has agreed on.
+    """
+    anyone = nopass and settings.protected_mode == "no"
+    ports = [] if settings.tls_only else [*settings.client_listen]
+    if settings.tls_auth_clients != "yes":
+        ports += settings.tls_listen
+    reached = [f"{host}:{port}" for host, port in ports if not _is_loopback(host)]
+    if anyone and reached:
+        _log.warning(
+            "clients_unprotected", listens=reached,
+            hint="protected mode is off and no password is needed: whoever reaches this may do everything; "
+            "set requirepass, or users",
+        )  # fmt: skip
+    admin = settings.admin_listen
+    if admin is not None and not _is_loopback(admin[0]):
+        hint = "the admin port speaks plain HTTP, and serves /metrics to everybody who reaches it"
+        if anyone:
+            hint += ", the console and its actions, too: set requirepass, or users"
+        _log.warning("admin_port_reachable", listens="{}:{}".format(*admin), hint=hint)
+
+
 def _is_loopback(host: str) -> bool:
     try:
         return ipaddress.ip_address(host).is_loopback

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
+import ipaddress
 import json
 import statistics
 import time
@@ -19,6 +21,8 @@ from zattredis.cli.ctl.table import milliseconds, size
 from zattredis.cli.ctl.target import Target
 from zattredis.cli.resp_client import ErrorReply, NoAnswer
 from zattredis.config import SETTINGS
+from zattredis.config.spec import split_bind
+from zattredis.errors import ConfigError
 
 CLOCK_WARNING_MS: Final = 500
 CLOCK_PROBLEM_MS: Final = 10_000
@@ -61,6 +65,8 @@ class Patient:
     """How far its wall clock is ahead of this machine's, the way there and back halved."""
     config: dict[str, str] | None = None
     raft: dict[str, Any] | None = None
+    nopass: bool = False
+    """Whether the user `default` is let in without a password."""
 
 
 def _arguments(parser: argparse.ArgumentParser) -> None:
@@ -91,9 +97,10 @@ def _examine(node_id: str, address: str, target: Target) -> Patient:
             try:
                 config = as_dict(client.call("CONFIG", "GET", "*"))
                 raft = as_dict(client.call("RAFT", "STATUS"))
+                flags = as_dict(client.call("ACL", "GETUSER", "default") or []).get("flags", [])
             except ErrorReply:  # a user who may not
                 return Patient(node, clock_ms)
-            return Patient(node, clock_ms, config, raft)
+            return Patient(node, clock_ms, config, raft, {"on", "nopass"} <= set(flags))
     except (NoAnswer, ErrorReply) as error:
         return Patient(Node(node_id, address, problem=str(error)))
 
@@ -305,6 +312,45 @@ def _configurations(patients: Sequence[Patient]) -> Iterator[Finding]:
             )
 
 
+def _doors(patients: Sequence[Patient]) -> Iterator[Finding]:
+    """Who may come in from other machines."""
+    for patient in patients:
+        config = patient.config
+        if config is None:
+            continue
+        anyone = patient.nopass and config.get("protected-mode") == "no"
+        ports = [] if config.get("port") == config.get("tls-port") else [config.get("bind", "")]
+        if config.get("tls-port", "0") != "0" and config.get("tls-auth-clients") != "yes":
+            ports = [config.get("bind", "")]
+        reached = [host for text in ports for host in text.replace(",", " ").split() if not _is_loopback(host)]
+        if anyone and reached:
+            yield Finding(
+                "warning",
+                patient.node.node_id,
+                f"lets in everybody who reaches {' '.join(reached)}: protected mode is off, and no password is needed",
+                "set one (CONFIG SET requirepass …, or users by ACL SETUSER), or bind = \"127.0.0.1\"",
+            )
+        if config.get("admin-port", "0") != "0" and not _is_loopback(config.get("admin-bind", "")):
+            yield Finding(
+                "warning" if anyone else "note",
+                patient.node.node_id,
+                f"its admin port listens on {config['admin-bind']}, in plain HTTP"
+                + (", and asks nobody for a password" if anyone else ""),
+                "let only those reach it who may know its metrics; admin_bind = \"127.0.0.1\" keeps it to this machine",
+            )
+
+
+def _is_loopback(bind: str) -> bool:
+    """Whether an address, or address:port, is of the machine itself."""
+    host = bind
+    with contextlib.suppress(ConfigError):
+        host = split_bind(bind)[0]
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
 _LOOKS: Final[tuple[Callable[[Sequence[Patient]], Iterator[Finding]], ...]] = (
     _answers,
     _quorum,
@@ -313,6 +359,7 @@ _LOOKS: Final[tuple[Callable[[Sequence[Patient]], Iterator[Finding]], ...]] = (
     _clocks,
     _disks,
     _limits,
+    _doors,
     _configurations,
     _versions,
 )
@@ -331,7 +378,7 @@ SUBCOMMAND = Subcommand(
     name="doctor",
     help="find what is wrong or soon will be, and say what to do",
     description="Look at all nodes: quorum and links, clocks, disks and their room, lag, memory, versions, settings "
-    "that differ. Each finding comes with what to do. Exit code 1 if there is a problem or a warning.",
+    "that differ, who may come in. Each finding comes with what to do. Exit code 1 if there is a problem or a warning.",
     examples="zattctl doctor                          the cluster of the node on this machine\n"
     "zattctl doctor --host db1 -o json       the same for programs",
     arguments=_arguments,
