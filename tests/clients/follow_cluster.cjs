@@ -1,23 +1,32 @@
-// A cluster client writes on while the leader dies. Arguments: library, mode (cluster or sentinel), ports, name.
+// A cluster client writes on while the leader dies. Arguments: library, mode (cluster or sentinel), ports, name,
+// and for TLS the file of the authority; mode "plain" is one client of the first port.
 // Prints "ready" after 20 writes; told on standard input that the leader is dead, it writes 50 more.
 const assert = require("node:assert/strict");
+const fs = require("node:fs");
 
-async function connect(library, mode, ports, name) {
+function withIoredis(mode, nodes, name, tls) {
+  const { Redis, Cluster } = require("ioredis");
+  if (mode === "plain") return new Redis({ ...nodes[0], tls });
+  if (mode === "cluster") return new Cluster(nodes, { redisOptions: { tls } });
+  const encrypted = tls && { enableTLSForSentinelMode: true, sentinelTLS: tls, tls };
+  return new Redis({ sentinels: nodes, name, ...encrypted });
+}
+
+function withNodeRedis(mode, nodes, name, tls) {
+  const { createClient, createCluster, createSentinel } = require("redis");
+  const socket = tls && { tls: true, ...tls };
+  if (mode === "plain") return createClient({ socket: { ...nodes[0], ...socket } });
+  if (mode === "cluster") return createCluster({ rootNodes: nodes.map((node) => ({ socket: { ...node, ...socket } })), defaults: { socket } });
+  return createSentinel({ name, sentinelRootNodes: nodes, nodeClientOptions: { socket }, sentinelClientOptions: { socket } });
+}
+
+async function connect(library, mode, ports, name, tls) {
   const nodes = ports.map((port) => ({ host: "127.0.0.1", port }));
-  if (library === "ioredis") {
-    const { Redis, Cluster } = require("ioredis");
-    const client = mode === "cluster" ? new Cluster(nodes) : new Redis({ sentinels: nodes, name });
-    client.on("error", () => {});
-    return { incr: (key) => client.incr(key), get: (key) => client.get(key), close: () => client.quit() };
-  }
-  const { createCluster, createSentinel } = require("redis");
-  const client =
-    mode === "cluster"
-      ? createCluster({ rootNodes: nodes.map(({ host, port }) => ({ url: `redis://${host}:${port}` })) })
-      : createSentinel({ name, sentinelRootNodes: nodes });
+  const client = (library === "ioredis" ? withIoredis : withNodeRedis)(mode, nodes, name, tls);
   client.on("error", () => {});
-  await client.connect();
-  return { incr: (key) => client.incr(key), get: (key) => client.get(key), close: () => client.close() };
+  if (library !== "ioredis") await client.connect();
+  const close = () => (library === "ioredis" ? client.quit() : client.close());
+  return { incr: (key) => client.incr(key), get: (key) => client.get(key), close };
 }
 
 async function within(promise, milliseconds) {
@@ -32,8 +41,9 @@ async function within(promise, milliseconds) {
   }
 }
 
-async function main(library, mode, ports, name) {
-  const client = await connect(library, mode, ports, name);
+async function main(library, mode, ports, name, authority) {
+  const tls = authority ? { ca: fs.readFileSync(authority) } : undefined;
+  const client = await connect(library, mode, ports, name, tls);
   let acknowledged = 0;
   for (; acknowledged < 20; acknowledged++) await client.incr("count");
   console.log("ready");
@@ -54,7 +64,7 @@ async function main(library, mode, ports, name) {
   console.log(`acknowledged ${acknowledged}`);
 }
 
-main(process.argv[2], process.argv[3], process.argv[4].split(",").map(Number), process.argv[5]).then(
+main(process.argv[2], process.argv[3], process.argv[4].split(",").map(Number), process.argv[5], process.argv[6]).then(
   () => process.exit(0),
   (error) => { console.error(error); process.exit(1); },
 );

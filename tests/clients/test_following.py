@@ -6,7 +6,7 @@ import os
 import shutil
 import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -136,11 +136,9 @@ def test_redis_cli_follows_redirects(cluster: ZattCluster) -> None:
     assert f"tcp_port:{cluster.nodes[new].port}" in done.stdout.decode()  # it stayed where it was led
 
 
-@pytest.mark.parametrize("mode", ["cluster", "sentinel"])
-@pytest.mark.parametrize("library", ["ioredis", "redis"])
-def test_node_libraries(cluster: ZattCluster, ports: list[int], node_modules: Path, library: str, mode: str) -> None:
-    targets = [node.port for node in cluster.nodes] if mode == "cluster" else ports
-    command = ["node", str(HERE / "follow_cluster.cjs"), library, mode, ",".join(map(str, targets)), NAME]
+def write_over_a_death(node_modules: Path, arguments: list[str], kill: Callable[[], object]) -> None:
+    """Run the program in JavaScript: it writes, `kill` is called, and it writes on."""
+    command = ["node", str(HERE / "follow_cluster.cjs"), *arguments]
     environment = os.environ | {"NODE_PATH": str(node_modules)}
     with subprocess.Popen(
         command, env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
@@ -150,10 +148,17 @@ def test_node_libraries(cluster: ZattCluster, ports: list[int], node_modules: Pa
             first = process.stdout.readline()
             if first != "ready\n":
                 raise AssertionError(f"{first}{process.communicate(timeout=60)}")
-            kill_leader(cluster)
+            kill()
             output, errors = process.communicate("killed\n", timeout=90)
         finally:
             process.kill()
     assert process.returncode == 0, errors
     assert output.startswith("acknowledged 70"), output
+
+
+@pytest.mark.parametrize("mode", ["cluster", "sentinel"])
+@pytest.mark.parametrize("library", ["ioredis", "redis"])
+def test_node_libraries(cluster: ZattCluster, ports: list[int], node_modules: Path, library: str, mode: str) -> None:
+    targets = [node.port for node in cluster.nodes] if mode == "cluster" else ports
+    write_over_a_death(node_modules, [library, mode, ",".join(map(str, targets)), NAME], lambda: kill_leader(cluster))
     check_count(cluster, 70)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +15,12 @@ from redis.cluster import ClusterNode
 from redis.retry import Retry
 from redis.sentinel import Sentinel
 
-from tests.clients.test_following import go_on_until_found
+from tests.clients.test_following import go_on_until_found, write_over_a_death
+from tests.clients.test_node_clients import node_modules
 from tests.support.certificates import Authority
 from tests.support.cluster import ZattCluster, free_port, wait_until
+
+assert node_modules  # a fixture
 
 NAME = "the-cluster"
 
@@ -114,6 +117,19 @@ def test_redis_py_sentinel(whole: Encrypted) -> None:
     whole.kill_leader()
     go_on_until_found(master, 10)
     assert int(master.get("count")) >= 11
+
+
+@pytest.mark.parametrize("mode", ["plain", "cluster", "sentinel"])
+@pytest.mark.parametrize("library", ["ioredis", "redis"])
+def test_node_libraries(whole: Encrypted, node_modules: Path, library: str, mode: str) -> None:
+    leader = whole.leader()
+    kill: Callable[[], object] = whole.kill_leader
+    ports = [node.port for node in whole.cluster.nodes] if mode == "cluster" else whole.sentinels
+    if mode == "plain":  # one client of the leader, and nobody dies
+        ports, kill = [whole.cluster.nodes[leader].port], lambda: None
+    whole.client(leader).delete("count")
+    arguments = [library, mode, ",".join(map(str, ports)), NAME, whole.papers["ssl_ca_certs"]]
+    write_over_a_death(node_modules, arguments, kill)
 
 
 def test_redis_cli(whole: Encrypted) -> None:
