@@ -193,6 +193,19 @@ MUTANTS = (
         Nodes(100),
         (Scripted("tests/server/test_order.py::test_a_write_takes_an_unanswered_read_along_and_replies_keep_their_order"),),
     ),
+    Mutant(
+        "a_guess_is_enough",
+        "A write that is guessed to have nothing to do is answered so, whatever the read point shows.",
+        (Edit(f"{SERVER}.trials:try_out", "    except WouldChange:\n        idle = False", "    except WouldChange:\n        value = 0"),),
+        Nodes(100),
+        (Scripted("tests/server/test_trial.py::test_a_change_between_the_guess_and_the_read_point_makes_it_a_write"),),
+    ),
+    Mutant(
+        "a_tried_write_is_overtaken",
+        "A write that was tried in vain leaves the reads that its client sent behind it where they are.",
+        (Edit(f"{SERVER}.trials:become_write", "[unit for unit in connection.units if unit.state == WAITING and not unit.is_write]", "[trial]"),),
+        Scripted("tests/server/test_trial.py::test_a_read_behind_it_sees_what_it_did"),
+    ),
     # --- writes ---------------------------------------------------------------------------------------------------------
     Mutant(
         "no_deduplication",

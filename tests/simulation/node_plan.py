@@ -65,6 +65,7 @@ class NodePlan:
     bounds: dict[str, int]
     heavy_elements: int  # from where on a command is carried out apart
     piece_keys: int
+    guessed_from: int  # points from which a write is guessed to be idle
     membership: float = 0.0  # changes; drawn by nobody, asked for by name
     slice_s: float = 0.0  # what a slice takes that `slice_end` ends; drawn by nobody
 
@@ -149,4 +150,5 @@ def make_plan(rng: random.Random, storm_s: float) -> NodePlan:
         },
         heavy_elements=rng.choice([5, 12, 16_384, 16_384]),
         piece_keys=rng.choice([1, 2, 4096]),
+        guessed_from=rng.choice([0, 1, 4]),
     )

@@ -40,7 +40,8 @@ from zattredis.server.sessions import Sessions
 CALM_S = 10.0
 CALM_OF_CHANGES_S = 20.0
 """Members join one after the other, and with the smallest windows and the slowest disks each takes its entries one by
-one (seed 800794: one node replaces another until 5 s after the storm, and only then the next one is let in)."""
+one (seed 800794: one node replaces another until 5 s after the storm, and only then the next one is let in). Snapshots
+that arrive damaged are sent again, one node after the other (seed 6: five times to the first of two)."""
 EVENTS_PER_S_MAX = 50_000
 """More than this for each simulated second is an endless loop: ten times what the busiest seed needs."""
 
@@ -238,7 +239,7 @@ class NodeWorld:
         self._transcript = transcript
         self.lines: deque[str] = deque(maxlen=None if transcript else 400)
         self._violation: Violation | None = None
-        self._calm_s = CALM_OF_CHANGES_S if self.plan.membership else CALM_S
+        self._calm_s = CALM_OF_CHANGES_S if self.plan.membership or self.plan.flip_snapshot else CALM_S
         self.answered = self.unknown = self.refused = self.applied = self.snapshots = self.restarts = 0
         self.leaders = self.rejoins = 0
 

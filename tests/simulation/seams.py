@@ -24,6 +24,7 @@ from zattredis.server import (
     clock,
     executor,
     housekeeping,
+    idleness,
     info,
     node,
     rejoin,
@@ -79,6 +80,7 @@ def installed(world: NodeWorld) -> Iterator[None]:
         (applier, "COMMANDS_A_TURN", world.plan.commands_a_turn),
         (executor, "COMMANDS_A_TURN", world.plan.commands_a_turn),
         (executor, "HEAVY_ELEMENTS", world.plan.heavy_elements),
+        (idleness, "GUESSED_FROM", world.plan.guessed_from),
         (apart, "LATE_S", 600.0),  # its thread is a real one: how quick this machine is must not decide anything
         (apart, "STAGED_ABOVE_KEYS", world.plan.piece_keys),
         (spilling, "PIECE_KEYS", world.plan.piece_keys),

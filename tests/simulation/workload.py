@@ -1,8 +1,8 @@
 """Clients of a simulated cluster: pipelined, on every node, each operation recorded with its times and outcome.
 
-Every family of keys has a rule by which all its replies are judged: registers, counters and expiring keys by the search
-for a linearization, journals by their one writer, pairs by their sum, echoes by their place among the replies, the
-cluster's time by what is left of one key's life.
+Every family of keys has a rule by which all its replies are judged: registers, counters, marks and expiring keys by the
+search for a linearization, journals by their one writer, pairs by their sum, echoes by their place among the replies,
+the cluster's time by what is left of one key's life.
 """
 
 from __future__ import annotations
@@ -41,6 +41,10 @@ UNKNOWN = "TIMEOUT"
 CLOCK = b"clock"
 CLOCK_LIFE_MS = 1_000_000_000
 STEPS_MAX = 30_000
+MARK = b"m"
+_RESULT_OF_MARK: dict[str, Callable[[Any], Any]] = {
+    READ: lambda reply: MARK if reply else None, WRITE_IF_ABSENT: bool, DELETE: int,
+}  # fmt: skip
 
 
 @dataclass
@@ -317,6 +321,8 @@ class SimClient:
             return [self.simple(("GET", key), Operation(READ, key))]
         if rng.random() < self.load.queues.share:
             return self.queue()
+        if rng.random() < self.load.marks_share:
+            return self.mark()
         if rng.random() < 0.12:
             return self._compare_and_set()
         depth = rng.choice([1, 1, 1, 2, 3, 8])
@@ -376,6 +382,16 @@ class SimClient:
 
         request.done = done
         return [request]
+
+    def mark(self) -> list[Request]:
+        """A member of a set, which is mostly there, so that to add it changes nothing; now and then several times."""
+        rng = self.rng
+        key = b"mark:%d" % rng.randrange(2)
+        kind = rng.choice([READ, WRITE_IF_ABSENT, WRITE_IF_ABSENT, WRITE_IF_ABSENT, WRITE_IF_ABSENT, DELETE])
+        argv = ({READ: "SISMEMBER", DELETE: "SREM"}.get(kind, "SADD"), key, MARK)
+        operation = Operation(kind, key, MARK if kind == WRITE_IF_ABSENT else None)
+        times = rng.choice([1, 1, 1, 1, 1, 1, 5])
+        return [self.simple(argv, operation, result=_RESULT_OF_MARK[kind]) for _ in range(times)]
 
     def journal_entry(self) -> list[Request]:
         """One writer, its own key: every token at most once, in order, and what was acknowledged is there."""
@@ -548,7 +564,7 @@ _MIX: list[Callable[[SimClient], list[Request]]] = [
     SimClient.register, SimClient.register, SimClient.register, SimClient.counter, SimClient.counter,
     SimClient.expiring, SimClient.expiring, SimClient.journal_entry, SimClient.journal_entry, SimClient.echo,
     SimClient.transfer, SimClient.look_at_pair, SimClient.heavy, SimClient.time,
-    SimClient.queue, SimClient.queue, SimClient.queue,
+    SimClient.queue, SimClient.queue, SimClient.queue, SimClient.mark, SimClient.mark,
 ]  # fmt: skip
 
 
@@ -568,6 +584,7 @@ class Workload:
             for _ in range(per_node)
         ]
         self.queues = Queues(self.fresh, world.rng.choice([0.0, 0.0, 0.7]))
+        self.marks_share = world.rng.choice([0.0, 0.0, 0.8])
         self.undecided = 0
         self.time_seen: list[tuple[float, float, int, str]] = []  # returned, invoked, what was left of CLOCK, node
 
@@ -602,7 +619,12 @@ class Workload:
     def final_reads(self, client: SimClient) -> list[Request]:
         """One read of everything."""
         keys = sorted(key for key in self.history if key != b"other")
-        requests = [client.simple(("GET", key), Operation(READ, key)) for key in keys]
+        requests = [
+            client.simple(("SISMEMBER", key, MARK), Operation(READ, key), result=_RESULT_OF_MARK[READ])
+            if key.startswith(b"mark:")
+            else client.simple(("GET", key), Operation(READ, key))
+            for key in keys
+        ]
         for writer in self.clients:
             get = Request(("GET", writer.journal))
             get.done = lambda reply, now, writer=writer: writer.check_journal(

@@ -362,7 +362,7 @@ def command(
     the log holds under its name; clients cannot call that otherwise, and no command is shown for it.
 
     `idle_if_absent`: a write that changes nothing when its one key is absent. Then it needs no log, and is answered
-    like a read (`server.reads`).
+    like a read, at its first call already; of other writes the node learns which change nothing (`server.trials`).
 
     `version`: the state-machine version that a WRITE came with. Until all nodes know it, it is refused (`versions`).
     """

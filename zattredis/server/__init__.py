@@ -13,6 +13,7 @@ The way of a command:
     sliced        reads that are too long for one go, in slices, each over a frozen point in time
     local         LOCAL commands, answered at once or by a coroutine
     apart         a long write, in turns with everything else
+    trials        writes that are likely to have nothing to do, looked at as reads first (`idleness` says which)
     executor      runs handlers; the one place where an exception becomes an error reply
     sessions      the state machine's rows that make a batch execute once
     transactions  MULTI, EXEC and WATCH on the origin

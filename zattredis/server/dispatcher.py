@@ -48,22 +48,9 @@ PARTING_MAX: Final = 1024
 READS_KEPT: Final = 64
 QUERY_BYTES_BEFORE_AUTH: Final = 256 << 10
 """Of one request of a client that has not authenticated: more than ten arguments of the length it may send."""
-TO_WAIT_FOR: Final = frozenset(
-    {
-        "INFO",
-        "WAIT",
-        "SHUTDOWN",
-        "ROLE",
-        "SLOWLOG",
-        "LATENCY",
-        "CONFIG",
-        "DEBUG",
-        "MEMORY",
-        "SAVE",
-        "BGSAVE",
-        "LASTSAVE",
-    }
-)
+TO_WAIT_FOR: Final = frozenset((
+    "INFO", "WAIT", "SHUTDOWN", "ROLE", "SLOWLOG", "LATENCY", "CONFIG", "DEBUG", "MEMORY", "SAVE", "BGSAVE", "LASTSAVE",
+))  # fmt: skip
 """LOCAL commands that show or depend on what the commands before them did: they wait for those to be answered."""
 
 _log = get_logger(room="dispatcher")
@@ -75,7 +62,7 @@ class Dispatcher:
     __slots__ = (
         "_call_soon", "_clients", "_flushing", "_held_back", "_limits", "_limits_before_auth", "_parting", "_paused",
         "_proposals",
-        "_reads", "_schedule", "_statistics", "_waiting_for_room", "accepting", "access", "fenced",
+        "_reads", "_schedule", "_seen_idle", "_statistics", "_waiting_for_room", "accepting", "access", "fenced",
         "held_bytes",
         "inflight_bytes_max", "is_leader", "keepalive_s", "local", "maxclients", "memory_refusal", "monitors", "now_ms",
         "output_bytes_max", "output_limit_disconnections", "output_soft", "protected", "query_bytes_max", "server",
@@ -142,6 +129,7 @@ class Dispatcher:
         self._proposals = proposals
         self._reads = reads
         reads.on_needed = self._needed
+        self._seen_idle = reads.idleness.specs
 
     # -- connections -------------------------------------------------------------------------------------------------
 
@@ -360,13 +348,17 @@ class Dispatcher:
         argc, arity = len(argv), spec.arity
         if argc > SLICED_ABOVE or (argc != arity if arity > 0 else argc < -arity):
             return False
+        run: Run
         if spec.kind == Kind.READ:
             run = self._read_run(connection)
         elif self.write_refusal is not None:
             return False
-        elif spec.idle_if_absent and not self.stale_reads and trials.may_try(connection, self._reads, argv[1]):
-            run = Trial(connection, False, connection.state.db)
-            connection.units.append(run)
+        elif (
+            (spec.idle_if_absent or spec in self._seen_idle)
+            and not self.stale_reads
+            and trials.may_try(connection, self._reads, spec, argv)
+        ):
+            run = trials.new_trial(connection)
         else:
             run = self._write_run(connection)
         run.specs.append(spec)
@@ -400,10 +392,18 @@ class Dispatcher:
             return False
         if spec.variant is not None and not _all_pass(spec.variant, connection, requests):
             return False
+        run: Run
         if spec.kind == Kind.WRITE:
             if self.write_refusal is not None:
                 return False
-            run = self._write_run(connection)
+            if (
+                spec in self._seen_idle
+                and not self.stale_reads
+                and trials.may_try_all(connection, self._reads, spec, requests)
+            ):
+                run = trials.new_trial(connection)
+            else:
+                run = self._write_run(connection)
         else:
             run = self._read_run(connection)
         run.specs = [spec] * len(requests)

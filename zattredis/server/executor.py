@@ -18,8 +18,9 @@ from zattredis.observability.events import get_logger
 from zattredis.resp.replies import NULL_ARRAY, Bulks, append_reply, encode, encode_many
 from zattredis.server.apart import Apart
 from zattredis.server.clock import perf_counter
+from zattredis.server.idleness import Idleness
 from zattredis.server.statistics import Statistics
-from zattredis.server.units import Run, Transaction, Trial, Unit, Watch, WatchUnit
+from zattredis.server.units import Run, Transaction, Unit, Watch, WatchUnit
 
 BROKEN: Final = (MemoryError, RecursionError, OSError, FatalError, WriteStalled, AssertionError)
 """Never an answer: the process ends, or the caller tries again."""
@@ -99,7 +100,8 @@ class Executor:
     """Runs units for their origin, with replies, and logged items for everyone else, without."""
 
     __slots__ = (
-        "_statistics", "_tallied", "_tally_count", "_tally_s", "heavy", "note_slow", "run_local", "slow_s", "wary",
+        "_statistics", "_tallied", "_tally_count", "_tally_s", "heavy", "idleness", "note_slow", "run_local", "slow_s",
+        "wary",
     )  # fmt: skip
 
     def __init__(
@@ -109,6 +111,7 @@ class Executor:
         note_slow: Callable[[Unit, list[bytes], float], None],
     ) -> None:
         self._statistics = statistics
+        self.idleness = Idleness()
         self.run_local = run_local
         self.note_slow = note_slow
         self.slow_s = 0.01
@@ -192,19 +195,6 @@ class Executor:
             return [replies[run.resp] for run in runs]
         return [encode(value, run.resp) for run, value in zip(runs, values, strict=True)]
 
-    def try_out(self, ctx: Context, trial: Trial) -> bytes:
-        """Return the reply of a write that has nothing to do, because its key is absent."""
-        spec, argv = trial.specs[0], trial.argvs[0]
-        ctx.db = trial.db
-        start = perf_counter()
-        ctx.view.begin()
-        value = read_value(ctx, spec, argv)
-        ctx.view.rollback()
-        if isinstance(value, ReplyError):
-            self.failed(spec, value)
-        self.measure(trial, perf_counter() - start)
-        return encode(value, trial.resp)
-
     def _count_lookups(self, run: Run, misses: int) -> None:
         """Count the keys that a run of reads looked up, for INFO: as Redis does, reads only."""
         specs, keys = run.specs, 0
@@ -248,17 +238,20 @@ class Executor:
             part = specs[position:stop]
             if part.count(first) == stop - position:
                 ctx.ordinal = ordinal
+                before = view.effect_bytes
                 found = first.many(ctx, argvs[position:stop])
                 if found is not None:
                     if values is not None:
                         values += found
+                        if view.effect_bytes == before:
+                            self.idleness.seen(first, ctx.db, argvs[position], stop - position)
                     return stop
         for at in range(position, stop):
             spec, argv = specs[at], argvs[at]
             if spec is None:
                 ordinal += 1
                 continue
-            if spec.weigh is not None and len(argv) > spec.light_words and not weighed and _weight(
+            if spec.weigh is not None and len(argv) > spec.light_words and not weighed and weight_of(
                 ctx, spec, argv
             ) > HEAVY_ELEMENTS:
                 self.heavy = True
@@ -277,6 +270,7 @@ class Executor:
                 if values is not None:
                     self.failed(spec, error)
                     values.append(error.spelt(argv[0]))
+                    self.idleness.seen(spec, ctx.db, argv)
             except BROKEN:
                 raise
             except Exception as error:
@@ -291,6 +285,8 @@ class Executor:
                     view.commit()
                 if values is not None:
                     values.append(value)
+                    if view.effect_bytes == before:
+                        self.idleness.seen(spec, ctx.db, argv)
         return stop
 
     # -- in turns, apart ---------------------------------------------------------------------------------------------
@@ -339,7 +335,7 @@ class Executor:
             weight += _COMMAND_WEIGHT + len(argv)
             if spec is not None and spec.weigh is not None and len(argv) > spec.light_words:
                 ctx.db = db
-                weight += _weight(ctx, spec, argv)
+                weight += weight_of(ctx, spec, argv)
         ctx.db = before
         return weight > HEAVY_ELEMENTS
 
@@ -409,7 +405,7 @@ class Executor:
             for argv in run.argvs:
                 self.note_slow(run, argv, share)
 
-    def measure_alike(self, runs: list[Run], seconds: float) -> None:
+    def measure_alike(self, runs: Sequence[Run], seconds: float) -> None:
         """Count finished runs of the same command, one each, for INFO and the slow log."""
         self._tally(runs[0].specs[0], len(runs), seconds)
         share = seconds / len(runs)
@@ -532,7 +528,7 @@ class Executor:
             watched.setdefault((unit.db, key), ctx.view.watch(unit.db, key, ctx.now_ms))
 
 
-def _weight(ctx: Context, spec: CommandSpec, argv: list[bytes]) -> int:
+def weight_of(ctx: Context, spec: CommandSpec, argv: list[bytes]) -> int:
     """Return how many elements a command line has to do with. What is wrong with it, its handler says."""
     assert spec.weigh is not None
     try:

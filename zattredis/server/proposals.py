@@ -12,7 +12,7 @@ from __future__ import annotations
 from bisect import bisect_left
 from collections import deque
 from collections.abc import Callable
-from itertools import dropwhile
+from itertools import chain, dropwhile
 from typing import Protocol
 
 from zattredis.errors import ClusterDown, OutcomeUnknown
@@ -137,8 +137,8 @@ class Proposals:
         trial.state = RIDING
         trial.batch = batch
         batch.units.append(trial)
-        size = sum(map(len, trial.argvs[0]))
-        batch.commands += 1
+        size = sum(map(len, chain.from_iterable(trial.argvs)))
+        batch.commands += len(trial)
         batch.bytes_held += size
         self.bytes_held += size
 

@@ -21,8 +21,10 @@ from zattredis.resp.replies import encode
 from zattredis.server.clock import monotonic, perf_counter, random_64
 from zattredis.server.executor import Executor
 from zattredis.server.gathering import Gathering
+from zattredis.server.idleness import Idleness
 from zattredis.server.proposals import refusal
 from zattredis.server.sliced import SlicedReads
+from zattredis.server.trials import try_out
 from zattredis.server.units import WAITING, Batch, Call, Run, Transaction, Trial, Unit, WatchUnit
 
 REPLY_BYTES_A_TURN = 1 << 20
@@ -38,6 +40,7 @@ class StateSource(Protocol):
 
     applied_index: int
     last_stamp_ms: int
+    machine_version: int
     registers: Registers
 
     @property
@@ -253,8 +256,9 @@ class Reads:
             if batch is not None and not batch.settled:
                 self._after(unit, batch)
                 continue
-            rest = self._answer(ctx, unit)
-            if rest is not None:
+            if isinstance(unit, Trial):
+                self._try_out(ctx, unit, waiting)
+            elif (rest := self._answer(ctx, unit)) is not None:
                 waiting.appendleft(rest)
             if waiting and perf_counter() > end:
                 found.units = list(waiting)
@@ -296,18 +300,45 @@ class Reads:
             run.finish(reply)
         return True
 
+    @property
+    def idleness(self) -> Idleness:
+        """What is known of writes that change nothing."""
+        return self._executor.idleness
+
     def seems_absent(self, db: int, key: bytes) -> bool:
         """Return whether a key is known, without looking it up, not to have existed a moment ago."""
         return self._source.known_absent(db, key)
 
-    def _try_out(self, ctx: Context, trial: Trial) -> None:
-        """A write that may have nothing to do: it has not where its key is absent at the read point."""
-        if trial.connection.choked:
-            self._choke(trial)
-        elif ctx.view.record(trial.db, trial.argvs[0][1], ctx.now_ms) is None:
-            trial.finish(self._executor.try_out(ctx, trial))
-        else:
-            self.on_needed(trial)
+    def _try_out(self, ctx: Context, trial: Trial, waiting: deque[Unit]) -> None:
+        """A write that may have nothing to do, and those of the same command line behind it, taken from `waiting`: they
+        are answered, or become writes, together."""
+        trials: list[Trial] = []
+        following: Unit = trial
+        while True:
+            assert isinstance(following, Trial)
+            if following.state == WAITING:
+                if following.connection.choked:
+                    self._choke(following)
+                else:
+                    trials.append(following)
+            if not waiting or len(trials) >= ALIKE_MAX:
+                break
+            following = waiting[0]
+            if (
+                not isinstance(following, Trial)
+                or following.argvs[0] != trial.argvs[0]
+                or following.db != trial.db
+            ):
+                break
+            waiting.popleft()
+        replies = try_out(self._executor, ctx, trials, self._source.machine_version) if trials else []
+        if replies is None:
+            for one in trials:
+                if one.state == WAITING:  # else another of its connection took it along
+                    self.on_needed(one)
+            return
+        for one, reply in zip(trials, replies, strict=True):
+            one.finish(reply)
 
     def _after(self, unit: Unit, batch: Batch) -> None:
         """Its connection's own writes are not applied yet: it waits for them, too (a later write takes it along)."""
@@ -333,7 +364,7 @@ class Reads:
     def _answer(self, ctx: Context, unit: Unit) -> Unit | None:
         """Answer a unit. What is left of a run whose replies are large is returned, or waits for its slow client."""
         if isinstance(unit, Trial):
-            self._try_out(ctx, unit)
+            self._try_out(ctx, unit, deque())
             return None
         if isinstance(unit, Run):
             if unit.specs[0].heavy:

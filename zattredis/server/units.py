@@ -100,9 +100,9 @@ class Run(Unit):
 
 
 class Trial(Run):
-    """A write of one key that seems to be absent, so that it may have nothing to do: it is looked at as a read first.
+    """A write, or some of one and the same line, that may have nothing to do: looked at as a read first (see `trials`).
 
-    If the key is there at the read point, or a write of its connection follows, it becomes a write in the open batch.
+    If it has something to do at the read point, or a write of its connection follows, it becomes one in the open batch.
     """
 
     __slots__ = ()
