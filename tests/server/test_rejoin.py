@@ -95,12 +95,54 @@ def test_a_wiped_node_waits_until_it_has_what_the_leader_committed(tmp_path: Pat
     assert node.core.vote == SPENT
 
 
+def test_what_a_wiped_node_may_have_acknowledged_and_its_leader_not_committed_yet_is_waited_for(tmp_path: Path) -> None:
+    """The leader counts an acknowledgement from before the loss as soon as its own disk holds the entry, too: it may
+    have told a client so behind the introduction that this node judges by."""
+    node = Fresh(tmp_path)
+    node.core.leader_id, node.core.term = "n2", 3
+    node.hear("n3", term=3, last=10, commit=10)
+    node.hear("n2", term=3, last=15, commit=10, leads=True)
+    node.core.last_index, node.core.applied_index = 15, 10
+    node.rejoin.ask()
+    assert not node.rejoin.done
+    node.core.applied_index = 15
+    node.rejoin.ask()
+    assert node.rejoin.done
+
+
+def test_a_leader_that_another_has_followed_is_not_enough(tmp_path: Path) -> None:
+    """It does not know yet that it was deposed, and lacks what its successor committed with the lost disk's help."""
+    node = Fresh(tmp_path)
+    node.core.leader_id, node.core.term = "n2", 5
+    node.hear("n3", term=6, last=15, commit=15, leads=True)
+    node.core.last_index = node.core.applied_index = 10
+    node.hear("n2", term=5, last=10, commit=10, leads=True)
+    assert not node.rejoin.done
+    node.core.leader_id, node.core.term = "n3", 6
+    node.core.last_index = node.core.applied_index = 15
+    node.rejoin.ask()
+    assert node.rejoin.done
+
+
+def test_an_introduction_from_an_earlier_term_of_the_leader_does_not_count(tmp_path: Path) -> None:
+    node = Fresh(tmp_path)
+    node.core.leader_id, node.core.term = "n2", 7
+    node.hear("n3", term=5, last=10)
+    node.hear("n2", term=5, last=10, commit=10, leads=True)
+    node.core.last_index = node.core.applied_index = 12
+    node.rejoin.ask()
+    assert not node.rejoin.done
+    node.hear("n2", term=7, last=12, commit=12, leads=True)
+    assert node.rejoin.done
+
+
 @pytest.mark.parametrize("leads", [False, True])
 def test_a_leader_counts_only_once_it_has_committed_in_its_own_term(tmp_path: Path, leads: bool) -> None:
     node = Fresh(tmp_path)
     node.core.leader_id, node.core.term = "n2", 3
+    node.core.last_index = node.core.applied_index = 10
     node.hear("n3", term=3, last=10)
-    node.hear("n2", term=3, last=10, commit=0, leads=leads)
+    node.hear("n2", term=3, last=10, commit=10, leads=leads)
     assert node.rejoin.done is leads
 
 

@@ -5,8 +5,10 @@ entries, that it no longer knows. So such a node, unless it is its own cluster, 
 heard from *every* other voter since its start, and then
 
 - if all their logs are empty, too, the cluster is new (nothing can have been committed), or
-- it has applied everything that the present leader, having committed in its own term, reported as committed: whatever
-  it may once have acknowledged is in there.
+- it has applied everything that the present leader, having committed in its own term, reported to hold, committed or
+  not: whatever it may once have acknowledged is in there. (What is committed is not enough: a leader counts an old
+  acknowledgement as soon as its own disk holds the entry, too, perhaps right after it reported.) Nobody has reported a
+  later term than that leader's: the leader of that one may have committed more with this node's help.
 
 Either way it enters the highest term anyone reported with its vote spent, so that a vote it may have forgotten cannot
 be cast a second time. A node that gave up a damaged log (`server.repair`) is in the same place. A file in the data
@@ -99,11 +101,13 @@ class Rejoin:
         if any(node_id not in self._heard for node_id in core.other_voters):
             return
         others = [self._heard[node_id] for node_id in core.other_voters]
+        highest = max([one.term for one in others], default=0)
         if any(one.last_index for one in others) or core.last_index:
             leader = self._heard.get(core.leader_id or "")
-            if leader is None or not leader.leads or core.applied_index < leader.commit_index:
+            if leader is None or not leader.leads or leader.term != core.term or highest > core.term:
                 return
-        highest = max([one.term for one in others], default=0)
+            if core.applied_index < leader.last_index:
+                return
         if highest > core.term:
             core.set_term(highest, SPENT)
         elif core.vote is None and core.term:
