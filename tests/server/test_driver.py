@@ -7,11 +7,11 @@ from typing import Any
 
 import pytest
 
-from zattredis.errors import ProposalRefused
+from zattredis.errors import ProposalRefused, WriteStalled
 from zattredis.peer.messages import ForwardBatch, ForwardExpected
-from zattredis.raft.entry import BATCH
+from zattredis.raft.entry import BATCH, make_entry
 from zattredis.raft.messages import Message, ReadIndexResponse
-from zattredis.raft.ready import ReadConfirmed, Ready
+from zattredis.raft.ready import HardState, ReadConfirmed, Ready
 from zattredis.server.clock import Clock
 from zattredis.server.driver import Driver
 from zattredis.server.sessions import Sessions
@@ -83,6 +83,37 @@ def test_a_read_of_a_node_alone_waits_only_for_what_somebody_may_have_seen(
     assert points == [point]
     if point < 7:  # what follows the entry that was not waited for must not find itself at a time before this read's
         assert times == [1000 + point + 1]
+
+
+def test_a_write_that_waits_for_the_log_is_forgotten_when_a_snapshot_replaces_it() -> None:
+    """Its entries would be appended to, and applied on, what they do not belong to. Term and vote are stored still."""
+    driver, _ = make_driver("follower")
+    written: list[tuple[list[Any], Any]] = []
+    stalls = [True]
+
+    def append(entries: list[Any], hard_state: Any) -> None:
+        if stalls[0]:
+            raise WriteStalled("later")
+        written.append((entries, hard_state))
+
+    applied: list[Any] = []
+    retries: list[Any] = []
+    driver.log = SimpleNamespace(append=append)  # type: ignore[assignment]
+    driver._sync = SimpleNamespace(request=lambda number: None)  # type: ignore[assignment]
+    driver._applier = SimpleNamespace(enqueue=applied.extend, run=lambda: None)  # type: ignore[assignment]
+    driver._call_later = lambda seconds, action: retries.append(action)
+    core: Any = driver.core
+    core.has_ready, core.persisted_number = lambda: False, 9
+    ready = Ready()
+    ready.entries = [make_entry(8, 3, BATCH, 1, 0, b"")]
+    ready.committed = [make_entry(7, 3, BATCH, 1, 0, b"")]
+    ready.hard_state, ready.write_number = HardState(3, "n2", 7), 4
+    assert not driver._carry_out(ready)
+    driver.log_replaced()
+    stalls[0] = False
+    retries.pop()()
+    assert written == [([], HardState(3, "n2", 7))]
+    assert applied == []
 
 
 def test_a_batch_the_log_has_no_room_for_is_asked_for_again_once_there_is() -> None:

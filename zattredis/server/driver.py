@@ -284,6 +284,11 @@ class Driver:
             self._stalled = None
             self.pump()
 
+    def log_replaced(self) -> None:
+        """A snapshot took the place of log and state: what still waits to be written or applied belongs to neither."""
+        if self._stalled is not None:
+            self._stalled.entries, self._stalled.committed = [], []
+
     # -- reads and time (DESIGN §2.3) --------------------------------------------------------------------------------
 
     def _confirm(self, node_id: str, context: int, index: int) -> None:

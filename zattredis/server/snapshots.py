@@ -207,6 +207,7 @@ class Receiver:
         node.reads.restart_sliced()
         directory = node.data.incoming_path(manifest.index)
         node.data.install(directory, manifest.index, manifest.term, manifest.membership)
+        node.driver.log_replaced()
         node.applier.load(node.data.state)
         node.extensions.check_state()
         node.agreement.forget()
