@@ -7,12 +7,12 @@ from typing import Any
 
 import pytest
 
-from zattredis.errors import ProposalRefused, WriteStalled
+from zattredis.errors import ProposalRefused
 from zattredis.peer.messages import ForwardBatch, ForwardExpected
-from zattredis.raft.entry import BATCH, make_entry
+from zattredis.raft.entry import BATCH
 from zattredis.raft.messages import Message, ReadIndexResponse
-from zattredis.raft.ready import HardState, ReadConfirmed, Ready
-from zattredis.server.clock import Clock
+from zattredis.raft.ready import BecameLeader, ReadConfirmed, Ready
+from zattredis.server.clock import RESERVATION_MS, Clock
 from zattredis.server.driver import Driver
 from zattredis.server.sessions import Sessions
 
@@ -85,35 +85,23 @@ def test_a_read_of_a_node_alone_waits_only_for_what_somebody_may_have_seen(
         assert times == [1000 + point + 1]
 
 
-def test_a_write_that_waits_for_the_log_is_forgotten_when_a_snapshot_replaces_it() -> None:
-    """Its entries would be appended to, and applied on, what they do not belong to. Term and vote are stored still."""
-    driver, _ = make_driver("follower")
-    written: list[tuple[list[Any], Any]] = []
-    stalls = [True]
-
-    def append(entries: list[Any], hard_state: Any) -> None:
-        if stalls[0]:
-            raise WriteStalled("later")
-        written.append((entries, hard_state))
-
-    applied: list[Any] = []
-    retries: list[Any] = []
-    driver.log = SimpleNamespace(append=append)  # type: ignore[assignment]
-    driver._sync = SimpleNamespace(request=lambda number: None)  # type: ignore[assignment]
-    driver._applier = SimpleNamespace(enqueue=applied.extend, run=lambda: None)  # type: ignore[assignment]
-    driver._call_later = lambda seconds, action: retries.append(action)
+def test_a_new_leader_knows_the_reservations_of_what_it_has_not_applied_yet() -> None:
+    """The leader before may have given a read the time of the last of them. Whether a key has an expiry says the state
+    only behind those entries: what a read saw expired would live again."""
+    driver, _ = make_driver("leader")
     core: Any = driver.core
-    core.has_ready, core.persisted_number = lambda: False, 9
+    core.last_stamp = 1 << 50  # far beyond the clock
+    driver._on_event = lambda event: None
+    driver._note(BecameLeader(3, 7))
+    core.log = SimpleNamespace(slice=None)
+    times: list[int] = []
+    driver._reads = SimpleNamespace(  # type: ignore[assignment]
+        on_confirmed=lambda context, index, time_ms: times.append(time_ms)
+    )
     ready = Ready()
-    ready.entries = [make_entry(8, 3, BATCH, 1, 0, b"")]
-    ready.committed = [make_entry(7, 3, BATCH, 1, 0, b"")]
-    ready.hard_state, ready.write_number = HardState(3, "n2", 7), 4
-    assert not driver._carry_out(ready)
-    driver.log_replaced()
-    stalls[0] = False
-    retries.pop()()
-    assert written == [([], HardState(3, "n2", 7))]
-    assert applied == []
+    ready.reads = [ReadConfirmed("n1", 5, 7)]
+    driver._carry_out(ready)
+    assert times == [core.last_stamp + RESERVATION_MS]
 
 
 def test_a_batch_the_log_has_no_room_for_is_asked_for_again_once_there_is() -> None:

@@ -10,7 +10,7 @@ import pytest
 
 from zattredis.errors import SnapshotFailed, StorageFailed
 from zattredis.server import snapshots
-from zattredis.server.snapshots import Snapshots
+from zattredis.server.snapshots import Receiver, Snapshots
 
 
 class FakeSource:
@@ -125,3 +125,29 @@ def test_a_disk_that_fails_is_told_as_such(node: FakeNode) -> None:
     node.on_make = fails
     with pytest.raises(StorageFailed):
         asyncio.run(node.snapshots._make())
+
+
+def test_a_snapshot_replaces_no_log_that_a_write_waits_for(node: FakeNode, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What waits would come behind a log that it does not belong to; and the term of the offer must be stored first."""
+    done: list[str] = []
+    core: Any = node.core
+    core.node_id, core.accepts_snapshot = "n1", lambda offer: not done.append("checked")
+    node.compaction = SimpleNamespace(running=False)  # type: ignore[attr-defined]
+    node.data.incoming_path = lambda index: "state-50"
+    monkeypatch.setattr(snapshots, "SnapshotSink", lambda path: SimpleNamespace(finish=lambda: done.append("received")))
+    driver = node.driver
+    driver.pump, driver.write_waits = lambda: done.append("pumped"), True
+    receiver = Receiver(node, node.snapshots, "n2", 3, SimpleNamespace(index=50, term=3))  # type: ignore[arg-type]
+    monkeypatch.setattr(Receiver, "_install", lambda self: done.append("installed"))
+
+    async def run() -> None:
+        finishing = asyncio.get_running_loop().create_task(receiver.finish())
+        while "pumped" not in done:
+            await asyncio.sleep(0.001)
+        await asyncio.sleep(0)
+        assert done == ["received", "pumped"]
+        driver.write_waits = False
+        await finishing
+
+    asyncio.run(run())
+    assert done == ["received", "pumped", "checked", "installed"]

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from tests.storage.conftest import OPTIONS, SMALL_MEMTABLES, all_entries, entries, entry
-from zattredis.errors import InvariantViolated, LogCompacted, LogDamaged, StorageFailed
+from zattredis.errors import InvariantViolated, LogCompacted, LogDamaged, StorageFailed, WriteStalled
 from zattredis.raft.ready import HardState
 from zattredis.storage.log_records import StateDirectory, entry_key
 from zattredis.storage.log_store import LogStore
@@ -188,6 +188,40 @@ def test_switch_of_state_keeps_what_follows_the_very_entry_of_the_snapshot(open_
     again = open_log()
     assert again.first_index == 51
     assert all_entries(again) == entries(51, 100, 1)
+
+
+def test_a_switch_of_state_waits_for_a_store_that_asks_to_slow_down(
+    open_log: OpenLog, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Refused, it would leave a node that has given up its old state halfway through an entry."""
+
+    class Slow:
+        """A database that refuses what does not wait."""
+
+        def __init__(self, database: Any) -> None:
+            self._database = database
+            self._waits = False
+
+        def __getattr__(self, name: str) -> Any:
+            return getattr(self._database, name)
+
+        def set_write_options(self, options: Any) -> None:
+            self._waits = not options.no_slowdown
+            self._database.set_write_options(options)
+
+        def write(self, batch: Any) -> None:
+            if not self._waits:
+                raise Exception("Result incomplete: Write stall")
+            self._database.write(batch)
+
+    log = open_log()
+    log.append(entries(1, 10, 1), HardState(2, "n1", 0))
+    monkeypatch.setattr(log, "_database", Slow(log._database))
+    log.switch_state("state-50", 50, 2, b"m")
+    with pytest.raises(WriteStalled):
+        log.append(entries(51, 51, 2), None)
+    monkeypatch.undo()
+    assert open_log().first_index == 51
 
 
 def test_large_entries_and_many_memtables(open_log: OpenLog) -> None:

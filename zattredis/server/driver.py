@@ -284,10 +284,10 @@ class Driver:
             self._stalled = None
             self.pump()
 
-    def log_replaced(self) -> None:
-        """A snapshot took the place of log and state: what still waits to be written or applied belongs to neither."""
-        if self._stalled is not None:
-            self._stalled.entries, self._stalled.committed = [], []
+    @property
+    def write_waits(self) -> bool:
+        """Whether a write waits for a log that asked to slow down, and what is to be applied behind it."""
+        return self._stalled is not None
 
     # -- reads and time (DESIGN §2.3) --------------------------------------------------------------------------------
 
@@ -371,6 +371,9 @@ class Driver:
         kind = type(event)
         if kind is events.BecameLeader:
             self._clock.floor(self.core.last_stamp + RESERVATION_MS)
+            # No read is given its time before all of this log is committed: the reservations in it count, though what
+            # made them is perhaps handed to the state later than that.
+            self._committed_stamp = max(self._committed_stamp, self.core.last_stamp)
             self.admission.begin_term()
             self._told.clear()
             self._no_room.clear()

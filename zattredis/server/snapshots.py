@@ -17,6 +17,7 @@ from zattredis.observability.events import get_logger
 from zattredis.raft.membership import Membership
 from zattredis.raft.messages import InstallSnapshot
 from zattredis.server.clock import monotonic
+from zattredis.server.driver import STALL_RETRY_S
 from zattredis.storage.snapshots import Chunk, Manifest, Position, SnapshotSink, SnapshotSource, create_snapshot
 
 if TYPE_CHECKING:
@@ -192,6 +193,10 @@ class Receiver:
         await _on_thread(self._sink.finish)
         if self._node.compaction.running:
             await self._node.compaction.start()
+        driver = self._node.driver
+        driver.pump()  # the term of the offer is stored before a log that begins with an entry of it
+        while driver.write_waits:  # what it holds would come behind a log, and to a state, that it does not belong to
+            await asyncio.sleep(STALL_RETRY_S)
         self.check()
         self._install()
 
@@ -207,7 +212,6 @@ class Receiver:
         node.reads.restart_sliced()
         directory = node.data.incoming_path(manifest.index)
         node.data.install(directory, manifest.index, manifest.term, manifest.membership)
-        node.driver.log_replaced()
         node.applier.load(node.data.state)
         node.extensions.check_state()
         node.agreement.forget()

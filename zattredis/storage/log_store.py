@@ -288,8 +288,8 @@ class LogStore:
         """Make the snapshot in `directory` the node's state: one atomic write, durable when this returns.
 
         The log begins anew behind `index`, except when it holds that very entry: then what follows it stays, for it
-        may have been acknowledged (Raft §7, figure 13, step 6). Blocks for a sync, with the GIL released. Raises
-        StorageFailed (final) or WriteStalled.
+        may have been acknowledged (Raft §7, figure 13, step 6). Blocks for a sync, with the GIL released, and as long
+        as the store asks to slow down: who calls this has given up the old state already. Raises StorageFailed (final).
         """
         database = self._open()
         held = self._index
@@ -303,7 +303,9 @@ class LogStore:
         batch[TRUNCATION] = encode_pair(truncations, index + 1)
         batch[STATE] = encode_state_directory(state)
         batch[MEMBERSHIP] = membership
+        database.set_write_options(write_options(wal=True, no_slowdown=False))
         self._write(database, batch, last_index, last_term, truncations, self._hard_state.term)
+        database.set_write_options(write_options(wal=True, no_slowdown=True))
         if keeps:
             held.drop_before(index + 1)
         else:
