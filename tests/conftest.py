@@ -1,4 +1,5 @@
-"""For the whole suite: the longest tests first, and where nothing may be skipped (CI), a skip is a failure.
+"""For the whole suite: the longest tests first, no time limits for properties, and where nothing may be skipped (CI),
+a skip is a failure.
 
 ZATTREDIS_TEST_NO_SKIPS=1 turns the latter on, but for skips that the machine forces. What a machine can lack for good
 is listed in MACHINE_FORCED; everything else can be installed, and .ci/run does install it.
@@ -11,6 +12,15 @@ import re
 from collections.abc import Generator
 
 import pytest
+from hypothesis import HealthCheck, settings
+
+# Hypothesis fails what takes it long, which says something of the machine and nothing of the program. (In CI it does
+# not do so by itself.)
+settings.register_profile(
+    "untimed", settings.get_profile(settings.get_current_profile_name()),
+    deadline=None, suppress_health_check=[HealthCheck.too_slow],
+)  # fmt: skip
+settings.load_profile("untimed")
 
 MACHINE_FORCED = (
     r"needs a Docker engine",
