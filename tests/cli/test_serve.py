@@ -15,6 +15,7 @@ from zattredis.cli import banner, preflight, serve
 from zattredis.config import make_settings
 from zattredis.errors import FatalError
 from zattredis.observability.events import configure_events, set_level
+from zattredis.raft.membership import Membership
 
 
 class ScriptedNode:
@@ -22,6 +23,7 @@ class ScriptedNode:
 
     def __init__(self) -> None:
         self.leader: tuple[str | None, int] = ("n1", 3)
+        self.membership = Membership(voters=("n1",), addresses={"n1": "127.0.0.1:6379@16379"})
         self.calls: list[str] = []
         self.start_error: Exception | None = None
         self.may_start = asyncio.Event()
@@ -137,17 +139,33 @@ THREE = "n1=127.0.0.1:7001,n2=127.0.0.1:7002,n3=127.0.0.1:7003"
 
 def test_the_banner_says_where_the_data_is_who_leads_and_what_to_type() -> None:
     settings = make_settings(cluster=THREE, node_id="n2", dir="/somewhere")
-    text = banner.started_text(settings, 42)
+    membership = Membership(
+        voters=("n1", "n2", "n3"), addresses={member.node_id: member.address for member in settings.cluster}
+    )
+    text = banner.started_text(settings, membership, 42)
     assert "node n2, process 42" in text
     assert "/somewhere" in text
     assert "127.0.0.1:7002" in text
     assert "127.0.0.1:17002" in text
-    assert "waiting for n1, n3" in banner.waiting_text(settings)
-    assert "All 3 nodes must run at the first start, 2 of them later" in banner.waiting_text(settings)
+    waiting = banner.waiting_text(settings, membership)
+    assert "waiting for n1, n3" in waiting
+    assert "All 3 nodes must run at the first start, 2 of them later" in waiting
     ready = banner.ready_text(settings, "n1", 7)
     assert "n1, term 7" in ready
     assert "redis-cli -p 7002 SET" in ready
     assert "(this node)" in banner.ready_text(settings, "n2", 7)
+
+
+def test_the_banner_names_the_members_there_are_and_not_those_of_the_settings() -> None:
+    joined = make_settings(node_id="n4", join="127.0.0.1:7001", port=7004, dir="/somewhere")
+    addresses = {f"n{n}": f"127.0.0.1:{7000 + n}@{17000 + n}" for n in (1, 2, 4)}
+    membership = Membership(voters=("n1", "n4"), learners=("n2",), addresses=addresses)
+    text = banner.started_text(joined, membership, 42)
+    assert "cluster  n1=127.0.0.1:7001@17001, n2=127.0.0.1:7002@17002 (learner), n4=127.0.0.1:7004@17004" in text
+    assert "peers    127.0.0.1:17004" in text
+    assert "waiting for n1. All 2 nodes" in banner.waiting_text(joined, membership)
+    shrunk = make_settings(cluster=THREE, node_id="n2", dir="/somewhere")
+    assert "cluster" not in banner.started_text(shrunk, Membership(voters=("n2",), addresses={"n2": "x:1@2"}), 42)
 
 
 @pytest.mark.parametrize(

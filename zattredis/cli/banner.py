@@ -10,15 +10,24 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from zattredis.config import Settings, bracketed
+from zattredis.raft.membership import Membership
 from zattredis.version import __version__
 
 
-def started_text(settings: Settings, pid: int) -> str:
-    """Return the lines printed once a node listens."""
-    return "\n".join(_started_lines(settings, pid))
+def started_text(settings: Settings, membership: Membership, pid: int) -> str:
+    """Return the lines printed once a node listens. The membership is the one in force: settings only begin one."""
+    return "\n".join(_started_lines(settings, membership, pid))
 
 
-def _started_lines(settings: Settings, pid: int) -> Iterator[str]:
+def members_told(membership: Membership) -> list[str]:
+    """Return `id=address` of every member, with a word about those that do not vote."""
+    return [
+        f"{node_id}={address}{'' if membership.is_voter(node_id) else ' (learner)'}"
+        for node_id, address in membership.addresses.items()
+    ]
+
+
+def _started_lines(settings: Settings, membership: Membership, pid: int) -> Iterator[str]:
     listens = ", ".join(f"{bracketed(host)}:{port}" for host, port in settings.client_listen)
     yield f"zattredis {__version__}, node {settings.node_id}, process {pid}"
     yield f"  data     {Path(settings.dir).absolute()}"
@@ -27,19 +36,19 @@ def _started_lines(settings: Settings, pid: int) -> Iterator[str]:
     if settings.admin_listen is not None:
         host, port = settings.admin_listen
         yield f"  console  http://{bracketed(host)}:{port}/"
-    if settings.peers:
+    if len(membership.members) > 1:
         host, port = settings.peer_listen
         yield f"  peers    {bracketed(host)}:{port}"
-        yield f"  cluster  {', '.join(map(str, settings.cluster))}"
+        yield f"  cluster  {', '.join(members_told(membership))}"
 
 
-def waiting_text(settings: Settings) -> str:
+def waiting_text(settings: Settings, membership: Membership) -> str:
     """Return the line printed when no leader is known after a while."""
-    needed = len(settings.cluster) // 2 + 1
-    others = ", ".join(member.node_id for member in settings.peers)
+    voters = membership.voters
+    others = ", ".join(node_id for node_id in voters if node_id != settings.node_id)
     return (
-        f"  leader   none yet; waiting for {others}. All {len(settings.cluster)} nodes must run at the first start, "
-        f"{needed} of them later"
+        f"  leader   none yet; waiting for {others}. All {len(voters)} nodes must run at the first start, "
+        f"{len(voters) // 2 + 1} of them later"
     )
 
 

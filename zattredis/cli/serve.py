@@ -21,6 +21,7 @@ from zattredis.cli.supervision import Supervisor
 from zattredis.config import Settings
 from zattredis.errors import FatalError
 from zattredis.observability.events import configure_events, get_logger, uses_console
+from zattredis.raft.membership import Membership
 from zattredis.version import __version__
 
 _LEADER_POLL_S: Final = 0.05
@@ -40,6 +41,11 @@ class ServedNode(Protocol):
     @property
     def leader(self) -> tuple[str | None, int]:
         """Id of the leader this node knows of, or None, and the term."""
+        ...
+
+    @property
+    def membership(self) -> Membership:
+        """Who belongs to the cluster, as this node's log has it."""
         ...
 
     async def start(self) -> None:
@@ -149,18 +155,20 @@ async def _tell(node: ServedNode, settings: Settings, supervisor: Supervisor) ->
     console = uses_console(settings.log_format)
     if console:
         await _leader(node, _TOGETHER_S)
-        _say(banner.started_text(settings, os.getpid()))
+        _say(banner.started_text(settings, node.membership, os.getpid()))
     else:
         _log.info(
             "listening", version=__version__, pid=os.getpid(), dir=str(Path(settings.dir).absolute()),
-            clients=[f"{host}:{port}" for host, port in settings.client_listen], cluster=[*map(str, settings.cluster)],
+            clients=[f"{host}:{port}" for host, port in settings.client_listen],
+            cluster=banner.members_told(node.membership),
         )  # fmt: skip
     leader_id = await _leader(node, _PATIENCE_S)
     if leader_id is None:
         if console:
-            _say(banner.waiting_text(settings))
+            _say(banner.waiting_text(settings, node.membership))
         else:
-            _log.warning("no_leader_yet", majority=len(settings.cluster) // 2 + 1, of=len(settings.cluster))
+            voters = len(node.membership.voters)
+            _log.warning("no_leader_yet", majority=voters // 2 + 1, of=voters)
         leader_id = await _leader(node)
     assert leader_id is not None
     term = node.leader[1]

@@ -147,6 +147,11 @@ class Node:
         return self.core.leader_id, self.core.term
 
     @property
+    def membership(self) -> Membership:
+        """Who belongs to the cluster, as this node's log has it. Once started."""
+        return self.core.membership
+
+    @property
     def data(self) -> DataDirectory:
         """The open data directory."""
         assert self._data is not None
