@@ -11,6 +11,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import structlog
+from structlog.testing import capture_logs
 
 from tests.support.cluster import Node, ZattCluster, wait_until
 from tests.support.local_server import LocalClient, LocalServer
@@ -23,7 +25,7 @@ from zattredis.server.access import Access
 from zattredis.server.acl_log import OBJECT_BYTES_MAX, AclLog
 from zattredis.server.runtime_settings import RuntimeSettings
 from zattredis.server.slowlog import redacted
-from zattredis.server.strangers import is_local, speaks_http
+from zattredis.server.strangers import LINES_A_MINUTE, SparingLog, is_local, speaks_http
 
 
 def access(**settings: Any) -> Access:
@@ -312,6 +314,22 @@ def own_address() -> str:
             return ""
         address = str(sock.getsockname()[0])
     return "" if address.startswith("127.") else address
+
+
+def test_what_clients_do_wrong_does_not_fill_the_log(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = 100.0
+    monkeypatch.setattr("zattredis.server.strangers.monotonic", lambda: now)
+    with capture_logs() as told:
+        log = SparingLog(structlog.get_logger())
+        for number in range(1000):
+            log.warning("http_refused", client=number)
+        log.info("client_closed", client=1)
+        now += 61.0
+        log.warning("http_refused", client=1001)
+        log.warning("http_refused", client=1002)
+    assert [event["client"] for event in told[:LINES_A_MINUTE]] == list(range(LINES_A_MINUTE))
+    assert [event["event"] for event in told[LINES_A_MINUTE:]] == ["client_closed", "http_refused", "http_refused"]
+    assert told[-2]["left_out"] == 1000 - LINES_A_MINUTE and "left_out" not in told[-1]
 
 
 def test_protected_mode() -> None:

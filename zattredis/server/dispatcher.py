@@ -38,7 +38,7 @@ from zattredis.server.monitors import KEYSPACE, Monitors
 from zattredis.server.proposals import Proposals
 from zattredis.server.reads import Reads
 from zattredis.server.statistics import Statistics
-from zattredis.server.strangers import PROTECTED, HeldBytes, is_local, speaks_http
+from zattredis.server.strangers import PROTECTED, HeldBytes, SparingLog, is_local, speaks_http
 from zattredis.server.units import WAITING, Run, Trial, Unit
 
 QUEUED: Final = b"+QUEUED\r\n"
@@ -53,20 +53,16 @@ TO_WAIT_FOR: Final = frozenset((
 ))  # fmt: skip
 """LOCAL commands that show or depend on what the commands before them did: they wait for those to be answered."""
 
-_log = get_logger(room="dispatcher")
-
 
 class Dispatcher:
     """One per node; owns nothing but the order of things. `schedule` asks for the end-of-tick work of the node."""
 
     __slots__ = (
-        "_call_soon", "_clients", "_flushing", "_held_back", "_limits", "_limits_before_auth", "_parting", "_paused",
-        "_proposals",
-        "_reads", "_schedule", "_seen_idle", "_statistics", "_waiting_for_room", "accepting", "access", "fenced",
-        "held_bytes",
-        "inflight_bytes_max", "is_leader", "keepalive_s", "local", "maxclients", "memory_refusal", "monitors", "now_ms",
-        "output_bytes_max", "output_limit_disconnections", "output_soft", "protected", "query_bytes_max", "server",
-        "stale_reads", "write_refusal",
+        "_call_soon", "_clients", "_flushing", "_held_back", "_limits", "_limits_before_auth", "_log", "_parting",
+        "_paused", "_proposals", "_reads", "_schedule", "_seen_idle", "_statistics", "_waiting_for_room", "accepting",
+        "access", "fenced", "held_bytes", "inflight_bytes_max", "is_leader", "keepalive_s", "local", "maxclients",
+        "memory_refusal", "monitors", "now_ms", "output_bytes_max", "output_limit_disconnections", "output_soft",
+        "protected", "query_bytes_max", "server", "stale_reads", "write_refusal",
     )  # fmt: skip
 
     def __init__(
@@ -83,6 +79,7 @@ class Dispatcher:
         query_bytes_max: int,
         inflight_bytes_max: int,
     ) -> None:
+        self._log = SparingLog(get_logger(room="dispatcher"))
         self._clients = clients
         self._statistics = statistics
         self._schedule = schedule
@@ -179,7 +176,7 @@ class Dispatcher:
         state.unblock(False)
         self._clients.remove(state)
         if state.closed_because:
-            _log.info("client_closed", client=state.id, address=state.address, reason=state.closed_because)
+            self._log.info("client_closed", client=state.id, address=state.address, reason=state.closed_because)
 
     def count_input(self, size: int) -> None:
         """Count bytes that a client sent."""
@@ -194,7 +191,7 @@ class Dispatcher:
     def protocol_error(self, connection: ClientConnection, text: bytes) -> None:
         """A client sent what is no request."""
         self._statistics.error("ERR")
-        _log.info("protocol_error", client=connection.state.id, address=connection.state.address, error=text)
+        self._log.info("protocol_error", client=connection.state.id, address=connection.state.address, error=text)
 
     def output_exceeded(self, connection: ClientConnection) -> None:
         """A client left too many replies unread."""
@@ -602,7 +599,7 @@ class Dispatcher:
 
     def _cut_off(self, connection: ClientConnection) -> None:
         """Somebody speaks HTTP: without an answer, for a browser would show it to the page that sent the request."""
-        _log.warning("http_refused", client=connection.state.id, address=connection.state.address)
+        self._log.warning("http_refused", client=connection.state.id, address=connection.state.address)
         connection.close("it sent HTTP")
 
     def _exec(self, connection: ClientConnection, spec: CommandSpec, argv: list[bytes]) -> bool:

@@ -10,6 +10,9 @@ import ipaddress
 from collections.abc import Sequence
 from typing import Any, Final, Protocol
 
+from zattredis.server.clock import monotonic
+
+LINES_A_MINUTE: Final = 30
 HELD_BYTES_MAX: Final = 32 << 20
 """Of requests that clients who have not authenticated have begun and not finished, all together."""
 
@@ -45,6 +48,41 @@ def is_local(peer: Any) -> bool:
 def speaks_http(argv: Sequence[bytes]) -> bool:
     """Return whether a request that is no command is a line of an HTTP request."""
     return argv[0].upper() in _HTTP_WORDS or (len(argv) == 3 and argv[2].startswith(b"HTTP/"))
+
+
+class SparingLog:
+    """The log for what clients do wrong: so many lines of each event a minute, however many clients there are.
+
+    A stranger may come again and again, and the log lies on a disk, too. What was left out is counted in the next line.
+    """
+
+    __slots__ = ("_log", "_told")
+
+    def __init__(self, log: Any) -> None:
+        self._log = log
+        self._told: dict[str, list[float]] = {}
+
+    def info(self, event: str, **fields: object) -> None:
+        """Log that something was done to a client."""
+        self._tell(self._log.info, event, fields)
+
+    def warning(self, event: str, **fields: object) -> None:
+        """Log what somebody may want to look after."""
+        self._tell(self._log.warning, event, fields)
+
+    def _tell(self, tell: Any, event: str, fields: dict[str, object]) -> None:
+        row = self._told.setdefault(event, [0.0, 0, 0])  # when the minute began, lines since then, lines left out
+        now = monotonic()
+        if now - row[0] >= 60.0 or not row[1]:
+            row[0], row[1] = now, 0
+        if row[1] >= LINES_A_MINUTE:
+            row[2] += 1
+            return
+        row[1] += 1
+        if row[2]:
+            fields["left_out"] = int(row[2])
+            row[2] = 0
+        tell(event, **fields)
 
 
 class Stranger(Protocol):
