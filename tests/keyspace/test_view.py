@@ -42,6 +42,37 @@ def test_a_view_reads_its_own_writes() -> None:
     assert view.take() == {}
 
 
+_PAIR = st.tuples(st.sampled_from([b"a", b"a", b"b", b"c", b"e"]), st.sampled_from([b"", b"1", b"22"]))
+_PAIRS = st.lists(_PAIR) | st.lists(_PAIR, min_size=25)
+
+
+@settings(max_examples=150)
+@given(st.sets(st.sampled_from([b"a", b"b", b"c"])), st.booleans(), _PAIRS)
+def test_many_strings_at_once_are_stored_as_one_after_the_other(
+    known: set[bytes], expiring: bool, pairs: list[tuple[bytes, bytes]]
+) -> None:
+    found = []
+    for at_once in (False, True):
+        view, store, registers = new_view()
+        for key in sorted(known):
+            view.set_plain(0, key, b"before", 7)
+        if expiring:
+            put_string(view, 0, b"e", b"before", 7, NOW_MS)
+        view.commit()
+        store.write(view.take())
+        view = View(store, registers)
+        if at_once:
+            view.set_plain_many(0, pairs, 8)
+        else:
+            for key, value in pairs:
+                view.set_plain(0, key, value, 8)
+            view.commit()
+        store.write(view.take())
+        check_store(store, registers)
+        found.append((store.data, registers.figures()))
+    assert found[0] == found[1]
+
+
 def test_the_state_does_not_depend_on_how_its_changes_were_cut_into_writes() -> None:
     contents = []
     for cuts in (False, True):

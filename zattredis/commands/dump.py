@@ -84,7 +84,7 @@ def _restore_many(ctx: Context, argvs: list[list[bytes]]) -> list[Any] | None:
         return None
     if len(pairs) < len(argvs):
         return None
-    view.set_plain_many(db, pairs.items(), now_ms // 1000)
+    view.set_plain_many(db, list(pairs.items()), now_ms // 1000)
     return ["OK"] * len(argvs)
 
 

@@ -6,7 +6,7 @@ registers and the records in memory belong to whoever applies, and are shared wi
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import NoReturn
 
 from zattredis.keyspace.pages import Page
@@ -36,7 +36,7 @@ class Probe(View):
     def set_plain(self, db: int, key: bytes, value: bytes, touched_s: int) -> NoReturn:
         raise WouldChange
 
-    def set_plain_many(self, db: int, pairs: Iterable[tuple[bytes, bytes]], touched_s: int) -> NoReturn:
+    def set_plain_many(self, db: int, pairs: Sequence[tuple[bytes, bytes]], touched_s: int) -> NoReturn:
         raise WouldChange
 
     def put(self, db: int, key: bytes, record: bytes | None) -> NoReturn:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from binascii import crc_hqx
 from bisect import bisect_left, insort
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, Final
 from zlib import crc32
 
@@ -309,13 +309,20 @@ class View:
         self._effects[table.k_keys[key]] = record
         self.effect_bytes += len(record) + EFFECT_OVERHEAD_BYTES
 
-    def set_plain_many(self, db: int, pairs: Iterable[tuple[bytes, bytes]], touched_s: int) -> None:
+    def set_plain_many(self, db: int, pairs: Sequence[tuple[bytes, bytes]], touched_s: int) -> None:
         """Do `set_plain` for each (key, value), outside of any unit: nothing of it can be undone."""
         if self._unit is not None:
             raise RuntimeError("within a unit every effect must be undoable")
         table = self._tables[db] or self._open(db)
         records, k_keys, effects, registers = table.records, table.k_keys, self._effects, self.registers
         size = 0
+        if len(dict(pairs)) < len(pairs) // 4:  # most come again: only what they hold in the end is written
+            lasting = {key: (version, value) for version, (key, value) in enumerate(pairs, registers.counter + 1)}
+            if all((old := records.get(key)) is not None and not old[0] & _OWNS for key in lasting):
+                for key, (version, value) in lasting.items():
+                    records[key] = effects[k_keys[key]] = record = pack_header(STRING, 0, version, touched_s) + value
+                    size += len(record) + EFFECT_OVERHEAD_BYTES
+                registers.counter, pairs = registers.counter + len(pairs), ()
         for key, value in pairs:
             try:
                 old = records[key]
