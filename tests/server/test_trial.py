@@ -8,6 +8,7 @@ import pytest
 
 import zattredis.commands  # noqa: F401  (fills the command table)
 from tests.server.mini_node import Client, MiniNode
+from zattredis.commands.context import PauseMode
 from zattredis.commands.table import COMMANDS
 from zattredis.errors import DefiniteError
 from zattredis.server import idleness
@@ -379,6 +380,18 @@ def test_a_node_that_refuses_writes_refuses_these(node: MiniNode) -> None:
     _settle(node)
     assert client.received() == b"-ERR no room\r\n", "it was to be a write by then"
     assert _run(node, client, "SADD t b") == b"-ERR no room\r\n"
+
+
+def test_paused_writes_wait_though_they_would_change_nothing(node: MiniNode) -> None:
+    client = node.connect()
+    _run(node, client, "SADD t a")
+    _learnt(node, client, "SADD t a")
+    node.clients.pause(PauseMode.WRITE, 1 << 40)
+    assert _run(node, client, "SADD t a") == b""
+    node.clients.unpause()
+    node.dispatcher.tick()
+    _settle(node)
+    assert client.received() == b":0\r\n"
 
 
 def test_a_large_collection_is_not_looked_through_twice(node: MiniNode) -> None:
