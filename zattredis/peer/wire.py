@@ -11,13 +11,12 @@ numbers FIRST and NEXT, between which other frames may pass. One long message at
 from __future__ import annotations
 
 import struct
-import zlib
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Final
 
-import anycrc
 import msgspec
 
+from zattredis.checksum import crc32
 from zattredis.errors import FrameError
 from zattredis.peer import control, messages
 from zattredis.peer.fragments import FRAGMENT_BYTES_MAX, Assembler, LongBody, take_apart
@@ -68,12 +67,6 @@ _PAYLOAD_BYTES: Final[dict[int, Callable[[Any], int]]] = {
 _SURELY_LONG_BYTES: Final = 2 * FRAGMENT_BYTES_MAX
 
 _encode_body: Final = msgspec.msgpack.Encoder().encode
-_crc32: Final = zlib.crc32
-_crc32_of_much: Final[Callable[[bytes | memoryview], int]] = anycrc.Model("CRC32").calc
-"""The same several times as quickly; a call of it takes longer, which counts where there are few bytes."""
-_MUCH_BYTES: Final = 4096
-if _crc32_of_much(bytes(range(256)) * 20) != _crc32(bytes(range(256)) * 20):
-    raise ImportError("the installed anycrc computes wrong checksums")  # nodes would not understand each other
 
 
 def encode_body(message: Any) -> tuple[int, bytes]:
@@ -94,8 +87,8 @@ def encode_message(message: Any) -> tuple[int, bytes | LongBody]:
 def frame_header(number: int, body: bytes | memoryview, version: int = PROTOCOL_VERSION) -> bytes:
     """Return the header that goes before a body of at most FRAGMENT_BYTES_MAX bytes."""
     size = len(body)
-    header = _CHECKED.pack(MAGIC, version, number, size, (_crc32 if size < _MUCH_BYTES else _crc32_of_much)(body))
-    return header + _CHECK.pack(_crc32(header))
+    header = _CHECKED.pack(MAGIC, version, number, size, crc32(body))
+    return header + _CHECK.pack(crc32(header))
 
 
 def fragment_frames(number: int, body: LongBody) -> Iterator[tuple[bytes, bytes | memoryview]]:
@@ -184,7 +177,7 @@ class FrameDecoder:
         while end - start >= HEADER_BYTES:
             body_start = start + HEADER_BYTES
             magic, version, number, length, crc, check = _HEADER.unpack_from(view, start)
-            if check != _crc32(view[start : body_start - 4]) or magic != MAGIC or version != self._version:
+            if check != crc32(view[start : body_start - 4]) or magic != MAGIC or version != self._version:
                 raise FrameError(self._describe(bytes(view[start:body_start])))
             decoder = self._decoders.get(number)
             if length > self._frame_bytes_max or (decoder is None and (number < FIRST or not self._message_bytes_max)):
@@ -194,7 +187,7 @@ class FrameDecoder:
                 break
             start = body_start + length
             body = view[body_start:start]
-            if (_crc32 if length < _MUCH_BYTES else _crc32_of_much)(body) != crc:
+            if crc32(body) != crc:
                 raise FrameError(f"the body of a frame with message number {number} fails its checksum")
             if decoder is not None:
                 received.append(_decode(decoder, body))
@@ -219,7 +212,7 @@ class FrameDecoder:
             return "the other side speaks TLS, but this node has neither cluster_secret nor tls_cluster"
         if header[:2] != MAGIC:
             return f"these bytes are not the peer protocol: {header[:12]!r}"
-        if _crc32(header[:12]) != int.from_bytes(header[12:], "big"):
+        if crc32(header[:12]) != int.from_bytes(header[12:], "big"):
             return "a frame header fails its checksum"
         return f"a frame of protocol version {header[2]}, not {self._version}"
 

@@ -12,15 +12,15 @@ import hashlib
 import os
 import re
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Final, NamedTuple
 
-import anycrc
 import msgspec
 from rocksdict import Cache
 
+from zattredis.checksum import crc32
 from zattredis.errors import SnapshotDamaged, StateDamaged, StorageFailed
 from zattredis.storage.rocks import MIB, StoreOptions, fsync_directory, open_database, state_options
 from zattredis.storage.state_store import APPLIED_KEY, MEMBERSHIP_KEY, Applied, StateStore, decode_applied
@@ -36,8 +36,6 @@ _READ_BYTES: Final = MIB
 _DIGESTS_AT_ONCE: Final = 2
 """Files read for their digests, or synced, at a time. BLAKE2b is slower than disks, and one sync waits while the other
 computes; more would take the cores from whom the node serves."""
-_crc32: Final[Callable[[bytes], int]] = anycrc.Model("CRC32").calc
-"""zlib's, which is several times as slow; the links, which check the same bytes, make sure that both agree."""
 FILE_NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,127}")
 """What a file of a state may be called: never a path."""
 _OF_THE_PROCESS: Final = re.compile(r"LOCK|LOG(\.old.*)?")
@@ -212,7 +210,7 @@ class SnapshotSource:
                     data = file.read(min(chunk_bytes, max(0, expected.size - offset)))
                     if not data and offset != expected.size:
                         raise SnapshotDamaged(f"snapshot file {expected.name} ends at {offset}, not at {expected.size}")
-                    yield Chunk(number, offset, data, _crc32(data))
+                    yield Chunk(number, offset, data, crc32(data))
                     offset += len(data)
                     if offset >= expected.size:
                         return
@@ -296,7 +294,7 @@ class SnapshotSink:
         expected = manifest.files[number]
         if offset + len(data) > expected.size or (not data and expected.size):
             raise SnapshotDamaged(f"a snapshot chunk of {len(data)} bytes at {offset} of {expected.name}")
-        if _crc32(data) != crc:
+        if crc32(data) != crc:
             raise SnapshotDamaged(f"a snapshot chunk at {offset} of {expected.name} fails its checksum")
         try:
             if self._file < 0:
