@@ -392,7 +392,7 @@ class Node:
                     lambda: ClientConnection(self.dispatcher), host, port, backlog=BACKLOG, reuse_address=True
                 )
             except OSError as error:
-                raise FatalError(f"cannot listen for clients on {host}:{port}: {error.strerror or error}") from error
+                raise cannot_listen("clients", host, port, error) from error
             self._servers.append(server)
         if self.settings.admin_listen is not None:
             from zattredis.server.admin import AdminServer  # the console's pages, metrics and HTTP: few nodes have them

@@ -18,9 +18,8 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Final, cast
 
 from zattredis.commands.context import ServerProtocol
-from zattredis.errors import FatalError
 from zattredis.observability.events import get_logger
-from zattredis.peer.tls_listener import Refusals, TlsListener
+from zattredis.peer.tls_listener import Refusals, TlsListener, cannot_listen
 from zattredis.server.clients import ClientRegistry
 from zattredis.server.clock import monotonic
 from zattredis.server.node_facts import MemberFacts
@@ -66,13 +65,13 @@ class SentinelPort:
                     lambda: SentinelConnection(self), host, port, reuse_address=True
                 )  # fmt: skip
             except OSError as error:
-                raise _cannot_listen(host, port, error) from error
+                raise cannot_listen("Sentinel's clients", host, port, error) from error
             self._servers.append(server)
         for host, port in node.settings.sentinel_tls_listen:
             try:
                 await self._listen_tls(host, port)
             except OSError as error:
-                raise _cannot_listen(host, port, error) from error
+                raise cannot_listen("Sentinel's clients", host, port, error) from error
         if self._servers:
             node.views.on_change(self.compare)
             self._compare_again()
@@ -231,7 +230,3 @@ class SentinelPort:
             for subscriber in list(self.subscribers)
             if tls is None or tls == subscriber.state.tls
         )
-
-
-def _cannot_listen(host: str, port: int, error: OSError) -> FatalError:
-    return FatalError(f"cannot listen for Sentinel's clients on {host}:{port}: {error.strerror or error}")

@@ -14,9 +14,10 @@ from importlib import resources
 from typing import TYPE_CHECKING, Any, Final
 
 from zattredis.commands.table import resolve
-from zattredis.errors import FatalError, ReplyError
+from zattredis.errors import ReplyError
 from zattredis.observability.events import get_logger
 from zattredis.observability.exposition import CONTENT_TYPE
+from zattredis.peer.tls_listener import cannot_listen
 from zattredis.server.admin.health import Health
 from zattredis.server.admin.http import HttpConnection, Request, Response
 from zattredis.server.admin.metrics import render_metrics
@@ -81,7 +82,7 @@ class AdminServer:
                 lambda: HttpConnection(self.handle, self._connections), host, port, reuse_address=True
             )
         except OSError as error:
-            raise FatalError(f"cannot listen on {host}:{port} (admin_port): {error.strerror or error}") from error
+            raise cannot_listen("the admin port", host, port, error) from error
         self._look()
 
     def _look(self) -> None:
