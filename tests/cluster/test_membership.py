@@ -84,7 +84,7 @@ def test_a_dead_node_is_replaced_in_one_change(trio: GrowingCluster) -> None:
 
 def test_an_id_is_never_used_again_and_a_running_one_not_twice(trio: GrowingCluster) -> None:
     with trio as cluster:
-        gone, (kept, _) = cluster.wait_leader(), cluster.followers()
+        gone, (kept, other) = cluster.wait_leader(), cluster.followers()
         name = cluster.nodes[gone].name
         assert cluster.raft_command(gone, "REMOVE", name) == b"OK", "asked of the leader that is removed"
         cluster.wait_removed(gone)
@@ -95,6 +95,10 @@ def test_an_id_is_never_used_again_and_a_running_one_not_twice(trio: GrowingClus
         assert again.process is not None and again.process.returncode == EXIT_REMOVED
         assert "ids are not used again" in again.log()
         assert b"not used again" in cluster.raft_command(kept, "ADD", f"{name}=127.0.0.1:{free_port()}")
+        for taken in (cluster.nodes[kept], cluster.nodes[other]):  # asked of the one itself, and of another
+            reply = cluster.raft_command(kept, "ADD", f"{taken.name}=127.0.0.1:{free_port()}")
+            assert reply.startswith(f"-ERR {taken.name} runs at 127.0.0.1:{taken.port}".encode()), reply
+            assert b"another node needs an id of its own" in reply and b"FORCE" in reply
         twin = cluster.new_node()
         twin.name = cluster.nodes[kept].name
         cluster.spawn(twin)

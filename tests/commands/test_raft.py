@@ -16,6 +16,7 @@ from zattredis.errors import ReplyError
     [
         ("RAFT ADD n4=h:1 n5=h:2@3", {"add": [b"n4=h:1", b"n5=h:2@3"]}),
         ("raft add n4=h:1 learner", {"add": [b"n4=h:1"], "learner": True}),
+        ("RAFT ADD n4=h:1 force learner", {"add": [b"n4=h:1"], "learner": True, "force": True}),
         ("RAFT PROMOTE n4 n5", {"promote": (b"n4", b"n5")}),
         ("RAFT DEMOTE n4", {"demote": [b"n4"]}),
         ("RAFT REMOVE n4 n5 FORCE", {"remove": [b"n4", b"n5"], "force": True}),

@@ -409,7 +409,8 @@ class RaftProtocol(Protocol):
     ) -> None:
         """Change the membership: return once all of it is agreed, and who was added or promoted is a voter.
 
-        `add` holds words of the form id=host:port[@peerport]. With `learner` the added ones stay learners. Raises a
+        `add` holds words of the form id=host:port[@peerport]. With `learner` the added ones stay learners. `force`:
+        even where the quorum would be lost, or a member that is heard from would get another address. Raises a
         DefiniteError where nothing was changed, OutcomeUnknown where it may have been, or is not finished.
         """
         ...

@@ -42,12 +42,12 @@ def raft_members(ctx: LocalContext) -> list[dict[str, Any]]:
 
 @command(
     "RAFT ADD", arity=-3, flags=_CHANGE, group="server", since=SINCE, complexity="O(N) where N is the data to be sent",
-    syntax="member [member ...] [LEARNER]",
+    syntax="member [member ...] [LEARNER] [FORCE]",
 )  # fmt: skip
 async def raft_add(ctx: LocalContext, *words: bytes) -> str:
     """Add members, id=host:port[@peerport]: learners, then voters once caught up unless LEARNER; or move one."""
-    members, flags = _split(words, b"LEARNER")
-    await ctx.server.cluster.change(add=members, learner=b"LEARNER" in flags)
+    members, flags = _split(words, b"LEARNER", b"FORCE")
+    await ctx.server.cluster.change(add=members, learner=b"LEARNER" in flags, force=b"FORCE" in flags)
     return "OK"
 
 

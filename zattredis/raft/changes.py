@@ -81,9 +81,12 @@ def _check_ids(now: Membership, change: Change) -> None:
     for node_id, address in change.add:
         if node_id in now.removed:
             raise ProposalRefused(f"{node_id} was removed from this cluster, and ids are not used again: take another")
+        if (change.remove or change.demote) and now.is_voter(node_id):
+            raise ProposalRefused(f"{node_id} is a voter already, and cannot take the place of another")
         for other in now.members:
-            if other != node_id and now.addresses.get(other) == address:
-                raise ProposalRefused(f"{address} is the address of {other}")
+            shared = {*_endpoints(address)} & {*_endpoints(now.addresses.get(other, ""))}
+            if other != node_id and shared:
+                raise ProposalRefused(f"{min(shared)} is an address of {other}")
     for node_id in (*change.promote, *change.demote, *change.remove):
         if node_id in now.removed:
             raise ProposalRefused(f"{node_id} was removed from this cluster already")
@@ -95,6 +98,12 @@ def _check_ids(now: Membership, change: Change) -> None:
     for node_id in change.demote:
         if not now.is_voter(node_id):
             raise ProposalRefused(f"{node_id} is a learner already")
+
+
+def _endpoints(address: str) -> list[str]:
+    """Return host:port for clients and host:port for other nodes of an address as the membership has it."""
+    clients, _, peer_port = address.partition("@")
+    return [f"{clients.rpartition(':')[0]}:{port}" for port in (clients.rpartition(":")[2], peer_port) if port]
 
 
 def reached(now: Membership, change: Change) -> bool:

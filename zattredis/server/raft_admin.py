@@ -94,11 +94,26 @@ class RaftAdmin:
                 members.append(parse_member(_text(word)))
             except ConfigError as error:
                 raise DefiniteError(str(error).removeprefix("cluster member ")) from None
+        for member in () if force else members:
+            self._check_move(member.node_id, member.address)
+        force = force and bool(remove or demote)  # a node that is added or moved says nothing of the quorum
         change = Change(
             [(member.node_id, member.address) for member in members], [*map(_text, promote)], [*map(_text, demote)],
             [*map(_text, remove)], learner, force,
         )  # fmt: skip
         await self._node.changes.change(change)
+
+    def _check_move(self, node_id: str, address: str) -> None:
+        """Raise DefiniteError where a member that runs elsewhere would be cut off: an id was taken twice, say."""
+        node = self._node
+        now = node.core.membership.addresses.get(node_id, address)
+        own = node_id == node.core.node_id
+        if now == address or not (own or node.network.connected(node_id)) or node_id in node.changes.silent():
+            return
+        raise DefiniteError(
+            f"{node_id} runs at {now} and is heard from: stop it before it moves to {address}, or say FORCE; "
+            "another node needs an id of its own"
+        )
 
     async def transfer(self, target: bytes) -> str:
         """Hand the leadership over; return who leads now."""

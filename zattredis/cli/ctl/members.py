@@ -23,6 +23,7 @@ TURN_S: Final = 20.0
 AGAIN_S: Final = 0.2
 _UNDER_WAY: Final = "change is under way; one at a time"
 
+_ADDING: Final = ("ADD", "REPLACE", "PROMOTE")
 _COLUMNS = ("id", "address", "role", "voter", "alive", "match_index", "lag")
 
 
@@ -41,6 +42,7 @@ def _arguments(parser: argparse.ArgumentParser) -> None:
     add = action("add", "add nodes, or tell where a member is now")
     add.add_argument("member", nargs="+", metavar="ID=HOST:PORT", help="id=host:port or id=host:port@peerport")
     add.add_argument("--learner", action="store_true", help="they follow and do not vote")
+    add.add_argument("--force", action="store_true", help="move a member that still runs where it was")
     for name, text in (
         ("promote", "make learners voters, once they have caught up"),
         ("demote", "make voters learners"),
@@ -62,7 +64,7 @@ def run(arguments: argparse.Namespace) -> int:
     force = ["FORCE"] if getattr(arguments, "force", False) else []
     match arguments.action:
         case "add":
-            return change(target, ["ADD", *arguments.member, *(["LEARNER"] if arguments.learner else [])])
+            return change(target, ["ADD", *arguments.member, *(["LEARNER"] if arguments.learner else []), *force])
         case "replace":
             return change(target, ["REPLACE", *arguments.id, "WITH", *arguments.new, *force])
         case "promote" | "demote" | "remove":
@@ -100,7 +102,8 @@ def change(target: Target, words: Sequence[str]) -> int:
     """Send one RAFT subcommand that changes the cluster; print what came of it."""
     with target.connect() as client:
         try:
-            print(f"asking {target.where} to {' '.join(words)} …", file=sys.stderr, flush=True)
+            waits = " (a new node has to be started with --join and to catch up)" if words[0] in _ADDING else ""
+            print(f"asking {target.where} to {' '.join(words)}{waits} …", file=sys.stderr, flush=True)
             reply = _in_turn(client, words)
         except NoAnswer as error:
             complain(PROGRAM, f"{error}; whether it was done is not known: see zattctl members")
