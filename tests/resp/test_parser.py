@@ -48,6 +48,25 @@ def test_requests_survive_any_cutting(requests: list[list[bytes]], places: list[
     assert (seen, parser.error, parser.buffered_bytes) == (requests, None, 0)
 
 
+@pytest.mark.parametrize("count", range(1, 7))
+@pytest.mark.parametrize("at", range(6))
+def test_one_request_with_anything_wrong_about_it_is_read_alike_whole_and_byte_by_byte(count: int, at: int) -> None:
+    """A request that comes whole is cut by its line ends; the other way reads one header after the other."""
+    if at >= count:
+        return
+    arguments = [b"key%d" % number for number in range(count)]
+    odd = (b"", b"a\r\nb", b"\r\n", b"x" * 4096, b"x" * 4097)
+    chunks = [encode_command([*arguments[:at], one, *arguments[at + 1 :]]) for one in odd]
+    whole = encode_command(arguments)
+    right = b"$4\r\nkey%d" % at
+    chunks += [whole.replace(right, wrong + right[2:]) for wrong in (b"$3", b"$5", b"+4", b"$04", b"$4 ", b"4")]
+    chunks += [whole + rest for rest in (b"*", b"PING\r\n", b"*1\r\n", b"\r\n", b"x\r\n\r\n")]
+    chunks += [whole[:-2] + end for end in (b"xx", b"\r", b"\n\r", b"")]
+    for chunk in chunks:
+        at_once = parse(chunk)
+        assert at_once == parse(*(chunk[place : place + 1] for place in range(len(chunk)))), chunk
+
+
 STREAMS = {
     "requests": encode_command([b"SET", b"key", b"value"]) + encode_command([b"GET", b"a\r\nb"]),
     "inline between": b"PING\r\n"

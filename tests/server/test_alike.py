@@ -87,3 +87,35 @@ def test_who_does_not_read_waits_and_nobody_with_him() -> None:
     clients[1].connection.resume_writing()
     node.turn()
     assert clients[1].received() == b"$1\r\n1\r\n"
+
+
+_AT_ONCE = ("INCR n", "INCR n", "INCR a", "INCR big", "INCR none", "INCR list", "INCR e", "INCR long", "HSET hash f v",
+            "HSET hash f v", "HSET hash g v", "HSET wide f v", "HSET wide new v", "HSET none f v", "HSET list f v",
+            "SET a 7", "SET n 5", "SET e 1", "MSET a 1 a 2 n 3", "MSET a 1 a 2 n 3", "MSET e 1 b 2")  # fmt: skip
+
+
+@pytest.mark.parametrize("seed", range(60))
+def test_what_many_clients_write_in_one_tick_is_stored_as_one_after_the_other(seed: int) -> None:
+    rng = random.Random(seed)
+    together, one_by_one = _filled(), _filled()
+    for node, clients in (together, one_by_one):
+        clients[0].send("SET big 9223372036854775804", "HSET wide " + " ".join(f"f{n} v" for n in range(200)))
+        node.turn()
+        clients[0].received()
+    for _ in range(6):
+        few = rng.sample(_AT_ONCE, rng.choice([1, 1, 2]))
+        lines = [few[0] if rng.random() < 0.7 else rng.choice(few) for _ in range(_CLIENTS)]
+        for node, clients in (together, one_by_one):
+            for client, line in zip(clients, lines, strict=True):
+                client.send(line)
+                if node is one_by_one[0]:
+                    node.turn()
+            node.turn()
+        replies = [[client.received() for client in clients] for _, clients in (together, one_by_one)]
+        assert replies[0] == replies[1], lines
+        stores = [
+            {key: value for key, value in node.store.data.items() if key[:1] in b"ksx"}
+            for node, _ in (together, one_by_one)
+        ]
+        assert stores[0] == stores[1], lines
+        assert together[0].applier.registers.figures() == one_by_one[0].applier.registers.figures()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from zattredis.commands.arguments import (
     INTEGER_MAX,
     INTEGER_MIN,
@@ -40,9 +42,31 @@ def _add_integer(ctx: Context, key: bytes, increment: int) -> int:
     return total
 
 
+def _incr_many(ctx: Context, argvs: list[list[bytes]]) -> list[Any] | None:
+    """Carry out several INCRs of plain strings, most of the same few keys: each is read once, and written once."""
+    view, db, now_ms = ctx.view, ctx.db, ctx.now_ms
+    totals: dict[bytes, int] = {}
+    pairs: list[tuple[bytes, bytes]] = []
+    replies: list[Any] = []
+    for _, key in argvs:
+        total = totals.get(key)
+        if total is None:
+            record = view.record(db, key, now_ms)
+            if record is None or record[0]:
+                return None
+            total = strict_integer(record[HEADER_BYTES:])
+        if total is None or total >= INTEGER_MAX:
+            return None
+        totals[key] = total = total + 1
+        pairs.append((key, b"%d" % total))
+        replies.append(total)
+    view.set_plain_many(db, pairs, now_ms // 1000)
+    return replies
+
+
 @command(
     "INCR", arity=2, flags=WRITE_FAST, keys=KEYS_FIRST, group="string", since="1.0.0", complexity="O(1)",
-    syntax="key", key_flags="RW access update",
+    syntax="key", key_flags="RW access update", many=_incr_many,
 )  # fmt: skip
 def incr(ctx: Context, key: bytes) -> int:
     """Increment the integer value of a key by one."""

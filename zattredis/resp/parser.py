@@ -82,6 +82,32 @@ class RequestParser:
             return self._scan(data, [])  # large arguments are quicker skipped than searched for line ends
         pieces = data.split(_CRLF)
         last = len(pieces) - 1
+        try:  # few arguments, one after the other: half of what `_headers_fit` takes for them
+            if last == 7 and pieces[0] == b"*3":
+                _, first, name, second, key, third, value, end = pieces
+                if (
+                    third == HEADERS[len(value)]
+                    and second == HEADERS[len(key)]
+                    and first == HEADERS[len(name)]
+                    and not end
+                ):
+                    return [[name, key, value]]
+            elif last == 5 and pieces[0] == b"*2":
+                _, first, name, second, key, end = pieces
+                if second == HEADERS[len(key)] and first == HEADERS[len(name)] and not end:
+                    return [[name, key]]
+            elif last == 9 and pieces[0] == b"*4":
+                _, first, name, second, key, third, field, fourth, value, end = pieces
+                if (
+                    fourth == HEADERS[len(value)]
+                    and third == HEADERS[len(field)]
+                    and second == HEADERS[len(key)]
+                    and first == HEADERS[len(name)]
+                    and not end
+                ):
+                    return [[name, key, field, value]]
+        except IndexError:
+            pass  # a longer one than HEADERS has
         stride = STRIDES.get(pieces[0])
         if stride == last and not pieces[last]:  # one whole request: nearly always, without pipelining
             request = pieces[2::2]

@@ -448,8 +448,9 @@ class Dispatcher:
         connection = run.connection
         if run.is_write:
             assert run.batch is not None
-            size = sum(map(len, chain.from_iterable(run.argvs)))
-            run.batch.commands += len(run.argvs) - 1
+            argvs = run.argvs
+            size = sum(map(len, argvs[0] if len(argvs) == 1 else chain.from_iterable(argvs)))
+            run.batch.commands += len(argvs) - 1
             self._proposals.added(run.batch, size)
             if self._proposals.bytes_held > self.inflight_bytes_max:
                 self._wait_for_room(connection)
