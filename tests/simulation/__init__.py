@@ -12,5 +12,5 @@ and its end, when everything heals.
 replays and shrinks.
 
 What is not modelled: damage to a table file travels inside a snapshot, whose files are linked and not read; here the
-sender notices it at once. Memberships change in the simulator of Raft only.
+sender notices it at once. Memberships of whole nodes change only where that is asked for (`--set membership=3.0`).
 """

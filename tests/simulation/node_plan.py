@@ -14,7 +14,7 @@ STORM_S = 6.0
 FAULT_RATES = (
     "crash", "disk_loss", "disk_hang", "disk_full", "disk_refuses", "flip_log", "flip_state", "flip_snapshot", "stop",
     "partition", "clog", "link_break", "pause", "clock_jump", "transfer", "compaction", "sync_slow", "sync_failure",
-    "stall", "slice_end", "stream_break", "client_reconnect", "client_impatient",
+    "stall", "slice_end", "stream_break", "client_reconnect", "client_impatient", "client_deaf",
 )  # fmt: skip
 """Fields of a plan that are off at 0."""
 
@@ -67,13 +67,21 @@ class NodePlan:
     piece_keys: int
     guessed_from: int  # points from which a write is guessed to be idle
     membership: float = 0.0  # changes; drawn by nobody, asked for by name
-    slice_s: float = 0.0  # what a slice takes that `slice_end` ends; drawn by nobody
+    slice_s: float = 0.0  # what a slice takes that `slice_end` ends
+    client_deaf: float = 0.0  # a client reads nothing for a while
+    expiry_from_s: float = 0.0  # until then no key has one
+    tail_bytes: int = 16 << 20  # of the log kept in memory
+    entry_breath_bytes: int = 8 << 20  # a larger entry is written in a turn of its own
+    batch_framed_bytes: int = 1 << 20  # a larger batch is encoded behind its header
+    batches_in_flight: int = 64
+    replies_a_turn: int = 1 << 20
 
 
-def make_plan(rng: random.Random, storm_s: float) -> NodePlan:
-    """Draw a plan: every run has some faults, few have all."""
+def make_plan(rng: random.Random, storm_s: float, later: random.Random) -> NodePlan:
+    """Draw a plan: every run has some faults, few have all. `later` draws what was thought of later: seeds that are
+    known for something stay what they are."""
 
-    def sometimes(value: float, share: float = 0.5) -> float:
+    def sometimes(value: float, share: float = 0.5, rng: random.Random = rng) -> float:
         return value if rng.random() < share else 0.0
 
     in_order = rng.random() < 0.5
@@ -151,4 +159,12 @@ def make_plan(rng: random.Random, storm_s: float) -> NodePlan:
         heavy_elements=rng.choice([5, 12, 16_384, 16_384]),
         piece_keys=rng.choice([1, 2, 4096]),
         guessed_from=rng.choice([0, 1, 4]),
+        slice_s=sometimes(later.choice([0.003, 0.03]), 0.3, later),
+        client_deaf=sometimes(later.choice([0.02, 0.1]), 0.3, later),
+        expiry_from_s=sometimes(later.random() * storm_s, 0.3, later),
+        tail_bytes=later.choice([0, 300, 16 << 20, 16 << 20]),
+        entry_breath_bytes=later.choice([100, 8 << 20, 8 << 20]),
+        batch_framed_bytes=later.choice([1, 100, 1 << 20]),
+        batches_in_flight=later.choice([1, 2, 64, 64]),
+        replies_a_turn=later.choice([1, 20, 1 << 20]),
     )

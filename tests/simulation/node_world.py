@@ -218,7 +218,7 @@ class NodeWorld:
         """`changes` replace what the seed draws for its plan."""
         self.seed = seed
         self.rng = random.Random(f"nodes {seed} {storm_s}")
-        self.plan = replace(make_plan(self.rng, storm_s), **changes)
+        self.plan = replace(make_plan(self.rng, storm_s, random.Random(f"later {seed} {storm_s}")), **changes)
         self.timeline = Timeline()
         self.ids = [f"n{i}" for i in range(1, self.plan.voters + 1)]
         self.storm = True

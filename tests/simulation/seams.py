@@ -18,15 +18,19 @@ import structlog
 from tests.simulation import sim_disk
 from zattredis import server
 from zattredis.keyspace import spilling
+from zattredis.raft.ready import CoreConfig
 from zattredis.server import (
     apart,
     applier,
     clock,
+    driver,
     executor,
     housekeeping,
     idleness,
     info,
     node,
+    proposals,
+    reads,
     rejoin,
     repair,
     snapshots,
@@ -85,6 +89,11 @@ def installed(world: NodeWorld) -> Iterator[None]:
         (apart, "STAGED_ABOVE_KEYS", world.plan.piece_keys),
         (spilling, "PIECE_KEYS", world.plan.piece_keys),
         (large_writes, "PIECE_KEYS", world.plan.piece_keys),
+        (node, "CoreConfig", lambda **rest: CoreConfig(**rest, tail_bytes_max=world.plan.tail_bytes)),
+        (driver, "BREATH_BYTES", world.plan.entry_breath_bytes),
+        (proposals, "LARGE_BYTES", world.plan.batch_framed_bytes),
+        (proposals, "IN_FLIGHT_BATCHES_MAX", world.plan.batches_in_flight),
+        (reads, "REPLY_BYTES_A_TURN", world.plan.replies_a_turn),
     ]
     for module in _MODULES:
         if module is clock:

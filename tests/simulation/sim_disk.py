@@ -198,6 +198,9 @@ class SimLog:
         self._disk.check_entries(part)
         return part
 
+    def stage(self, entry: Entry) -> None:
+        """Nothing to prepare."""
+
     def append(self, entries: Sequence[Entry], hard_state: HardState | None) -> None:
         if self.failure is not None:
             raise self.failure

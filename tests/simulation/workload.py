@@ -79,21 +79,35 @@ class SimTransport:
         self._process = process
         self._number = client.connections
         self.closing = False
+        self._reads = True
+        self._arrived: list[bytes] = []  # while the server does not read
 
     def get_extra_info(self, name: str) -> Any:
         return ("127.0.0.1", 1000 + self._client.number) if name in ("peername", "sockname") else None
 
     def set_write_buffer_limits(self, high: int | None = None, low: int | None = None) -> None:
-        """Clients read everything at once."""
+        """Clients read everything at once, or nothing."""
 
     def get_write_buffer_size(self) -> int:
-        return 0
+        return sum(len(data or b"") for number, data in self._client.unread if number == self._number)
 
     def pause_reading(self) -> None:
-        """What arrives all the same is small."""
+        self._reads = False
 
     def resume_reading(self) -> None:
-        """See pause_reading."""
+        self._reads = True
+        if self._arrived:
+            self._process.later(0.0, self._deliver)
+
+    def arrive(self, data: bytes) -> None:
+        """Bytes of the client."""
+        self._arrived.append(data)
+        if self._reads:
+            self._deliver()
+
+    def _deliver(self) -> None:
+        while self._arrived and self._reads and self._client.protocol is not None and not self.closing:
+            self._client.protocol.data_received(self._arrived.pop(0))
 
     def is_closing(self) -> bool:
         return self.closing
@@ -146,6 +160,8 @@ class SimClient:
         self.journal_known: set[int] = set()
         self.journal_refused: set[int] = set()
         self.follow_up: Callable[[], list[Request]] | None = None
+        self.deaf = False
+        self.unread: list[tuple[int, bytes | None]] = []  # what was sent to it meanwhile
 
     # --- the connection ---
 
@@ -161,6 +177,8 @@ class SimClient:
             self._connect()
             world.timeline.after(0.02 + self.rng.random() * 0.2, self._turn)
             return
+        if world.plan.client_deaf and world.storm and not self.deaf and self.rng.random() < world.plan.client_deaf:
+            self._stop_reading()
         if not self.waiting:
             if not world.storm and not self.load.after_storm and self.follow_up is None:
                 return
@@ -194,6 +212,26 @@ class SimClient:
             self.protocol.connection_made(transport)
 
         process.loop.enter(lambda: process.guard(made))
+
+    def _stop_reading(self) -> None:
+        """The client reads nothing for a while; its connection tells the server so."""
+        process, transport, number = self._process, self._transport, self.connections
+        assert process is not None and transport is not None
+        self.deaf = True
+
+        def tell(name: str) -> None:
+            if self.connections == number and self.protocol is not None and not transport.closing:
+                getattr(self.protocol, name)()
+
+        def read_again() -> None:
+            self.deaf = False
+            unread, self.unread = self.unread, []
+            for pair in unread:
+                self.to_client(*pair)
+            process.later(0.0, lambda: tell("resume_writing"))
+
+        process.later(0.0, lambda: tell("pause_writing"))
+        self.world.timeline.after(self.rng.random() * 1.5, read_again)
 
     def _disconnect(self) -> None:
         """The client goes away; what is under way has an outcome that it never learns."""
@@ -248,14 +286,17 @@ class SimClient:
             self._to_server_at = max(self._to_server_at, now + delay)
 
             def arrive(piece: bytes = piece) -> None:
-                if self.connections == number and self.protocol is not None:
-                    protocol = self.protocol
-                    process.guard(lambda: protocol.data_received(piece))
+                transport = self._transport
+                if self.connections == number and self.protocol is not None and transport is not None:
+                    process.guard(lambda: transport.arrive(piece))
 
             self.world.timeline.at(self._to_server_at, arrive, process.loop)
 
     def to_client(self, number: int, data: bytes | None) -> None:
         """The server wrote, or closed (None)."""
+        if self.deaf:
+            self.unread.append((number, data))
+            return
         self._to_client_at = max(self._to_client_at, self.world.timeline.now + self.rng.random() * 0.002)
         self.world.timeline.at(self._to_client_at, lambda: self._received(number, data))
 
@@ -321,6 +362,7 @@ class SimClient:
             return [self.simple(("GET", key), Operation(READ, key))]
         if rng.random() < self.load.queues.share:
             return self.queue()
+        mix = _WITHOUT_EXPIRY if self.world.timeline.now < self.world.plan.expiry_from_s else _MIX
         if rng.random() < self.load.marks_share:
             return self.mark()
         if rng.random() < 0.12:
@@ -328,7 +370,7 @@ class SimClient:
         depth = rng.choice([1, 1, 1, 2, 3, 8])
         requests: list[Request] = []
         for _ in range(depth):
-            requests += SimClient.large(self) if rng.random() < 0.01 else rng.choice(_MIX)(self)
+            requests += SimClient.large(self) if rng.random() < 0.01 else rng.choice(mix)(self)
         return requests
 
     def simple(
@@ -500,7 +542,7 @@ class SimClient:
         """What is left of the life of a key that nobody changes shows the time at which the cluster reads."""
         request = Request(("PTTL", CLOCK))
         request.done = lambda reply, now: self.load.note_time(self.node_id, reply, request.invoked, now)
-        if self.load.time_seen:
+        if self.load.time_seen or self.world.timeline.now < self.world.plan.expiry_from_s:
             return [request]
         return [Request(("SET", CLOCK, b"1", "PX", CLOCK_LIFE_MS, "NX")), request]
 
@@ -566,6 +608,7 @@ _MIX: list[Callable[[SimClient], list[Request]]] = [
     SimClient.transfer, SimClient.look_at_pair, SimClient.heavy, SimClient.time,
     SimClient.queue, SimClient.queue, SimClient.queue, SimClient.mark, SimClient.mark,
 ]  # fmt: skip
+_WITHOUT_EXPIRY = [one for one in _MIX if one not in (SimClient.expiring, SimClient.time)]
 
 
 class Workload:
