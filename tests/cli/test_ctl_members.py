@@ -86,8 +86,19 @@ def test_losing_the_quorum_is_refused_and_the_doctor_tells(cluster: GrowingClust
         assert "2 of 3 voters answer" in told
         findings = json.loads(zattctl("doctor", "-o", "json", "-p", port, code=1))
         assert {finding["level"] for finding in findings} >= {"problem", "warning"}
+        last = next(i for i in range(3) if i not in (gone, here))
+        cluster.kill(last)
+        wait_until(lambda: not cluster.status(here)["leader_id"], "nobody leads any more")
+        told = zattctl("doctor", "-p", port, code=1)
+        assert "no quorum: 1 of 3 voters answer, 2 are needed" in told
+        assert f"n{here + 1}: no answer" not in told, "the one that lives was asked what takes no majority"
+        rows = {row.split()[0]: row.split() for row in zattctl("top", "-n", "1", "-p", port).splitlines() if row}
+        assert rows[f"n{here + 1}"][1] != "no" and rows[f"n{here + 1}"][4] == "-", rows
     finally:
-        cluster.restart(gone)
+        for i, node in enumerate(cluster.nodes):
+            if not node.running:
+                cluster.restart(i, wait=False)
+        cluster.wait_ready()
 
 
 def test_top_without_a_terminal_prints_tables(cluster: GrowingCluster) -> None:

@@ -10,7 +10,7 @@ import statistics
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any, Final
 
 from zattredis.cli.arguments import EXIT_DONE, EXIT_FATAL
@@ -97,12 +97,22 @@ def _examine(node_id: str, address: str, target: Target) -> Patient:
             try:
                 config = as_dict(client.call("CONFIG", "GET", "*"))
                 raft = as_dict(client.call("RAFT", "STATUS"))
-                flags = as_dict(client.call("ACL", "GETUSER", "default") or []).get("flags", [])
             except ErrorReply:  # a user who may not
                 return Patient(node, clock_ms)
-            return Patient(node, clock_ms, config, raft, {"on", "nopass"} <= set(flags))
+            return Patient(node, clock_ms, config, raft, _lets_in_anybody(target))
     except (NoAnswer, ErrorReply) as error:
         return Patient(Node(node_id, address, problem=str(error)))
+
+
+def _lets_in_anybody(target: Target) -> bool:
+    """Whether the user `default` needs no password: it is tried, for no majority need be there to ask."""
+    if not target.password and not target.user:
+        return True
+    try:
+        with replace(target, password="", user="").connect() as client:
+            return bool(client.call("PING"))
+    except (NoAnswer, ErrorReply):
+        return False
 
 
 def diagnose(patients: Sequence[Patient]) -> Iterator[Finding]:

@@ -48,7 +48,7 @@ class Sample:
 
     node: Node
     at_s: float
-    read_s: float = 0.0
+    read_s: float | None = None
 
     def rate(self, before: Sample | None, *names: str) -> float:
         """Return the change per second of the sum of these fields since `before`."""
@@ -71,14 +71,23 @@ class _Probe:
         try:
             if self._client is None:
                 self._client = self.target.connect()
-            began = time.monotonic()
-            with contextlib.suppress(ErrorReply):
-                self._client.call("EXISTS", "")
-            read_s = time.monotonic() - began
-            return Sample(Node(self.node_id, self.address, self._client.info(*_SECTIONS)), time.monotonic(), read_s)
+            node = Node(self.node_id, self.address, self._client.info(*_SECTIONS))
+            return Sample(node, time.monotonic(), self._read_s(self._client))
         except (NoAnswer, ErrorReply) as error:
             self.close()
             return Sample(Node(self.node_id, self.address, problem=str(error)), time.monotonic())
+
+    def _read_s(self, client: RespClient) -> float | None:
+        """Return how long a linearizable read takes; None where it is not: without a majority, say."""
+        began = time.monotonic()
+        try:
+            client.call("EXISTS", "")
+        except ErrorReply:
+            return None
+        except NoAnswer:
+            self.close()
+            return None
+        return time.monotonic() - began
 
     def close(self) -> None:
         client, self._client = self._client, None
@@ -155,11 +164,12 @@ def as_lines(samples: Sequence[Sample], before: dict[str, Sample]) -> Iterator[s
             rows.append((node.node_id, "no answer", *["-"] * (len(_COLUMNS) - 2)))
             continue
         syncs = sample.rate(last, "storage_syncs")
+        read = "-" if sample.read_s is None else table.milliseconds(sample.read_s * 1e6)
         sync = table.milliseconds(sample.rate(last, "storage_sync_usec") / syncs) if syncs else "-"
         rows.append((
             node.node_id, node.role, f"{sample.rate(last, 'total_commands_processed'):,.0f}",
             f"{sample.rate(last, 'write_batch_commands'):,.0f}",
-            table.milliseconds(sample.read_s * 1e6), sync, f"{lag_of(node, nodes):,}", node.text("connected_clients"),
+            read, sync, f"{lag_of(node, nodes):,}", node.text("connected_clients"),
             table.size(node.number("used_memory")),
             table.size(node.number("storage_log_bytes") + node.number("storage_state_bytes")),
         ))  # fmt: skip
