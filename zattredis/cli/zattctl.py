@@ -26,7 +26,7 @@ from zattredis.cli.ctl.frame import EXIT_UNKNOWN, PROGRAM, Subcommand, parse
 from zattredis.cli.resp_client import ErrorReply
 from zattredis.errors import ConfigError, ZattredisError
 
-SUBCOMMANDS: Final[tuple[Subcommand, ...]] = (
+_JOBS: Final[tuple[Subcommand, ...]] = (
     status.SUBCOMMAND,
     top.SUBCOMMAND,
     doctor.SUBCOMMAND,
@@ -40,8 +40,8 @@ SUBCOMMANDS: Final[tuple[Subcommand, ...]] = (
     import_keys.SUBCOMMAND,
     export_keys.SUBCOMMAND,
     ping.SUBCOMMAND,
-    completion.SUBCOMMAND,
 )
+SUBCOMMANDS: Final = (*_JOBS, completion.subcommand(_JOBS))
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -39,18 +39,8 @@ from zattredis.commands.table import (
     resolve,
 )
 from zattredis.errors import ClusterDown, DefiniteError, SubcommandSyntax, shown
-from zattredis.keyspace.users import (
-    DEFAULT_USER,
-    RuleRefused,
-    Selector,
-    User,
-    change_user,
-    decode_base,
-    delete_users,
-    has_blanks,
-    new_user,
-    replace_users,
-)
+from zattredis.keyspace.agreements import change_user, delete_users, replace_users
+from zattredis.keyspace.users import DEFAULT_USER, RuleRefused, Selector, User, decode_base, has_blanks, new_user
 from zattredis.resp.replies import ReplySet
 
 _FLAGS = Flag.NOSCRIPT | Flag.LOADING | Flag.STALE

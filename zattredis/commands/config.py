@@ -19,7 +19,8 @@ from zattredis.commands.arguments import INT_MAX, INT_MIN, INTEGER_MAX, parse_in
 from zattredis.commands.context import Context, LocalContext
 from zattredis.commands.table import CommandSpec, Flag, command, container, lookup_full
 from zattredis.errors import DefiniteError, SyntaxReplyError
-from zattredis.keyspace.users import DEFAULT_USER, change_user, decode_base
+from zattredis.keyspace.agreements import change_user
+from zattredis.keyspace.users import DEFAULT_USER, decode_base
 
 
 class AgreedParameter(NamedTuple):

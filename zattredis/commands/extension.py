@@ -33,7 +33,8 @@ from zattredis.commands.extension_context import Context
 from zattredis.commands.keyspec import KeyPart, KeySpec
 from zattredis.commands.table import COMMANDS, NO_KEYS, CommandSpec, Flag, Kind, add, internal
 from zattredis.errors import DefiniteError, FatalError, ReplyError, SyntaxReplyError, WriteStalled
-from zattredis.keyspace.extensions import Agreed, set_agreed
+from zattredis.keyspace.agreements import set_agreed
+from zattredis.keyspace.extensions import Agreed
 from zattredis.resp.replies import NULL_ARRAY, BigNumber, Bulks, DoubleText, Pairs, ReplySet, Verbatim
 
 F = TypeVar("F", bound=Callable[..., Any])

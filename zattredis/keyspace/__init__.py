@@ -7,7 +7,8 @@ write all of it (`view`). `waiters` are the clients that wait in blocking pops, 
 strings; `long_double` and `random` do what libm and `random` would do, alike on every node. `types` is the table of the
 types for what works on keys of any. `rdb` is Redis's dump format: `rdb_read` reads every encoding of it, `rdb_packed`
 has the packed ones, `lzf` the compression, `crc64` the checksum. `parameters` is what the cluster agrees on for all,
-`users` who may do what.
+`users` who
+may do what, `extensions` whose code runs; `agreements` changes both.
 
 **Invariants.**
 - A record changes in one place (`View.put` and what it calls, or `View.set_plain` for the common case), and with it, in

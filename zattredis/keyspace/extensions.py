@@ -7,12 +7,9 @@ the code that a node has is the one agreed on here, so that nodes with different
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Final, NamedTuple
+from typing import Final, NamedTuple
 
 from zattredis.errors import StateDamaged
-
-if TYPE_CHECKING:
-    from zattredis.keyspace.view import View
 
 META_EXTENSIONS: Final = b"mextensions"
 
@@ -40,13 +37,3 @@ def decode_extensions(stored: bytes | None) -> dict[str, Agreed]:
     except ValueError as error:
         raise StateDamaged(f"the extensions in the state database are of another form: {error}") from error
     return found
-
-
-def set_agreed(view: View, name: str, agreed: Agreed) -> None:
-    """Let this be what is agreed on for an extension from the next command on."""
-    registers = view.registers
-    before = registers.extensions
-    after = {**before, name: agreed}
-    view.on_rollback(lambda: setattr(registers, "extensions", before))
-    registers.extensions = after
-    view.put_raw(META_EXTENSIONS, encode_extensions(after))

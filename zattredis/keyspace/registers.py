@@ -111,9 +111,9 @@ class Registers:
         self.parameters: Parameters = DEFAULTS
         """What the cluster has agreed on for the data types; changed by `View.set_parameters` alone."""
         self.users = Users()
-        """Who may do what, once its owner has loaded it; changed by `users.set_user` alone."""
+        """Who may do what, once its owner has loaded it; changed by `agreements` alone."""
         self.extensions: Mapping[str, Agreed] = {}
-        """Name → what was agreed on for an extension; replaced by `extensions.set_agreed`, never changed."""
+        """Name → what was agreed on for an extension; replaced by `agreements.set_agreed`, never changed."""
         self.waiters = Waiters()
         """Who waits for what, once its owner has loaded it: whoever only reads has no use for it."""
 

@@ -5,22 +5,18 @@ the command table of the node that asks (`commands.acl_rules`), so that nodes of
 rules that come here are canonical: names in lower case, passwords as SHA-256, commands known to whoever sent them.
 
 Until the first change is agreed there are no rows, and each node goes by its own settings. The first change brings the
-users of the node that sent it along (`seed`); from then on the rows count, and no node's settings.
+users of the node that sent it along (`agreements.seed`); from then on the rows count, and no node's settings.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 import msgspec
 
 from zattredis.errors import DefiniteError, StateDamaged, ZattredisError, shown
 from zattredis.keyspace.reader import Reader
-
-if TYPE_CHECKING:
-    from zattredis.keyspace.view import View
 
 META_USER: Final = b"muser/"
 _META_USER_END: Final = b"muser0"
@@ -238,6 +234,11 @@ class Base:
         return BASE + _encode((self.all_channels, [_row(user) for user in self.users]))
 
 
+def encode_user(user: User) -> bytes:
+    """Return the row that `Users.load` reads."""
+    return _encode(_row(user))
+
+
 def decode_base(word: bytes) -> Base:
     """Return what `Base.encode` made a word of."""
     all_channels, rows = _decode_rows(word[len(BASE) :])
@@ -245,7 +246,7 @@ def decode_base(word: bytes) -> Base:
 
 
 class Users:
-    """The agreed users, by name. Changes go through `set_user` alone.
+    """The agreed users, by name. Changes go through `agreements` alone.
 
     `gone` holds the names of users that were removed since `drain`: their connections end, whoever comes by that name.
     """
@@ -271,6 +272,13 @@ class Users:
                 raise StateDamaged(f"the row {key!r} of a user cannot be read: {error}") from error
         self.changed = True
 
+    def put(self, name: bytes, user: User | None) -> None:
+        """Let this be the user of that name; None forgets it."""
+        if user is None:
+            self.rows.pop(name, None)
+        else:
+            self.rows[name] = user
+
     def drain(self) -> set[bytes]:
         """Return `gone` and forget that anything has changed."""
         gone, self.gone = self.gone, set()
@@ -278,75 +286,8 @@ class Users:
         return gone
 
 
-def set_user(view: View, name: bytes, user: User | None) -> None:
-    """Let this be the user of that name from the next command on; None removes it."""
-    users = view.registers.users
-    before, was_gone = users.rows.get(name), name in users.gone
-
-    def undo() -> None:
-        _put(users, name, before)
-        if not was_gone:
-            users.gone.discard(name)
-
-    view.on_rollback(undo)
-    _put(users, name, user)
-    if user is None:
-        users.gone.add(name)
-    users.changed = True
-    view.put_raw(META_USER + name, None if user is None else _encode(_row(user)))
-
-
-def _put(users: Users, name: bytes, user: User | None) -> None:
-    if user is None:
-        users.rows.pop(name, None)
-    else:
-        users.rows[name] = user
-
-
-# -- changes, as every node carries them out -----------------------------------------------------------------------
-
-
-def seed(view: View, base: Base) -> None:
-    """Where nothing is agreed yet, agree on the users of the node that sends the first change."""
-    if not view.registers.users.agreed:
-        for user in (default_user(), *base.users):
-            set_user(view, user.name, user)
-
-
-def change_user(view: View, base: Base, name: bytes, rules: Sequence[bytes]) -> None:
-    """Apply rules to a user, new or not. Raises RuleRefused; the effects are then to be undone."""
-    seed(view, base)
-    user = view.registers.users.rows.get(name) or new_user(name, base.all_channels)
-    for place, rule in enumerate(rules):
-        try:
-            user = apply_rule(user, rule, base.all_channels)
-        except RuleError as error:
-            raise RuleRefused(place, rule, str(error)) from None
-    set_user(view, name, user)
-
-
-def delete_users(view: View, base: Base, names: Iterable[bytes]) -> int:
-    """Remove users; return how many there were. `default` is never among them."""
-    present = view.registers.users.rows if view.registers.users.agreed else {user.name for user in base.users}
-    wanted = [name for name in dict.fromkeys(names) if name in present and name != DEFAULT_USER]
-    if wanted:
-        seed(view, base)
-    for name in wanted:
-        set_user(view, name, None)
-    return len(wanted)
-
-
-def replace_users(view: View, base: Base) -> None:
-    """Let `base` hold all users there are. All that were there but `default` count as removed."""
-    for name in list(view.registers.users.rows):
-        if name != DEFAULT_USER:
-            set_user(view, name, None)
-    for user in (default_user(), *base.users):
-        set_user(view, user.name, user)
-
-
 __all__ = [
     "ALL_COMMANDS", "BASE", "DEFAULT_USER", "META_USER", "READ", "SYNTAX", "WRITE", "Base", "RuleError", "RuleRefused",
-    "Selector", "User", "Users", "apply_rule", "apply_to_selector", "change_user", "decode_base", "default_user",
-    "delete_users", "has_blanks", "new_user", "replace_users", "seed", "set_user",
+    "Selector", "User", "Users", "apply_rule", "apply_to_selector", "decode_base", "default_user", "encode_user",
+    "has_blanks", "new_user",
 ]  # fmt: skip

@@ -15,16 +15,13 @@ and not by namespace: a client waits in a database, whatever SWAPDB and FLUSHALL
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from collections.abc import Callable, Iterable
+from typing import Any, Final, NamedTuple, Protocol
 
 import msgspec
 
 from zattredis.errors import StateDamaged
 from zattredis.keyspace.reader import Reader
-
-if TYPE_CHECKING:
-    from zattredis.keyspace.view import View
 
 META_WAITERS: Final = b"mwaiter/"
 _END: Final = b"mwaiter0"
@@ -121,8 +118,28 @@ class Waiter:
         return [(kind, db, key) for key in self.keys]
 
 
+class Effects(Protocol):
+    """What the waiters need of the view of a command (`view.View`): what they change is an effect of that command."""
+
+    def changed(self) -> Iterable[tuple[int, bytes]] | None:
+        """Return the (database, key) it has changed, in order; None for any."""
+        ...
+
+    def get_raw(self, key: bytes) -> bytes | None:
+        """Return the value of a raw key."""
+        ...
+
+    def put_raw(self, key: bytes, value: bytes | None) -> None:
+        """Set a raw key, None removes it."""
+        ...
+
+    def on_rollback(self, undo: Callable[[], None]) -> None:
+        """Call `undo` if the command fails."""
+        ...
+
+
 class Waiters:
-    """All waiters. Changes go through `add`, `reserve` and `remove`, within a command of the view they are given."""
+    """All waiters. Changes go through `add`, `reserve` and `remove`, within the command whose effects they become."""
 
     __slots__ = ("_names", "by_order", "by_session", "events", "lines")
 
@@ -156,7 +173,7 @@ class Waiters:
         line = self.lines.get(place)
         return None if line is None else next(iter(line.values()))
 
-    def ready(self, view: View) -> list[tuple[int, bytes]]:
+    def ready(self, view: Effects) -> list[tuple[int, bytes]]:
         """Return the (database, key) that somebody waits for and that the present command or unit has changed.
 
         In the order of their first change. To be asked before the command or unit is committed.
@@ -219,21 +236,21 @@ class Waiters:
 
     # -- changes -----------------------------------------------------------------------------------------------------
 
-    def add(self, view: View, waiter: Waiter) -> None:
+    def add(self, view: Effects, waiter: Waiter) -> None:
         """Let a waiter join the lines of its keys. Its keys are different ones, and its order is new."""
         self._insert(waiter)
         view.on_rollback(lambda: self._discard(waiter))
         view.put_raw(_name(waiter.order), _encode_row(waiter, None))
         self.note(view, Event(REGISTERED, waiter.order, waiter.session))
 
-    def reserve(self, view: View, waiter: Waiter, taken: Taken) -> None:
+    def reserve(self, view: Effects, waiter: Waiter, taken: Taken) -> None:
         """Keep `taken` for the waiter, who leaves the lines."""
         self._set_reserved(waiter, True)
         view.on_rollback(lambda: self._set_reserved(waiter, False))
         view.put_raw(_name(waiter.order), _encode_row(waiter, taken))
         self.note(view, Event(RESERVED, waiter.order, waiter.session))
 
-    def remove(self, view: View, waiter: Waiter, event: Event | None) -> None:
+    def remove(self, view: Effects, waiter: Waiter, event: Event | None) -> None:
         """Forget a waiter; what was reserved for it is the caller's."""
         self._discard(waiter)
         view.on_rollback(lambda: self._insert(waiter))
@@ -241,7 +258,7 @@ class Waiters:
         if event is not None:
             self.note(view, event)
 
-    def taken_for(self, view: View, waiter: Waiter) -> Taken:
+    def taken_for(self, view: Effects, waiter: Waiter) -> Taken:
         """Return what a reserved waiter's row holds."""
         row = view.get_raw(_name(waiter.order))
         taken = None if row is None else _decode_row(waiter.order, row)[1]
@@ -249,7 +266,7 @@ class Waiters:
             raise StateDamaged(f"the row of waiter {waiter.order} does not hold what was reserved for it")
         return taken
 
-    def note(self, view: View, event: Event) -> None:
+    def note(self, view: Effects, event: Event) -> None:
         """Tell the node of the waiter's session, once what is being carried out is written."""
         self.events.append(event)
         view.on_rollback(self._forget_event)

@@ -1,7 +1,7 @@
 """zattredis.cli.ctl: the subcommands of `zattctl`, one file each.
 
 A subcommand is a file with a `SUBCOMMAND` (see `frame.Subcommand`: name, help, description, examples, arguments, run)
-and a line in the table `SUBCOMMANDS` of `zattredis.cli.zattctl`. It imports nothing heavy at the top: `zattctl --help`,
+and a line in the table of `zattredis.cli.zattctl`. It imports nothing heavy at the top: `zattctl --help`,
 `ping` and the completion of a shell load every file. What it needs of a server it asks through `target.Target`, which
 holds host, port and password; what takes long it shows with `progress`.
 

@@ -16,14 +16,6 @@ def _arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("shell", choices=SHELLS, help="which shell")
 
 
-def run(arguments: argparse.Namespace) -> int:
-    """Print the script."""
-    from zattredis.cli.zattctl import SUBCOMMANDS
-
-    print(script(arguments.shell, SUBCOMMANDS), end="")
-    return EXIT_DONE
-
-
 def script(shell: str, subcommands: Sequence[Subcommand]) -> str:
     """Return the completion script for a shell."""
     parser = make_parser(subcommands)
@@ -128,13 +120,21 @@ def _fish(words: Words, common: list[str], helps: dict[str, str]) -> str:
     return "\n".join(lines) + "\n"
 
 
-SUBCOMMAND = Subcommand(
-    name="completion",
-    help="print the completion of zattctl for a shell",
-    examples="source <(zattctl completion bash)                          bash, also in ~/.bashrc\n"
-    'zattctl completion zsh > "${fpath[1]}/_zattctl"            zsh\n'
-    "zattctl completion fish > ~/.config/fish/completions/zattctl.fish",
-    arguments=_arguments,
-    run=run,
-    online=False,
-)
+def subcommand(others: Sequence[Subcommand]) -> Subcommand:
+    """Return the subcommand that completes itself and `others`."""
+
+    def run(arguments: argparse.Namespace) -> int:
+        print(script(arguments.shell, (*others, itself)), end="")
+        return EXIT_DONE
+
+    itself = Subcommand(
+        name="completion",
+        help="print the completion of zattctl for a shell",
+        examples="source <(zattctl completion bash)                          bash, also in ~/.bashrc\n"
+        'zattctl completion zsh > "${fpath[1]}/_zattctl"            zsh\n'
+        "zattctl completion fish > ~/.config/fish/completions/zattctl.fish",
+        arguments=_arguments,
+        run=run,
+        online=False,
+    )
+    return itself
