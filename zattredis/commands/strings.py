@@ -256,10 +256,14 @@ def mget(ctx: Context, *keys: bytes) -> list[bytes | None]:
 
 def _mset_many(ctx: Context, argvs: list[list[bytes]]) -> list[Any] | None:
     """Carry out several MSETs, as `_set_many` does."""
-    pairs = [pair for argv in argvs for pair in zip(argv[1::2], argv[2::2], strict=False)]
-    if not all(len(argv) & 1 for argv in argvs) or max([len(value) for _, value in pairs]) > INLINE_BYTES_MAX:
+    view, db, lines, last = ctx.view, ctx.db, argvs, argvs[-1]
+    if argvs.count(last) == len(argvs) and None not in (view.plain_values(db, last[1::2]) or (None,)):
+        lines = [last]  # it overwrites what those before it set, which only take their versions
+    pairs = [pair for argv in lines for pair in zip(argv[1::2], argv[2::2], strict=False)]
+    if not all(len(argv) & 1 for argv in lines) or max([len(value) for _, value in pairs]) > INLINE_BYTES_MAX:
         return None
-    ctx.view.set_plain_many(ctx.db, pairs, ctx.now_ms // 1000)
+    view.registers.counter += (len(argvs) - len(lines)) * len(pairs)
+    view.set_plain_many(db, pairs, ctx.now_ms // 1000)
     return ["OK"] * len(argvs)
 
 
