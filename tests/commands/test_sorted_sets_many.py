@@ -5,7 +5,10 @@ from __future__ import annotations
 import random
 from typing import Any
 
+import pytest
+
 from tests.support.memory_store import MemoryStore
+from zattredis.commands import sorted_sets
 from zattredis.commands.context import Context
 from zattredis.commands.table import COMMANDS
 from zattredis.keyspace.record_cache import RecordCache
@@ -128,3 +131,63 @@ def test_pops_that_may_empty_a_set_are_not_carried_out_together() -> None:
     assert many(ctx, [[b"ZPOPMIN", b"z"], [b"ZPOPMIN", b"z", b"2"]]) is None
     assert many(ctx, [[b"ZPOPMIN", b"y"]] * 2) is None
     assert many(ctx, [[b"ZPOPMIN", b"z"]] * 2) == [[b"m0", 0.0], [b"m1", 1.0]]
+
+
+def left_by(argvs: list[list[bytes]], unit: bool) -> tuple[dict[bytes, bytes], list[Any]]:
+    """Return the state, and reply and effect bytes of each command, of commands that have many members each."""
+    store = MemoryStore()
+    registers = Registers.load(store)
+    view = View(store, registers)
+    put_zset(view, 0, b"z", [(b"m%d" % n, float(n % 700)) for n in range(2000)], 7)
+    store.write(view.take())
+    replies: list[Any] = []
+    view = View(store, registers)
+    ctx = Context(view, 0, NOW_MS)
+    if unit:
+        view.begin_unit()
+    for number, argv in enumerate(argvs):
+        view.begin()
+        before = view.effect_bytes
+        replies.append(COMMANDS[argv[0]].handler(ctx, *argv[1:]))
+        replies.append(view.effect_bytes - before)
+        if number % 5 == 4:
+            view.rollback()
+        else:
+            view.commit()
+    if unit:
+        view.commit_unit()
+    store.write(view.take())
+    return store.data, replies
+
+
+@pytest.mark.parametrize("unit", [False, True])
+def test_many_members_of_one_command_leave_what_one_after_the_other_leaves(
+    monkeypatch: pytest.MonkeyPatch, unit: bool
+) -> None:
+    choice = random.Random(23)
+
+    def member() -> bytes:
+        return b"m%d" % choice.randrange(4000) * (1 if choice.random() < 0.98 else choice.randrange(1, 200))
+
+    argvs = []
+    for _ in range(60):
+        if choice.random() < 0.3:
+            argvs.append([b"ZREM", b"z", *(member() for _ in range(choice.randint(1, 400)))])
+            continue
+        options = choice.choice(([], [], [b"CH"], [b"NX"], [b"XX"], [b"GT", b"CH"], [b"LT"], [b"XX", b"GT"]))
+        pairs = [[b"%d" % choice.randrange(900), member()] for _ in range(choice.randint(1, 300))]
+        argvs.append([b"ZADD", b"z", *options, *(word for pair in pairs for word in pair)])
+    argvs.append([b"ZREM", b"z", *(b"m%d" % number for number in range(4000))])
+    together = left_by(argvs, unit)
+    monkeypatch.setattr(sorted_sets, "BATCH_MIN", 1 << 30)
+    assert together == left_by(argvs, unit)
+    monkeypatch.setattr(sorted_sets, "BATCH_MIN", 2)
+    monkeypatch.setattr(sorted_sets, "BATCH_MAX", 7)
+    assert together == left_by(argvs, unit)
+
+
+def test_the_last_member_of_many_takes_the_key_along() -> None:
+    every = [b"m%d" % number for number in range(2000)]
+    data, replies = left_by([[b"ZREM", b"z", b"other", *every, b"m0"]], unit=False)
+    assert replies[0] == 2000
+    assert not any(name.startswith(b"k") for name in data)

@@ -39,6 +39,10 @@ GROUP: Final = "sorted-set"
 _NAN: Final = "resulting score is not a number (NaN)"
 _NOT_POSITIVE: Final = "value is out of range, must be positive"
 _BATCH: Final = 512
+BATCH_MIN: Final = 8
+"""Of so many members on, those of one command change a set in pages together."""
+BATCH_MAX: Final = 1024
+"""Most of them at once: what is held of the set stays bounded, and nobody waits for long."""
 
 _NX: Final = 1
 _XX: Final = 2
@@ -140,7 +144,6 @@ class Adding:
             self.changed = True
         self.result = score
 
-
     def gathered(self, pairs: list[tuple[float, bytes]]) -> Iterable[tuple[bytes, float]]:
         """Return what many pairs, without options, make of a set that was empty: built at once it costs a fifth."""
         found: dict[bytes, float] = {}
@@ -166,12 +169,25 @@ def add_pairs(ctx: Context, key: bytes, pairs: list[tuple[float, bytes]], option
     view = ctx.view
     record = view.record(ctx.db, key, ctx.now_ms)
     zset: Zset = SmallZset([], []) if record is None else open_zset(view, record)
-    adding = Adding(ctx, zset, record is not None and bool(record[0] & LARGE))
+    large = record is not None and bool(record[0] & LARGE)
     if record is None and not options and len(pairs) > INLINE_ENTRIES_MAX:
+        adding = Adding(ctx, zset, large)
         put_zset(view, ctx.db, key, adding.gathered(pairs), ctx.now_ms // 1000, large=adding.large)
         return adding
-    for score, member in pairs:
-        adding.add(score, member, options)
+    batch = open_batch(view, record) if record is not None and large and len(pairs) >= BATCH_MIN else None
+    if batch is None:
+        adding = Adding(ctx, zset, large)
+        for score, member in pairs:
+            adding.add(score, member, options)
+    else:
+        adding = Adding(ctx, batch, large)
+        for start in range(0, len(pairs), BATCH_MAX):
+            part = pairs[start : start + BATCH_MAX]
+            batch.begin()
+            batch.ask([member for _, member in part])
+            for score, member in part:
+                adding.add(score, member, options)
+            batch.save_undoable()
     if adding.changed:
         expire_ms = 0 if record is None else expire_of(record)
         store_zset(view, ctx.db, key, adding.zset, ctx.now_ms // 1000, expire_ms, adding.large)
@@ -261,16 +277,26 @@ def zrem(ctx: Context, key: bytes, *members: bytes) -> int:
     record = record_of(ctx, key)
     if record is None:
         return 0
-    zset = open_zset(ctx.view, record)
+    batch = open_batch(ctx.view, record) if len(members) >= BATCH_MIN else None
+    zset: Zset = batch or open_zset(ctx.view, record)
     removed = 0
-    for member in members:
-        score = zset.score(member)
-        if score is not None:
-            removed += 1
-            if zset.size == 1:
-                ctx.view.put(ctx.db, key, None)
-                return removed
-            zset.remove(member, score)
+    for start in range(0, len(members), BATCH_MAX):
+        part = members[start : start + BATCH_MAX]
+        if batch is not None:
+            batch.begin()
+            batch.ask(part)
+        for member in part:
+            score = zset.score(member)
+            if score is not None:
+                removed += 1
+                if zset.size == 1:
+                    if batch is not None:
+                        batch.save_undoable()
+                    ctx.view.put(ctx.db, key, None)
+                    return removed
+                zset.remove(member, score)
+        if batch is not None:
+            batch.save_undoable()
     if removed:
         store_zset(ctx.view, ctx.db, key, zset, ctx.now_ms // 1000, expire_of(record), bool(record[0] & LARGE))
     return removed

@@ -1,8 +1,9 @@
-"""Several commands on one large sorted set, carried out together: its pages stay at hand and are written once.
+"""Many changes of one large sorted set, carried out together: its pages stay at hand and are written once.
 
-What is left behind is, to the byte, what the commands leave one after the other (pages are split and joined at the same
-commands), for other nodes may carry them out one by one. A page that was changed belongs to the batch, so the next
-change is made in its lists; nobody else sees them before `save`.
+They are several commands' or one command's with many members. What is left behind is, to the byte, what the changes
+leave one after the other (pages are split and joined at the same ones), for other nodes may carry commands out one by
+one. A page that was changed belongs to the batch, so the next change is made in its lists; nobody else sees them before
+`save`.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from collections.abc import Iterable
 from typing import Any
 from zlib import crc32
 
+from zattredis.keyspace.sizes import EFFECT_OVERHEAD_BYTES
 from zattredis.keyspace.zset_tree import (
     LEAF_MAX,
     LONG_BYTES,
@@ -27,12 +29,16 @@ from zattredis.keyspace.zset_tree import (
 
 
 class BatchTree(Tree):
-    """A `Tree` for several commands outside of any unit: nothing of it can be undone. Write it with `save`."""
+    """A `Tree` for many changes, of members that were asked for. Write them with `save` or `save_undoable`."""
 
-    __slots__ = ("_changed", "_changed_counts", "_counts_held", "_names", "_names_changed", "_pages_held", "_scores")
+    __slots__ = (
+        "_changed", "_changed_counts", "_counts_held", "_names", "_names_changed", "_pages_held", "_reckoned", "_scores",
+    )  # fmt: skip
 
     def begin(self) -> None:
         """Start the batch."""
+        self._reckoned = 0
+        """What the changes of members would weigh among the effects, were each written by itself."""
         self._pages_held: dict[int, Any] = {}
         self._counts_held: dict[int, list[int]] = {}
         self._changed: dict[int, Any] = {}
@@ -69,6 +75,34 @@ class BatchTree(Tree):
         self._names_changed.add(member)
         return 2 if old is None else 1
 
+    def score(self, member: bytes) -> float | None:
+        """Return the score of a member that was asked for, None if it is not there."""
+        return self._scores[member]
+
+    def insert(self, score: float, member: bytes) -> None:
+        """Add a member that was asked for and is not there."""
+        self._note(member, score)
+        self.size += 1
+        self._insert(score, member)
+
+    def move(self, member: bytes, old: float, score: float) -> None:
+        """Give a member that was asked for another score than its `old` one."""
+        self._note(member, score)
+        if not self._move_within_leaf(member, old, score):
+            self._remove(old, member)
+            self._insert(score, member)
+
+    def remove(self, member: bytes, score: float) -> None:
+        """Remove a member that was asked for and has this score; it is not the last one."""
+        self._note(member, None)
+        self.size -= 1
+        self._remove(score, member)
+
+    def _note(self, member: bytes, score: float | None) -> None:
+        self._reckoned += len(self._names[member]) + (0 if score is None else SCORE.size) + EFFECT_OVERHEAD_BYTES
+        self._names_changed.add(member)
+        self._scores[member] = score
+
     def pop(self, lowest: bool) -> tuple[bytes, float]:
         """Remove the first or the last of at least two members, and return it."""
         number, place = self.root, 0 if lowest else -1
@@ -84,13 +118,28 @@ class BatchTree(Tree):
         return member, score
 
     def save(self) -> None:
-        """Write what was changed."""
+        """Write what was changed, outside of any unit: nothing of it can be undone."""
+        self.view.put_raw_many(self._members_changed())
+        self._save_pages()
+
+    def save_undoable(self) -> None:
+        """Write what one command has changed, reckoned as if each of its changes had been written by itself."""
+        view = self.view
+        effect_bytes = view.effect_bytes
+        for name, value in self._members_changed().items():
+            view.put_raw(name, value)
+        view.effect_bytes = effect_bytes + self._reckoned
+        self._save_pages()
+
+    def _members_changed(self) -> dict[bytes, bytes | None]:
         names, scores = self._names, self._scores
         changes: dict[bytes, bytes | None] = {}
         for member in self._names_changed:
             score = scores[member]
             changes[names[member]] = None if score is None else pack_score(score)
-        self.view.put_raw_many(changes)
+        return changes
+
+    def _save_pages(self) -> None:
         put_page = self.view.put_page
         for number, page in self._changed.items():
             put_page(self._pages + number.to_bytes(8, "big"), page)
