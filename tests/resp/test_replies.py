@@ -25,6 +25,7 @@ from zattredis.resp import (
     encode,
     encode_many,
 )
+from zattredis.resp.replies import Encoded, Pairs, encoded_in_turns
 
 WRONG_TYPE = b"-WRONGTYPE Operation against a key holding the wrong kind of value\r\n"
 TABLE: list[tuple[Any, bytes, bytes]] = [
@@ -176,3 +177,21 @@ def test_types_like_redis(redis_port: int, name: bytes, resp: int) -> None:
     """DEBUG PROTOCOL shows how redis-server writes each type."""
     reply = ask(redis_port, [b"HELLO", b"%d" % resp], [b"DEBUG", b"PROTOCOL", name])
     assert reply.endswith(encode(PROTOCOL_TYPES[name], resp))
+
+
+def test_long_replies_encoded_in_turns_are_the_same_bytes() -> None:
+    breaths: list[int] = []
+    many = [b"m%d" % number for number in range(2000)]
+    pairs = [(member, float(place)) for place, member in enumerate(many)]
+    for value in (many, ReplySet(many), Pairs(pairs), [[b"key", 1], *many]):
+        for resp in (2, 3):
+            found = encoded_in_turns(value, resp, lambda: breaths.append(1))
+            assert found.__class__ is Encoded
+            assert encode(found, resp) == encode(value, resp) == encode_many([found], resp)
+    assert len(breaths) > 20
+    for value in (b"x", 7, None, many[:5], many[:100]):
+        assert encoded_in_turns(value, 3, lambda: None) == value
+    found = encoded_in_turns([b"key", Pairs(pairs)], 3, lambda: None)  # ZMPOP
+    assert found[0] == b"key"
+    assert found[1].__class__ is Encoded
+    assert encode(found, 3) == encode([b"key", Pairs(pairs)], 3)

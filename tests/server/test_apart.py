@@ -139,6 +139,52 @@ def test_others_are_answered_while_it_runs(monkeypatch: pytest.MonkeyPatch) -> N
     assert (slow.received(), writer.received()) == (b":1\r\n", b"+OK\r\n")
 
 
+@pytest.mark.parametrize(
+    "line", ["ZREMRANGEBYRANK z 10 800", "SPOP t 440", "ZREM z " + " ".join(f"m{number}" for number in range(800))]
+)
+def test_reads_see_what_was_before_until_all_its_pieces_are_carried_out(
+    line: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    node = RecordingNode()
+    ran(node, *BUILD, "SET k 1")
+    all_apart(monkeypatch)
+    slow, other = node.connect(), node.connect()
+    index = node.index
+    asked = ("GET k", "ZCARD z", "SCARD t", "ZSCORE z m500", "ZRANGE z 0 -1", "SMEMBERS t")
+    other.send(*asked)
+    node.tick()
+    node.confirm()
+    before = other.received()
+    slow.send("MULTI", "SET k 2", line, "EXEC")
+    node.tick()
+    assert slow.received() == b"+OK\r\n+QUEUED\r\n+QUEUED\r\n"
+    node.settle = lambda: None  # type: ignore[method-assign]
+    node.apply()
+    in_pieces = 0
+    seen = found = b""
+    while node.applier.applied_index == index:
+        seen += found
+        unsettled = not node.applier.settled
+        other.send(*asked)
+        node.proposals.flush()
+        node.reads.flush()
+        node.reads.on_confirmed(node.asked[-1], index, node.now_ms)  # as on a node that is alone
+        node.dispatcher.flush()
+        soon, node.soon = node.soon, []
+        for function in soon:
+            function()
+        found = other.received()
+        in_pieces += unsettled and found != b""
+    assert in_pieces > 5
+    assert (before * (len(seen) // len(before) + 1)).startswith(seen)
+    del node.settle
+    node.settle()
+    reader = node.connect()
+    reader.send("GET k")
+    node.turn()
+    assert reader.received() == b"$1\r\n2\r\n"
+
+
 def test_what_fails_late_leaves_nothing_behind(monkeypatch: pytest.MonkeyPatch) -> None:
     lines = ["COPY s s2", "MULTI", "SET a 1", "COPY s s3", "COPY z z3", "EXEC", "SADD s2 one", "COPY s2 s4"]
     whole, node = RecordingNode(), RecordingNode()

@@ -32,7 +32,8 @@ class BatchTree(Tree):
     """A `Tree` for many changes, of members that were asked for. Write them with `save` or `save_undoable`."""
 
     __slots__ = (
-        "_changed", "_changed_counts", "_counts_held", "_names", "_names_changed", "_pages_held", "_reckoned", "_scores",
+        "_changed", "_changed_counts", "_counts_held", "_names", "_names_changed", "_pages_held", "_reckoned",
+        "_scores",
     )  # fmt: skip
 
     def begin(self) -> None:

@@ -14,6 +14,7 @@ Handlers return plain values and never learn which protocol their client speaks:
 | bool | integer 1 or 0 | boolean |
 | list, tuple | array | array |
 | Bulks | array of bulk strings | array of bulk strings |
+| Encoded | what it holds | what it holds |
 | dict | array of keys and values in turn | map |
 | ReplySet | array | set |
 | Pairs | array of both halves in turn | array of arrays of two |
@@ -42,6 +43,8 @@ NULL_3: Final = b"_\r\n"
 
 _CRLF: Final = b"\r\n"
 _SMALL: Final = 1025
+_PIECE: Final = 512
+_FEW: Final = 8
 _BULKS: Final = [b"$%d\r\n" % length for length in range(_SMALL)]
 _INTEGERS: Final = [b":%d\r\n" % number for number in range(_SMALL)]
 _ARRAYS: Final = [b"*%d\r\n" % length for length in range(_SMALL)]
@@ -117,6 +120,15 @@ class Bulks:
 
     def __repr__(self) -> str:
         return f"Bulks({self.count!r}, {self.data!r})"
+
+
+class Encoded:
+    """A whole reply that is encoded already, for the protocol that its client speaks."""
+
+    __slots__ = ("data",)
+
+    def __init__(self, data: bytes) -> None:
+        self.data = data
 
 
 class Push:
@@ -266,6 +278,24 @@ def append_pairs(out: list[bytes], pairs: Iterable[tuple[Any, Any]], resp: int) 
         append_replies(out, pair, resp)
 
 
+def encoded_in_turns(value: Any, resp: int, breathe: Callable[[], None]) -> Any:
+    """Return a reply of many elements encoded, with a call of `breathe` after every few; others as they are."""
+    kind = type(value)
+    if kind is list and len(value) <= _FEW:
+        return [encoded_in_turns(element, resp, breathe) for element in value]
+    elements = value.pairs if kind is Pairs else value.members if kind is ReplySet else value
+    if kind not in (list, Pairs, ReplySet) or len(elements) <= _PIECE:
+        return value
+    append = append_pairs if kind is Pairs else append_replies
+    pieces = [stream_header(kind, len(elements), resp)]
+    for start in range(0, len(elements), _PIECE):
+        out: list[bytes] = []
+        append(out, elements[start : start + _PIECE], resp)
+        pieces.append(b"".join(out))
+        breathe()
+    return Encoded(b"".join(pieces))
+
+
 def append_reply(out: list[bytes], value: Any, resp: int) -> None:
     """Append the pieces of one reply to `out`, for the caller to join. Raises TypeError as `encode` does."""
     encoder = _ENCODERS.get(type(value))
@@ -342,6 +372,10 @@ def _append_bulks(out: list[bytes], value: Bulks, resp: int) -> None:
     out += (b"*%d\r\n" % value.count, value.data)
 
 
+def _append_encoded(out: list[bytes], value: Encoded, resp: int) -> None:
+    out.append(value.data)
+
+
 def _append_dict(out: list[bytes], value: dict[Any, Any], resp: int) -> None:
     out.append(b"*%d\r\n" % (2 * len(value)) if resp == 2 else b"%%%d\r\n" % len(value))
     for key, item in value.items():
@@ -401,6 +435,7 @@ _ENCODERS: Final[dict[type, Callable[[list[bytes], Any, int], None]]] = {
     list: _append_array,
     tuple: _append_array,
     Bulks: _append_bulks,
+    Encoded: _append_encoded,
     dict: _append_dict,
     ReplySet: _append_set,
     Pairs: _append_pairs,

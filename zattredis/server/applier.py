@@ -13,10 +13,8 @@ from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator
 from typing import Any, Final
 
-import msgspec
-
 from zattredis.commands.context import Context
-from zattredis.commands.table import CommandSpec, Kind
+from zattredis.commands.table import Kind
 from zattredis.errors import FatalError, StateDamaged, WriteStalled
 from zattredis.keyspace.maintenance import apply_maintenance
 from zattredis.keyspace.reader import FrozenReader
@@ -33,8 +31,9 @@ from zattredis.server.apart import Apart
 from zattredis.server.clock import perf_counter
 from zattredis.server.digest import DIGEST_KEY, INTERVAL, Digest
 from zattredis.server.executor import COMMANDS_A_TURN, WORDS_A_TURN, Executor, encode_run, resolve_logged
+from zattredis.server.logged import decode_items, logged_keys, specs_of
 from zattredis.server.proposals import Proposals
-from zattredis.server.reads import add_keys, first_keys
+from zattredis.server.reads import first_keys
 from zattredis.server.sessions import BATCH_HEADER, Sessions, decode_open
 from zattredis.server.units import DONE, RIDING, Batch, Errand, Run, Transaction, Unit, WatchUnit
 from zattredis.server.upgrades import VERSION_KEY, check_version, encode_version, load_version
@@ -53,7 +52,6 @@ STAMP_KEY: Final = b"mstamp"
 _NOTHING: Final = object()
 _STAMP: Final = struct.Struct(">Q")
 
-_decode_items = msgspec.msgpack.Decoder().decode
 
 
 class Applier:
@@ -61,8 +59,8 @@ class Applier:
     the next one; entries are applied once, in order."""
 
     __slots__ = (
-        "_apart", "_cache", "_cache_bytes", "_call_later", "_call_soon", "_changes", "_complete_stamp_ms", "_cut",
-        "_done_batches", "_executor", "_finished", "_leftovers", "_on_applied", "_on_entry", "_ordinal", "_own",
+        "_apart", "_before", "_cache", "_cache_bytes", "_call_later", "_call_soon", "_changes", "_complete_stamp_ms",
+        "_cut", "_done_batches", "_executor", "_finished", "_leftovers", "_on_applied", "_on_entry", "_ordinal", "_own",
         "_pieces", "_popped", "_progress", "_proposals", "_queue", "_scheduled", "_skip", "_sliced", "_stalled",
         "_steps", "_view", "applied_index", "applied_term", "digest", "last_stamp_ms", "machine_version", "membership",
         "on_batch_done", "on_popped", "on_sliced", "on_users", "on_waiters", "registers", "sessions", "stalls", "store",
@@ -108,6 +106,7 @@ class Applier:
         self._cut = False  # the slice ends where its steps have come to
         self._stalled = False
         self._pieces: Iterator[dict[bytes, bytes | None]] | None = None  # of a large write that is under way
+        self._before: tuple[FrozenReader, Registers] | None = None  # the state before that write, for reads meanwhile
         self._leftovers: Iterator[dict[bytes, bytes | None]] | None = None
         self.stalls = 0
         self.digest = Digest()
@@ -169,6 +168,7 @@ class Applier:
         apart, self._apart = self._apart, None
         if apart is not None:
             apart.abandon()
+        self._forget_before()
 
     def attach(self, proposals: Proposals) -> None:
         """Tell it who owns this node's own batches."""
@@ -177,7 +177,9 @@ class Applier:
     # -- what reads need ---------------------------------------------------------------------------------------------
 
     def view(self) -> View:
-        """Return a view of the state as it is in the store now."""
+        """Return a view of the state as it is applied now."""
+        if self._before is not None:
+            return View(*self._before)
         return View(self.store, self.registers, self._cache)
 
     def known_absent(self, db: int, key: bytes) -> bool:
@@ -186,14 +188,20 @@ class Applier:
         return records.get(key, b"") is None
 
     def freeze(self) -> FrozenReader:
-        """Return a reader of the state as it is in the store now."""
-        return self.store.frozen()
+        """Return a reader of the state as it is applied now."""
+        return self.store.frozen() if self._before is None else self._before[0].frozen()
 
     @property
-    def readable(self) -> bool:
+    def settled(self) -> bool:
         """Whether store and registers agree. False while a write waits for a store that asked to slow down, and while a
         large one is carried out in pieces."""
         return self._changes is None
+
+    @property
+    def readable(self) -> bool:
+        """Whether reads can be served: `settled`, or from the state before a large write whose pieces are carried out,
+        for nobody has been told of it yet."""
+        return self._changes is None or self._before is not None
 
     @property
     def busy(self) -> bool:
@@ -260,10 +268,12 @@ class Applier:
                 self._proposals.at_work()
             return seconds
         self._apart = None
+        before = self.registers
         next(self._steps)
         self._cut = False
         self._changes = self._framed(apart.changes)
         if apart.pieces:
+            self._before = self.store.frozen(), before
             self._changes.update(decided(apart.pieces))
             self._pieces = pieces(self.store)
         return None
@@ -333,6 +343,7 @@ class Applier:
                 self._changes[APPLIED_KEY] = changes[APPLIED_KEY]
                 return
             self._pieces = None
+            self._forget_before()
         self._changes = None
         self._view = None
         self._mark()
@@ -358,6 +369,11 @@ class Applier:
             self._on_entry(entry)
         if progress:
             self._on_applied(self.applied_index)
+
+    def _forget_before(self) -> None:
+        before, self._before = self._before, None
+        if before is not None:
+            before[0].close()
 
     def _mark(self) -> None:
         if not self._ordinal and self._steps is None:
@@ -499,7 +515,8 @@ class Applier:
                     position = executor.write_some(ctx, unit.specs, unit.argvs, position, ordinal, values)
                     ordinal += position - before
                     if executor.heavy:
-                        work = executor.write_apart(ctx, unit.specs[position], unit.argvs[position], ordinal, values)
+                        spec, argv, resp = unit.specs[position], unit.argvs[position], 0 if blocking else unit.resp
+                        work = executor.write_apart(ctx, spec, argv, ordinal, values, resp)
                         yield from self._carry_apart(ctx, ordinal, 1, work)
                         ctx.db = unit.db
                         position += 1
@@ -588,9 +605,9 @@ class Applier:
     def _apply_logged(self, entry: Entry, ctx: Context) -> Generator[None, None, None]:
         """A batch as the log holds it: another node's, or one replayed after a start; nobody is answered."""
         assert self._view is not None
-        items = _decode_items(memoryview(entry.raw)[HEADER_BYTES + BATCH_HEADER.size :])
-        specs = [_specs(item) for item in items]
-        self._view.prefetch_lists(_logged_keys(items, specs))
+        items = decode_items(memoryview(entry.raw)[HEADER_BYTES + BATCH_HEADER.size :])
+        specs = [specs_of(item) for item in items]
+        self._view.prefetch_lists(logged_keys(items, specs))
         executor = self._executor
         executor.wary = wary = _is_wary(entry, (item[1] for item in items if isinstance(item[0], int)))
         skip = self._skip
@@ -663,35 +680,3 @@ def _may_be_heavy(run: Run) -> bool:
     """Return whether the run's first command has to be weighed before it is carried out."""
     spec = run.specs[0]
     return spec.weigh is not None and len(run.argvs[0]) > spec.light_words
-
-
-def _specs(item: list[Any]) -> list[CommandSpec | None]:
-    argvs = item[1] if isinstance(item[0], int) else [argv for _, argv in item[1]]
-    specs: list[CommandSpec | None] = []
-    known: dict[bytes, CommandSpec] = {}
-    for argv in argvs:
-        spec = known.get(argv[0])
-        if spec is None:
-            spec = resolve_logged(argv)
-            if spec is not None and spec.kind != Kind.WRITE:
-                spec = None
-            elif spec is not None and spec.words == 1:
-                known[argv[0]] = spec
-        specs.append(spec)
-    return specs
-
-
-def _logged_keys(items: list[Any], specs: list[list[CommandSpec | None]]) -> dict[int, list[bytes]]:
-    """Return database → keys: everything that logged items will look at first."""
-    wanted: dict[int, list[bytes]] = {}
-    for item, item_specs in zip(items, specs, strict=True):
-        if isinstance(item[0], int):
-            if item[1]:
-                add_keys(wanted.setdefault(item[0], []), item_specs, item[1])
-            continue
-        for db, key, _ in item[0]:
-            wanted.setdefault(db, []).append(key)
-        for spec, (db, argv) in zip(item_specs, item[1], strict=True):
-            if spec is not None and spec.keys.first:
-                wanted.setdefault(db, []).extend(spec.keys.keys(argv))
-    return wanted

@@ -15,7 +15,7 @@ from zattredis.commands.table import COMMANDS, CommandSpec, Kind, lookup_logged
 from zattredis.errors import FatalError, ReplyError, WriteStalled
 from zattredis.keyspace.serving import drop_session, serve
 from zattredis.observability.events import get_logger
-from zattredis.resp.replies import NULL_ARRAY, Bulks, append_reply, encode, encode_many
+from zattredis.resp.replies import NULL_ARRAY, Bulks, append_reply, encode, encode_many, encoded_in_turns
 from zattredis.server.apart import Apart
 from zattredis.server.clock import perf_counter
 from zattredis.server.idleness import Idleness
@@ -292,12 +292,16 @@ class Executor:
     # -- in turns, apart ---------------------------------------------------------------------------------------------
 
     def write_apart(
-        self, ctx: Context, spec: CommandSpec | None, argv: list[bytes], ordinal: int, values: list[Any] | None
+        self, ctx: Context, spec: CommandSpec | None, argv: list[bytes], ordinal: int, values: list[Any] | None,
+        resp: int = 0,
     ) -> Callable[[Apart], None]:
-        """Return the work of a heavy write, for `ctx` with the view that it is given."""
+        """Return the work of a heavy write, for `ctx` with the view that it is given. A long reply is encoded, for
+        protocol version `resp` if that is given: to do so would hold up the loop."""
 
-        def work(_: Apart) -> None:
+        def work(apart: Apart) -> None:
             self.write_some(ctx, [spec], [argv], 0, ordinal, values, weighed=True)
+            if values and resp:
+                values[-1] = encoded_in_turns(values[-1], resp, apart.breathe)
 
         return work
 

@@ -105,7 +105,7 @@ class Housekeeping:
         if not node.driver.admission.ready or not node.driver.is_leader:
             self._maintenance_under_way = False
             return
-        if self._maintenance_under_way or not node.applier.readable:
+        if self._maintenance_under_way or not node.applier.settled:
             return
         registers = node.applier.registers
         due = maintenance.has_dead(registers)

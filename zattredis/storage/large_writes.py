@@ -5,7 +5,7 @@ which the node does nothing else. So what a large command changes in place is fi
 nobody reads (`staged`); then one small write says that all of them count, together with the applied record
 (`decided`); then each is carried out and removed (`pieces`). Before the small write the state is the one before, after
 it the one behind the command, whatever happens: whoever opens a state carries out what was decided and removes what was
-not (`finish`). While the pieces are carried out nobody may read.
+not (`finish`). While the pieces are carried out nobody may read but at the point of time before.
 """
 
 from __future__ import annotations
@@ -48,11 +48,10 @@ class Store(Protocol):
 
 def staged(changes: Mapping[bytes, bytes | None]) -> Iterator[dict[bytes, Any]]:
     """Yield the writes that put `changes` beside; how many there are is what `decided` is told."""
-    rest = iter(sorted(changes))
     number = 0
     piece: list[tuple[bytes, bytes | None]] = []
     size = 0
-    for key in rest:
+    for key in changes:  # in no order: to sort a million keys at once would hold the interpreter lock
         value = changes[key]
         piece.append((key, value))
         size += len(key) + (0 if value is None else len(value))
