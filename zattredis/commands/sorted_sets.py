@@ -41,7 +41,7 @@ _NOT_POSITIVE: Final = "value is out of range, must be positive"
 _BATCH: Final = 512
 BATCH_MIN: Final = 8
 """Of so many members on, those of one command change a set in pages together."""
-BATCH_MAX: Final = 1024
+BATCH_MAX: Final = 8192
 """Most of them at once: what is held of the set stays bounded, and nobody waits for long."""
 
 _NX: Final = 1

@@ -26,6 +26,10 @@ Measured on one node of a busy machine, with collections of 100,000 members, the
 before and since: COPY of a set 2550 and 47 ms, SUNIONSTORE of two 2890 and 133 ms, ZUNIONSTORE 4010 and 99 ms, SPOP of
 100,000 of 150,000 members 4390 and 479 ms. At the end of the COPY the process had held 176 MB at most, now 144.
 
+While what was staged is carried out, reads are served from the point of time before it (`Applier.readable`): with
+300,000 members, half of them removed, the longest wait of another client's GET was 1090 ms for ZPOPMIN, and is 56, for
+SPOP 1280, and is 99.
+
 A linearizable read needs the state of all that is committed, so on several nodes it waits until the command is applied
 where it is asked; a node on its own knows that nobody has seen more than what it has applied, and answers at once.
 """
@@ -210,8 +214,14 @@ class PacedReader:
 
     def multi_get(self, keys: list[bytes]) -> list[bytes | None]:
         """Return one value or None for each of `keys`, in their order."""
-        self._breathe()
-        return self._store.multi_get(keys)
+        if len(keys) <= _PAIRS_A_BREATH:
+            self._breathe()
+            return self._store.multi_get(keys)
+        found: list[bytes | None] = []
+        for start in range(0, len(keys), _PAIRS_A_BREATH):
+            self._breathe()
+            found += self._store.multi_get(keys[start : start + _PAIRS_A_BREATH])
+        return found
 
     def iterate(self, lower: bytes, upper: bytes | None, reverse: bool = False) -> Iterator[tuple[bytes, bytes]]:
         """Yield (key, value) for lower <= key < upper in order, as of the time of this call."""

@@ -8,7 +8,7 @@ import msgspec
 
 from zattredis.commands.table import CommandSpec, Kind
 from zattredis.server.executor import resolve_logged
-from zattredis.server.reads import add_keys
+from zattredis.server.reads import PREFETCH_WORDS_MAX, add_keys
 
 decode_items: Final = msgspec.msgpack.Decoder().decode
 
@@ -40,7 +40,7 @@ def logged_keys(items: list[Any], specs: list[list[CommandSpec | None]]) -> dict
             continue
         for db, key, _ in item[0]:
             wanted.setdefault(db, []).append(key)
-        for spec, (db, argv) in zip(item_specs, item[1], strict=True):
-            if spec is not None and spec.keys.first:
+        for spec, (db, argv) in zip(item_specs[:PREFETCH_WORDS_MAX], item[1], strict=False):
+            if spec is not None and spec.keys.first and len(argv) <= PREFETCH_WORDS_MAX:
                 wanted.setdefault(db, []).extend(spec.keys.keys(argv))
     return wanted

@@ -31,6 +31,8 @@ REPLY_BYTES_A_TURN = 1 << 20
 """A run of reads is cut when its large replies pass this, so that a client that does not read cannot pile them up."""
 SLICE_S = 0.003
 """How long reads run before others get their turn."""
+PREFETCH_WORDS_MAX = 2048
+"""The keys of a command line of more words are looked up when they are needed."""
 ALIKE_MAX = 64
 """Reads answered in one go between two looks at the time."""
 
@@ -431,22 +433,26 @@ def first_keys(units: list[Unit]) -> dict[int, list[bytes]]:
         elif isinstance(unit, Transaction):
             for db, key, _ in unit.watches:
                 wanted.setdefault(db, []).append(key)
-            for db, spec, argv in unit.commands:
-                wanted.setdefault(db, []).extend(spec.keys.keys(argv))
+            for db, spec, argv in unit.commands[:PREFETCH_WORDS_MAX]:
+                if len(argv) <= PREFETCH_WORDS_MAX:
+                    wanted.setdefault(db, []).extend(spec.keys.keys(argv))
         elif isinstance(unit, WatchUnit):
             wanted.setdefault(unit.db, []).extend(unit.keys)
     return wanted
 
 
 def add_keys(keys: list[bytes], specs: Sequence[CommandSpec | None], argvs: list[list[bytes]]) -> None:
-    """Add the keys of command lines in one database; a command without spec has none."""
+    """Add the keys of command lines in one database; a command without spec has none.
+
+    Those of a line of very many words are left out: to fetch them all at once would hold up everybody else.
+    """
     spec = specs[0]
     if spec is not None and spec.one_key and specs.count(spec) == len(specs):
         keys += [argv[1] for argv in argvs]
         return
     for spec, argv in zip(specs, argvs, strict=True):
-        if spec is not None and spec.keys.first:
+        if spec is not None and spec.keys.first and len(argv) <= PREFETCH_WORDS_MAX:
             keys += spec.keys.keys(argv)
 
 
-__all__ = ["Reads", "StateSource", "add_keys", "first_keys"]
+__all__ = ["PREFETCH_WORDS_MAX", "Reads", "StateSource", "add_keys", "first_keys"]
