@@ -186,3 +186,22 @@ def test_an_introduction_tells_the_ports_before_the_first_report(tmp_path: Path)
     assert (status.sentinel_port, status.tls_port, status.sentinel_tls_port) == (26379, 6380, 26380)
     heard.on_introduction(Introduction("n1", "n2", 0, 0, 0, False, False))
     assert status.tls_port == 6380, "an earlier build's introduction says nothing of ports"
+
+
+def test_a_learner_that_never_was_a_voter_waits_for_its_leader_alone(tmp_path: Path) -> None:
+    """It has no vote to forget, and n3 may be down for good; but its leader may count what it held on a lost disk."""
+    core = FakeCore(["n2", "n3"])
+    core.membership.newcomers = ["n1"]
+    told: list[bool] = []
+    rejoin = Rejoin(core, tmp_path, lambda message: True, lambda: False, lambda: told.append(True))  # type: ignore[arg-type]
+    assert (rejoin.done, rejoin.owes_vote, rejoin.missing()) == (False, False, [])
+    assert core.rejoining is True  # type: ignore[attr-defined]
+    core.leader_id, core.term, core.last_index, core.applied_index = "n2", 3, 10, 9
+    rejoin.on_introduction(Introduction("n2", "n1", 3, 10, 10, True, False))
+    assert not told
+    core.applied_index = 10
+    rejoin.ask()
+    assert told == [True]
+    assert core.rejoining is False  # type: ignore[attr-defined]
+    assert core.vote is None
+    assert not must_wait(tmp_path)

@@ -65,7 +65,7 @@ class Storm:
         world.timeline.after(0.1, self._turn)
 
     def _some(self) -> Process | None:
-        running = [p for p in self._world.processes.values() if p.node is not None and p.node.is_open]
+        running = [p for p in self._world.processes.values() if p.is_up]
         leading = [p for p in running if p.leads]
         if leading and self._rng.random() < 0.4:
             return self._rng.choice(leading)
@@ -111,10 +111,14 @@ class Storm:
     def _all_whole(self) -> bool:
         """Whether one disk may be lost: there are others, each of which holds what it ever held.
 
-        Before each has an entry nobody can do without the others: a cluster's very first start needs all its nodes.
+        Before each has an entry nobody can do without the others: a cluster's very first start needs all its nodes. And
+        the others must be a majority by every membership that may be in force.
         """
-        disks = self._world.disks.values()
-        return len(disks) >= 3 and all(
+        world = self._world
+        disks = world.disks.values()
+        known = [*world.checks.agreed[-1:], *(p.node.core.membership for p in world.processes.values() if p.is_up)]
+        halves = [half for m in known for half in (m.voters, m.voters_outgoing) if half]
+        return min(map(len, [world.founders, *halves])) >= 3 and all(
             disk.durable_last_index and not disk.files and not disk.is_damaged and not disk.noted for disk in disks
         )
 

@@ -145,9 +145,14 @@ class Process:
         self.world.timeline.after(delay, lambda: self.guard(action), self.loop)
 
     @property
+    def is_up(self) -> bool:
+        """Whether this node runs."""
+        return self.node is not None and self.node.is_open
+
+    @property
     def leads(self) -> bool:
         """Whether this node leads."""
-        return self.node is not None and self.node.is_open and self.node.driver.is_leader
+        return self.is_up and self.node.driver.is_leader
 
     # --- what the node is made of ---
 

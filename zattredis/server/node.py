@@ -177,7 +177,7 @@ class Node:
     @property
     def ready(self) -> bool:
         """Whether this node takes its full part: it may vote, and the cluster has agreed on its extensions."""
-        return self._open and self.rejoin.done and self.extensions.ready
+        return self._open and not self.rejoin.owes_vote and self.extensions.ready
 
     @property
     def is_open(self) -> bool:

@@ -39,7 +39,7 @@ _log = get_logger(room="rejoin")
 class Rejoin:
     """The duty of one node with an empty log; `done` once it may vote. Introductions of others are answered always."""
 
-    __slots__ = ("_core", "_heard", "_leading_committed", "_on_done", "_path", "_ports", "_send", "done")
+    __slots__ = ("_core", "_heard", "_leading_committed", "_newcomer", "_on_done", "_path", "_ports", "_send", "done")
 
     def __init__(
         self,
@@ -59,14 +59,21 @@ class Rejoin:
         self._ports = ports
         self._heard: dict[str, Introduction] = {}
         alone = core.membership.is_voter(core.node_id) and not core.other_voters
-        # A learner that never was a voter has no vote to forget (`server.joining` has made certain of that).
-        empty = core.last_index == 0 and core.term == 0 and core.node_id not in core.membership.newcomers
-        if empty and not alone and not self._path.exists():
+        empty = core.last_index == 0 and core.term == 0
+        # A learner that never was a voter has no vote to forget (`server.joining` has made certain of that). But it may
+        # have lost what its leader believes it to hold.
+        self._newcomer = empty and not self._path.exists() and core.node_id in core.membership.newcomers
+        if empty and not alone and not self._newcomer and not self._path.exists():
             self._path.touch(mode=0o600)
             fsync_directory(directory)
-        self.done = alone or not self._path.exists()
+        self.done = alone or not (self._newcomer or self._path.exists())
         # The core takes part meanwhile, but its answers say that they count for nothing.
         core.rejoining = not self.done
+
+    @property
+    def owes_vote(self) -> bool:
+        """Whether this node may have to vote, and must not yet."""
+        return not self.done and not self._newcomer
 
     def ask(self) -> None:
         """Introduce this node to every other voter, while it does not know enough of them. Called on a timer."""
@@ -98,16 +105,20 @@ class Rejoin:
 
     def _conclude(self) -> None:
         core = self._core
+        if self._newcomer:
+            if not self._as_good_as_its_leader():
+                return
+            self.done = True
+            core.rejoining = False
+            self._on_done()
+            return
         if any(node_id not in self._heard for node_id in core.other_voters):
             return
         others = [self._heard[node_id] for node_id in core.other_voters]
         highest = max([one.term for one in others], default=0)
-        if any(one.last_index for one in others) or core.last_index:
-            leader = self._heard.get(core.leader_id or "")
-            if leader is None or not leader.leads or leader.term != core.term or highest > core.term:
-                return
-            if core.applied_index < leader.last_index:
-                return
+        new_cluster = not core.last_index and not any(one.last_index for one in others)
+        if not new_cluster and (highest > core.term or not self._as_good_as_its_leader()):
+            return
         if highest > core.term:
             core.set_term(highest, SPENT)
         elif core.vote is None and core.term:
@@ -119,9 +130,15 @@ class Rejoin:
         _log.info("may_vote", term=core.term, applied=core.applied_index)
         self._on_done()
 
+    def _as_good_as_its_leader(self) -> bool:
+        core = self._core
+        leader = self._heard.get(core.leader_id or "")
+        known = leader is not None and leader.leads and leader.term == core.term
+        return known and leader is not None and core.applied_index >= leader.last_index
+
     def missing(self) -> list[str]:
         """Return the voters that have not been heard from, for a person who wonders what a start waits for."""
-        if self.done:
+        if not self.owes_vote:
             return []
         return [node_id for node_id in self._core.other_voters if node_id not in self._heard]
 

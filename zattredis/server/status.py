@@ -114,7 +114,7 @@ class NodeStatus:
             return "fenced"
         if not node.dispatcher.accepting:
             return "stopping"
-        if not node.rejoin.done:
+        if node.rejoin.owes_vote:
             return "rejoining"
         return "up" if node.core.leader_id is not None else "no_leader"
 

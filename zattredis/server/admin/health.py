@@ -62,7 +62,7 @@ class Health:
             reasons.append("the node is stopping")
         if node.dispatcher.fenced:
             reasons.append(f"the node is fenced: {node.dispatcher.write_refusal}")
-        if not node.rejoin.done:
+        if node.rejoin.owes_vote:
             reasons.append("the node is finding out what it may have lost")
         if node.core.leader_id is None:
             reasons.append(f"no leader is known in term {node.core.term}")
