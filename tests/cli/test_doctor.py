@@ -14,6 +14,7 @@ IDS = ("n1", "n2", "n3")
 def info(node_id: str, **changed: Any) -> dict[str, str]:
     fields = {
         "raft_node_id": node_id, "raft_role": "leader" if node_id == "n1" else "follower", "raft_leader_id": "n1",
+        "raft_cluster_id": "c1",
         "raft_state": "up", "raft_current_term": 3, "raft_commit_index": 50_000, "raft_applied_index": 50_000,
         "raft_elections": 1, "uptime_in_seconds": 7200, "storage_syncs": 100, "storage_sync_usec": 50_000,
         "storage_sync_usec_max": 4000, "storage_free_bytes": 100 << 30, "storage_log_bytes": 1 << 20,
@@ -73,6 +74,12 @@ def test_numbers_of_voters() -> None:
     assert ("warning", "2 voters survive no more losses than 1 would") in found(
         patient("n1", voters=two), patient("n2", voters=two)
     )
+
+
+def test_a_node_of_another_cluster() -> None:
+    assert found(*trio(raft_cluster_id="c2")) == [
+        ("problem", "they are not of one cluster: n1 of c1, n2 of c1, n3 of c2")
+    ]  # fmt: skip
 
 
 def test_links() -> None:

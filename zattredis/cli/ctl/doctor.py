@@ -194,6 +194,17 @@ def _links(patients: Sequence[Patient]) -> Iterator[Finding]:
                 )
 
 
+def _clusters(patients: Sequence[Patient]) -> Iterator[Finding]:
+    """A node of another cluster answers where a member should."""
+    ids = {p.node.node_id: p.node.text("raft_cluster_id") for p in _alive(patients)}
+    if len(set(ids.values())) > 1:
+        shown = ", ".join(f"{node_id} of {cluster_id}" for node_id, cluster_id in ids.items())
+        yield Finding(
+            "problem", "", f"they are not of one cluster: {shown}",
+            "look which data directory each was started with, and whether an address leads to another cluster",
+        )  # fmt: skip
+
+
 def _states(patients: Sequence[Patient]) -> Iterator[Finding]:
     nodes = [patient.node for patient in patients]
     for patient in _alive(patients):
@@ -363,6 +374,7 @@ def _is_loopback(bind: str) -> bool:
 
 _LOOKS: Final[tuple[Callable[[Sequence[Patient]], Iterator[Finding]], ...]] = (
     _answers,
+    _clusters,
     _quorum,
     _links,
     _states,
