@@ -180,6 +180,7 @@ def test_a_node_joins_and_a_stranger_does_not(own: Authority, by: str) -> None:
         finally:
             if stranger.running:
                 stranger.end()
+        assert all('"host":"127.0.0.1"' in str(line) for line in lines(first, "peer_refused")), "and who it was"
         second.spawn(join_command(second, first) + second.flags)
         cluster.wait_ready([second])
         with second.client() as two:

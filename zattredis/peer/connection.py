@@ -72,6 +72,7 @@ class Connection(asyncio.Protocol):
         "_timer",
         "_timing",
         "closed",
+        "host",
         "on_ready",
         "on_writable",
         "peer",
@@ -108,6 +109,7 @@ class Connection(asyncio.Protocol):
         self.closed: asyncio.Future[str] = loop.create_future()
         self.receive: Callable[[Sequence[Any]], None] = self._receive_handshake
         self.transport: asyncio.Transport | None = None
+        self.host = "?"
         self.writable = False
         self.turned_away = False  # the other side, known to be who it is, says that this node was removed
 
@@ -115,6 +117,8 @@ class Connection(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = transport = cast(asyncio.Transport, transport)  # uvloop's is none by inheritance
+        address = transport.get_extra_info("peername")  # asked later, a socket that is closed knows it no more
+        self.host = str(address[0]) if address else "?"
         if self._reason:
             transport.abort()
             return

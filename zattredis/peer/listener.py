@@ -196,9 +196,7 @@ class Listener:
 
     def _tell(self, connection: Connection, reason: str) -> None:
         """Log why a stranger was turned away."""
-        transport = connection.transport
-        address = None if transport is None else transport.get_extra_info("peername")
-        self._tell_host(str(address[0]) if address else "?", reason)
+        self._tell_host(connection.host, reason)
 
     def _tell_host(self, host: str, reason: str) -> None:
         if not self._closing:
