@@ -73,6 +73,20 @@ def test_several_at_once_go_by_a_joint_configuration_once_all_have_caught_up() -
     assert (called_off.joining, called_off.leaving, called_off.learners) == (("e",), (), ("e",))
 
 
+def test_who_is_replaced_stays_until_the_other_has_caught_up_though_that_one_joins_already() -> None:
+    """A node that was started with --join is a learner before anybody says whom it replaces."""
+    first = changed(TRIO, Change(add=[("d", "h:7@8")]))
+    second = changed(first, Change(add=[("d", "h:7@8")], remove=["a"]))
+    assert (second.voters, second.joining, second.leaving) == (("a", "b", "c"), ("d",), ("a",))
+    step = next_step(second, ["d"])
+    assert step is not None
+    assert step.voters == ("b", "c", "d")
+    third = changed(first, Change(promote=["d"], demote=["b"]))
+    assert (third.voters, third.joining, third.demoting) == (("a", "b", "c"), ("d",), ("b",))
+    fourth = changed(first, Change(remove=["a"]))
+    assert (fourth.voters, fourth.joining, fourth.leaving) == (("b", "c"), ("d",), ())
+
+
 def test_demoted_voters_stay_as_learners_and_are_no_newcomers() -> None:
     two = changed(TRIO, Change(demote=["c"]))
     assert (two.voters, two.learners, two.newcomers) == (("a", "b"), ("c",), ())

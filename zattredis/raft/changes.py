@@ -51,15 +51,16 @@ def plan(now: Membership, change: Change) -> Membership:
     _check_ids(now, change)
     addresses = {**now.addresses, **dict(change.add)}
     fresh = [node_id for node_id, _ in change.add if not now.is_member(node_id)]
-    joining = {*now.joining, *change.promote} - {*change.demote}
+    promised = {*change.promote}
     if not change.learner:
-        joining |= {node_id for node_id, _ in change.add if not now.is_voter(node_id)}
+        promised |= {node_id for node_id, _ in change.add if not now.is_voter(node_id)}
+    joining = ({*now.joining} | promised) - {*change.demote}
     voters = [i for i in now.voters if i not in change.remove and i not in change.demote]
     learners = [i for i in (*now.learners, *fresh) if i not in change.remove]
     joining &= {*learners}
     leaving: Collection[str] = ()  # one of those who were to replace others, if there are any, is removed here
     demoting: Collection[str] = ()
-    if joining - {*now.joining}:
+    if joining & promised:  # also of who joins already: whoever it replaces stays until it has caught up
         voters, leaving, demoting = list(now.voters), [i for i in change.remove if now.is_voter(i)], change.demote
     else:
         learners += change.demote
