@@ -247,3 +247,25 @@ def test_expiry_is_the_same_on_every_node_and_over_a_failover(trio: ZattCluster)
         assert len(expiries) == 1
     trio.restart(leader)
     trio.wait_equal()
+
+
+def test_writes_that_change_nothing_take_no_entry_on_any_node_and_see_what_the_others_did(trio: ZattCluster) -> None:
+    leader = trio.wait_leader()
+    for i in (leader, *trio.followers()):
+        with trio.client(i) as client, trio.client((i + 1) % 3) as other:
+            client.call("SADD", "set", "a", "b")
+            for _ in range(8):
+                assert client.call("SADD", "set", "a") == 0
+            before = int(client.info("stats")["write_batch_commands"])
+            assert [client.call("SADD", "set", "a") for _ in range(10)] == [0] * 10
+            assert int(client.info("stats")["write_batch_commands"]) == before, "none of them went into the log"
+            for _ in range(5):
+                assert other.call("SREM", "set", "a") == 1
+                assert client.call("SADD", "set", "a") == 1
+                assert client.call("SADD", "set", "a") == 0
+    with trio.client(trio.followers()[0]) as client:
+        trio.kill(leader)
+        assert client.call("SADD", "set", "a") == 0, "an election is a pause"
+        assert client.call("SREM", "set", "a") == 1
+    trio.restart(leader)
+    trio.wait_equal()
