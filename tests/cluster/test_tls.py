@@ -275,14 +275,14 @@ def test_zattctl_speaks_tls_by_flags_and_by_the_settings_of_the_node(own: Author
         for words, reason in (
             (at, "this port speaks TLS"),
             ([*at, "--tls"], "its certificate is refused"),
-            ([*at, "--tls", "--insecure"], "no answer|closed"),
+            ([*at, "--tls", "--insecure"], "does it want a certificate"),
             ([*at, "--cacert", own.ca], "add --tls"),
             ([*at, "--tls", "--cacert", "/nowhere"], "cannot read /nowhere"),
         ):
             refused = control("ping", *words)
             assert refused.returncode != 0
             assert refused.stderr.count("\n") == 1
-            assert any(part in refused.stderr for part in reason.split("|")), refused.stderr
+            assert reason in refused.stderr
         settings = {"port": str(node.port), "tls_port": str(node.port), **named(pair, own)}
         assert control("ping", **{f"ZATTREDIS_{k.upper()}": v for k, v in settings.items()}).stdout == "PONG\n"
 

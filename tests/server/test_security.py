@@ -130,3 +130,19 @@ def test_an_encrypted_key_needs_its_password_and_never_asks_the_terminal(own: Au
     settings = make_settings(**values, tls_key_file_pass="opensesame")
     client_context(settings)
     assert "opensesame" not in repr(settings)
+
+
+def test_a_certificate_that_clients_will_refuse_is_told(own: Authority) -> None:
+    good, old = own.node("n1"), own.node("n1", expired=True)
+    values: dict[str, Any] = {"tls_port": 7001, "tls_ca_cert_file": own.ca, "tls_auth_clients": "no"}
+    settings = {
+        pair: make_settings(**values, tls_cert_file=pair.cert, tls_key_file=pair.key) for pair in (good, old)
+    }  # fmt: skip
+    with capture_logs() as told:
+        Security(settings[good], None)
+        assert told == []
+        security = Security(settings[old], None)
+        security.follow(settings[good])
+    assert [event["event"] for event in told] == ["certificate_not_valid", "certificates_loaded"]
+    assert (told[0]["file"], told[0]["reason"]) == (old.cert, "certificate has expired")
+    assert told[1]["clients_until"].endswith("GMT")

@@ -36,6 +36,7 @@ class RespClient:
         self._where = f"{host}:{port}"
         self._timeout_s = timeout_s
         self._reader = hiredis.Reader()
+        self._heard = False
         try:
             self._socket = socket.create_connection((host, port), timeout=timeout_s)
         except OSError as error:
@@ -70,10 +71,12 @@ class RespClient:
                 self._socket.settimeout(max(0.001, deadline - time.monotonic()))
                 data = self._socket.recv(262_144)
                 if not data:
-                    raise NoAnswer(f"{self._where} closed the connection")
+                    raise NoAnswer(f"{self._where} closed the connection{self._why_closed()}")
+                self._heard = True
                 self._reader.feed(data)
         except OSError as error:
-            raise NoAnswer(f"no answer from {self._where}: {_reason(error)}") from None
+            why = "" if isinstance(error, TimeoutError) else self._why_closed()
+            raise NoAnswer(f"no answer from {self._where}: {_reason(error)}{why}") from None
         except hiredis.ProtocolError:
             raise NoAnswer(f"{self._where} does not speak the Redis protocol") from None
         if isinstance(reply, hiredis.ReplyError):
@@ -81,6 +84,12 @@ class RespClient:
             refused.outcome_unknown = str(reply).startswith("TIMEOUT ")
             raise refused
         return reply
+
+    def _why_closed(self) -> str:
+        """Return what may be behind a connection over TLS that is closed: TLS 1.3 asks for a certificate that late."""
+        if self._heard or not isinstance(self._socket, ssl.SSLSocket):
+            return ""
+        return "; does it want a certificate (--cert) of an authority that it knows, and not expired?"
 
     def info(self, *sections: str) -> dict[str, str]:
         """Return the lines of these sections of INFO as name → value.

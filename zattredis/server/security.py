@@ -7,6 +7,7 @@ never dropped: whoever's certificate was good when it came stays until it goes.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import ipaddress
 import ssl
@@ -29,6 +30,8 @@ _SETTINGS: Final = (
     "tls_protocols", "tls_ciphers", "tls_cluster_cert_file", "tls_cluster_key_file", "tls_cluster_ca_cert_file",
 )  # fmt: skip
 
+_WRONG_TIME: Final = (9, 10)
+"""OpenSSL's codes for certificates that are not valid yet, or no more."""
 _VERIFY: Final = {"no": ssl.CERT_NONE, "optional": ssl.CERT_OPTIONAL, "yes": ssl.CERT_REQUIRED}
 
 _log = get_logger(room="tls")
@@ -79,6 +82,30 @@ def client_context(settings: Settings) -> ssl.SSLContext:
     return context
 
 
+def _validity(files: Files) -> tuple[str, str]:
+    """Return until when a certificate for clients is good, and what is wrong with its time: one is always empty.
+
+    OpenSSL looks at the time only where it verifies, so two ends in memory do: one shows it, the other trusts it alone.
+    """
+    try:
+        showing, looking = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER), ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+        load_files(showing, files)
+        looking.check_hostname = False
+        looking.load_verify_locations(files.cert_file)
+        looking.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN
+        to_client, to_server = ssl.MemoryBIO(), ssl.MemoryBIO()
+        client = looking.wrap_bio(to_client, to_server)
+        server = showing.wrap_bio(to_server, to_client, server_side=True)
+        for end in (client, server, client):
+            with contextlib.suppress(ssl.SSLWantReadError):
+                end.do_handshake()
+        return str((client.getpeercert() or {}).get("notAfter", "")), ""
+    except ssl.SSLCertVerificationError as error:
+        return "", error.verify_message if error.verify_code in _WRONG_TIME else ""
+    except (OSError, ConfigError, ValueError):  # odd, and for a client to judge
+        return "", ""
+
+
 class Security:
     """One per node. `peers` and `clients` are what new connections use; None where they are plain."""
 
@@ -94,6 +121,7 @@ class Security:
             raise FatalError(str(error)) from None
         self._digest = _digest(settings)
         self._tell(settings)
+        self._tell_validity()
 
     def client_context(self) -> ssl.SSLContext:
         """Return the context for the next client."""
@@ -123,8 +151,22 @@ class Security:
         changed = digest != self._digest
         self._digest = digest
         if changed:
-            _log.info("certificates_loaded", peers_until=self.peers.valid_until if self.peers is not None else "")
+            until = self._tell_validity()
+            peers_until = self.peers.valid_until if self.peers is not None else ""
+            _log.info("certificates_loaded", clients_until=until, peers_until=peers_until)
         return changed
+
+    def _tell_validity(self) -> str:
+        """Return until when the certificate for clients is good; warn where it is not: they refuse it, one by one."""
+        settings = self._settings
+        if self.clients is None:
+            return ""
+        own = Files(settings.tls_cert_file, settings.tls_key_file, "", "", settings.tls_key_file_pass)
+        until, problem = _validity(own)
+        if problem:
+            hint = "clients refuse it; put another in its place and send SIGHUP"
+            _log.warning("certificate_not_valid", file=settings.tls_cert_file, reason=problem, hint=hint)
+        return until
 
     def _tell(self, settings: Settings) -> None:
         """Warn of what an operator may not have meant."""
