@@ -113,6 +113,7 @@ def test_every_node_shows_the_leader_as_the_master_of_all_slots(viewed: Viewed) 
             assert len(replicas_shown) == 2 == len(client.call("CLUSTER", "SLAVES", ids[leader].upper()))
             info = pairs(re.split(rb":|\r\n", client.call("CLUSTER", "INFO").strip()))
             assert (info[b"cluster_state"], info[b"cluster_known_nodes"], info[b"cluster_size"]) == (b"ok", b"3", b"1")
+            assert min(int(info[b"cluster_stats_messages_" + way]) for way in (b"sent", b"received")) > 0
             directions = {(pairs(one)[b"direction"], pairs(one)[b"node"]) for one in client.call("CLUSTER", "LINKS")}
             assert directions == {(way, ids[j]) for j in range(3) if j != i for way in (b"to", b"from")}
 

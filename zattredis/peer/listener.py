@@ -48,6 +48,7 @@ class Listener:
         "_server",
         "_strangers",
         "_timing",
+        "received_messages",
     )
 
     def __init__(
@@ -63,6 +64,7 @@ class Listener:
         self._identity = identity
         self._timing = timing
         self._on_message = on_message
+        self.received_messages = 0
         self._on_peer = on_peer
         self._on_stream = on_stream
         self._refusal = refusal
@@ -176,6 +178,7 @@ class Listener:
     def _receive(self, node_id: str, messages: Sequence[Any]) -> None:
         own_id = self._identity.node_id
         on_message = self._on_message
+        self.received_messages += len(messages)
         for message in messages:
             if message.src != node_id or message.dst != own_id:
                 raise FrameError(f"a message from {message.src!r} to {message.dst!r} on a link from {node_id!r}")

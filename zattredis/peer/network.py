@@ -87,6 +87,7 @@ class PeerNetwork:
         )
         self._peers: dict[str, tuple[str, int]] = {}
         self._links: dict[str, Link] = {}
+        self.sent_messages = 0
         self._dirty: list[Link] = []
         self._receiving: dict[str, asyncio.Task[None]] = {}
         self._closing: set[asyncio.Task[None]] = set()
@@ -97,6 +98,11 @@ class PeerNetwork:
     def port(self) -> int:
         """The peer port listened on."""
         return self._listener.port
+
+    @property
+    def received_messages(self) -> int:
+        """How many messages other nodes have sent here."""
+        return self._listener.received_messages
 
     @property
     def links(self) -> list[LinkStatus]:
@@ -168,7 +174,10 @@ class PeerNetwork:
         It leaves with the next `flush`, or at the end of this turn of the loop.
         """
         link = self._links.get(message.dst)
-        return link is not None and link.send(message)
+        if link is None or not link.send(message):
+            return False
+        self.sent_messages += 1
+        return True
 
     def flush(self) -> None:
         """Write what is queued now, one write per link."""

@@ -133,6 +133,8 @@ class ClusterView:
             "cluster_size": 1 if assigned else 0,
             "cluster_current_epoch": node.core.term,
             "cluster_my_epoch": node.core.term,
+            "cluster_stats_messages_sent": node.network.sent_messages,
+            "cluster_stats_messages_received": node.network.received_messages,
             "total_cluster_links_buffer_limit_exceeded": sum(link.dropped_messages for link in links),
         }
         return "".join(f"{name}:{value}\r\n" for name, value in fields.items()).encode()
