@@ -299,7 +299,7 @@ class Verdict:
     listed: list[Outcome] = field(default_factory=list)
     later: list[Outcome] = field(default_factory=list)  # needs a command the server does not have yet
     unexpected: list[Outcome] = field(default_factory=list)
-    stale: list[str] = field(default_factory=list)  # listed, but passes now
+    stale: list[str] = field(default_factory=list)  # listed, but passes now, or is no test of this unit
 
 
 def judge(run: UnitRun, exceptions: dict[str, str], commands: set[str]) -> Verdict:
@@ -319,5 +319,9 @@ def judge(run: UnitRun, exceptions: dict[str, str], commands: set[str]) -> Verdi
             verdict.later.append(outcome)
         else:
             verdict.unexpected.append(outcome)
-    verdict.stale = sorted(name for name in exceptions if name in seen and name not in failed_names)
+    known = seen | {outcome.name for outcome in run.outcomes}
+    verdict.stale = sorted(
+        name for name, reason in exceptions.items()
+        if name not in failed_names and (name in seen or (name not in known and not reason.startswith(NOT_RUN)))
+    )  # fmt: skip
     return verdict

@@ -29,13 +29,14 @@ def test_outcomes_are_sorted_into_what_matters() -> None:
         outcome("stuck", "hang"),
         outcome("mended", "ok"),
     ])  # fmt: skip
-    verdict = judge(run, {"meant": "because", "mended": "no longer"}, {"get", "set"})
+    exceptions = {"meant": "because", "mended": "no longer", "misspelt": "because", "spoils": "not run: the others"}
+    verdict = judge(run, exceptions, {"get", "set"})
     assert verdict.passed == 2
     assert verdict.not_applicable == 1
     assert [each.name for each in verdict.later] == ["needs lists", "between tests"]
     assert [each.name for each in verdict.listed] == ["meant"]
     assert [each.name for each in verdict.unexpected] == ["fault", "stuck"]
-    assert verdict.stale == ["mended"]
+    assert verdict.stale == ["mended", "misspelt"]
 
 
 def test_unknown_command_that_the_server_has_is_a_fault() -> None:
