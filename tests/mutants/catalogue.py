@@ -309,7 +309,7 @@ MUTANTS = (
         "another_value",
         "SET stores something else than what it was given.",
         (Edit("zattredis.keyspace.view:View.set_plain", "touched_s) + value", "touched_s) + value + b'!'"),
-         Edit("zattredis.keyspace.view:View.set_plain_many", "touched_s) + value", "touched_s) + value + b'!'")),
+         Edit("zattredis.keyspace.view:View.set_plain_many", "size = 0", "size, pairs = 0, [(key, value + b'!') for key, value in pairs]")),
         Nodes(60),
     ),
     Mutant(
