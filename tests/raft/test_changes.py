@@ -169,3 +169,8 @@ def test_those_replaced_together_are_told_as_well() -> None:
         assert cluster[node_id].membership == Membership(voters=tuple("ade"))
         assert cluster[node_id].commit_index == leader.commit_index
     assert leader.membership.removed == ("b", "c")
+
+
+def test_a_voter_that_is_being_filled_makes_no_quorum() -> None:
+    with pytest.raises(ProposalRefused, match=r"quorum would be lost.*c \(which is being filled\)"):
+        check_quorum(TRIO, plan(TRIO, Change(remove=["b"])), {"c": 0.0})

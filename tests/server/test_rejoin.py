@@ -29,8 +29,12 @@ class FakeCore:
         self.membership = FakeMembership(["n1", *others])
         self.term = 0
         self.vote: str | None = None
-        self.last_index = self.commit_index = self.applied_index = 0
+        self.last_index = self.commit_index = self.durable_index = self.verified_index = self.applied_index = 0
         self.leader_id: str | None = None
+
+    def hold(self, index: int) -> None:
+        """The log is durable up to there, and equal to the leader's."""
+        self.last_index = self.durable_index = self.verified_index = index
 
     def set_term(self, term: int, vote: str | None = None) -> None:
         self.term, self.vote = term, vote
@@ -86,10 +90,10 @@ def test_a_wiped_node_waits_until_it_has_what_the_leader_committed(tmp_path: Pat
     node.hear("n3", term=3, last=9, commit=9)
     assert not node.rejoin.done
     node.core.leader_id, node.core.term = "n2", 3
-    node.core.last_index, node.core.applied_index = 9, 9
+    node.core.hold(9)
     node.rejoin.ask()
     assert not node.rejoin.done
-    node.core.last_index = node.core.applied_index = 10
+    node.core.hold(10)
     node.rejoin.ask()
     assert node.rejoin.done
     assert node.core.vote == SPENT
@@ -102,10 +106,18 @@ def test_what_a_wiped_node_may_have_acknowledged_and_its_leader_not_committed_ye
     node.core.leader_id, node.core.term = "n2", 3
     node.hear("n3", term=3, last=10, commit=10)
     node.hear("n2", term=3, last=15, commit=10, leads=True)
-    node.core.last_index, node.core.applied_index = 15, 10
+    node.core.hold(10)
     node.rejoin.ask()
     assert not node.rejoin.done
-    node.core.applied_index = 15
+    node.core.hold(15)
+    node.core.durable_index = 14
+    node.rejoin.ask()
+    assert not node.rejoin.done
+    node.core.hold(15)
+    node.core.verified_index = 14
+    node.rejoin.ask()
+    assert not node.rejoin.done
+    node.core.hold(15)  # to wait until it is committed could take this very node's consent
     node.rejoin.ask()
     assert node.rejoin.done
 
@@ -115,11 +127,11 @@ def test_a_leader_that_another_has_followed_is_not_enough(tmp_path: Path) -> Non
     node = Fresh(tmp_path)
     node.core.leader_id, node.core.term = "n2", 5
     node.hear("n3", term=6, last=15, commit=15, leads=True)
-    node.core.last_index = node.core.applied_index = 10
+    node.core.hold(10)
     node.hear("n2", term=5, last=10, commit=10, leads=True)
     assert not node.rejoin.done
     node.core.leader_id, node.core.term = "n3", 6
-    node.core.last_index = node.core.applied_index = 15
+    node.core.hold(15)
     node.rejoin.ask()
     assert node.rejoin.done
 
@@ -129,7 +141,7 @@ def test_an_introduction_from_an_earlier_term_of_the_leader_does_not_count(tmp_p
     node.core.leader_id, node.core.term = "n2", 7
     node.hear("n3", term=5, last=10)
     node.hear("n2", term=5, last=10, commit=10, leads=True)
-    node.core.last_index = node.core.applied_index = 12
+    node.core.hold(12)
     node.rejoin.ask()
     assert not node.rejoin.done
     node.hear("n2", term=7, last=12, commit=12, leads=True)
@@ -140,7 +152,7 @@ def test_an_introduction_from_an_earlier_term_of_the_leader_does_not_count(tmp_p
 def test_a_leader_counts_only_once_it_has_committed_in_its_own_term(tmp_path: Path, leads: bool) -> None:
     node = Fresh(tmp_path)
     node.core.leader_id, node.core.term = "n2", 3
-    node.core.last_index = node.core.applied_index = 10
+    node.core.hold(10)
     node.hear("n3", term=3, last=10)
     node.hear("n2", term=3, last=10, commit=10, leads=leads)
     assert node.rejoin.done is leads
@@ -149,7 +161,7 @@ def test_a_leader_counts_only_once_it_has_committed_in_its_own_term(tmp_path: Pa
 def test_one_voter_out_of_reach_keeps_a_wiped_node_from_voting(tmp_path: Path) -> None:
     node = Fresh(tmp_path)
     node.core.leader_id, node.core.term = "n2", 3
-    node.core.last_index = node.core.applied_index = 50
+    node.core.hold(50)
     node.hear("n2", term=3, last=50, commit=50, leads=True)
     assert not node.rejoin.done
 
@@ -196,10 +208,11 @@ def test_a_learner_that_never_was_a_voter_waits_for_its_leader_alone(tmp_path: P
     rejoin = Rejoin(core, tmp_path, lambda message: True, lambda: False, lambda: told.append(True))  # type: ignore[arg-type]
     assert (rejoin.done, rejoin.owes_vote, rejoin.missing()) == (False, False, [])
     assert core.rejoining is True  # type: ignore[attr-defined]
-    core.leader_id, core.term, core.last_index, core.applied_index = "n2", 3, 10, 9
+    core.leader_id, core.term = "n2", 3
+    core.hold(9)
     rejoin.on_introduction(Introduction("n2", "n1", 3, 10, 10, True, False))
     assert not told
-    core.applied_index = 10
+    core.hold(10)
     rejoin.ask()
     assert told == [True]
     assert core.rejoining is False  # type: ignore[attr-defined]

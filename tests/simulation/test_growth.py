@@ -38,6 +38,12 @@ def test_a_learner_that_loses_its_disk_is_filled_again(pool: Pool) -> None:
     run_seeds(pool, [Job(410019, changes=(("membership", 3.0),))])
 
 
+def test_no_voter_is_removed_while_those_that_remain_do_not_count(pool: Pool) -> None:
+    """Two of five had no part in the first start yet, and the leader removed itself: nobody could agree to anything."""
+    changes = (("compaction", 3.0), ("membership", 6.0), ("transfer", 1.0), ("voters", 5))
+    run_seeds(pool, [Job(680024, changes=changes)])
+
+
 @pytest.mark.slow
 @pytest.mark.timeout(36_000)
 def test_many_storms_while_the_membership_changes(pool: Pool) -> None:

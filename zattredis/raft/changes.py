@@ -145,7 +145,8 @@ def next_step(now: Membership, ready: Collection[str]) -> Membership | None:
 def check_quorum(now: Membership, target: Membership, silent_s: Mapping[str, float]) -> None:
     """Raise ProposalRefused where `target` could commit nothing with the voters that are heard from.
 
-    `silent_s` holds the voters that are not, with the seconds since they were.
+    `silent_s` holds the voters that are not, with the seconds since they were; 0 for one that lost its disk and does
+    not count until it is filled again.
     """
     if target.voters == now.voters:
         return
@@ -153,7 +154,8 @@ def check_quorum(now: Membership, target: Membership, silent_s: Mapping[str, flo
     if quorum.has_quorum(target, live):
         return
     count = len(target.voters)
-    silent = ", ".join(f"{i} (for {silent_s[i]:.1f} s)" for i in target.voters if i in silent_s)
+    how = {i: f"for {seconds:.1f} s" if seconds else "which is being filled" for i, seconds in silent_s.items()}
+    silent = ", ".join(f"{i} ({how[i]})" for i in target.voters if i in silent_s)
     raise ProposalRefused(
         f"the quorum would be lost: of the voters {_names(target.voters)}, {count // 2 + 1} would have to agree, but "
         f"nothing is heard from {silent}; start or remove those first, or say FORCE"

@@ -58,8 +58,8 @@ class Core(RaftState):
     `rejoining` is set by the server of a node that lost its log, and cleared when that node is again as good as it was:
     meanwhile it takes entries and snapshots, but neither votes nor campaigns, and its leader counts it for nothing.
     Everything but that and the methods here is to be read only from outside the room: node_id, term, role, leader_id,
-    vote, commit_index, applied_index, last_index, durable_index, membership, progress, uncommitted_bytes,
-    transferring_to, last_stamp.
+    vote, commit_index, applied_index, last_index, durable_index, verified_index (how far the log is known to equal the
+    leader's of this term), membership, progress, uncommitted_bytes, transferring_to, last_stamp.
     """
 
     __slots__ = ()

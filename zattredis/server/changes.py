@@ -245,10 +245,15 @@ class Changes:
                 raise ProposalRefused("the leader takes no entries at the moment")
             return index
         if not change.force:
-            changes.check_quorum(now, target, self.silent())
+            changes.check_quorum(now, target, self._of_no_use())
         index = core.propose_membership(target)
         _log.info("membership_change", index=index, term=core.term, **_shown(target))
         return index
+
+    def _of_no_use(self) -> dict[str, float]:
+        """Return the members that agree to nothing, as `changes.check_quorum` wants them: silent, or being filled."""
+        filled = {node_id: 0.0 for node_id, progress in self._node.core.progress.items() if progress.rejoining}
+        return {**filled, **self.silent()}
 
     def silent(self) -> dict[str, float]:
         """Return the other members that are not heard from, and for how many seconds.
@@ -293,7 +298,7 @@ class Changes:
         if target is None:
             return
         try:
-            changes.check_quorum(membership, target, self.silent())
+            changes.check_quorum(membership, target, self._of_no_use())
             index = core.propose_membership(target)
         except ProposalRefused as error:
             if str(error) != self._steps_refused:

@@ -5,10 +5,11 @@ entries, that it no longer knows. So such a node, unless it is its own cluster, 
 heard from *every* other voter since its start, and then
 
 - if all their logs are empty, too, the cluster is new (nothing can have been committed), or
-- it has applied everything that the present leader, having committed in its own term, reported to hold, committed or
-  not: whatever it may once have acknowledged is in there. (What is committed is not enough: a leader counts an old
-  acknowledgement as soon as its own disk holds the entry, too, perhaps right after it reported.) Nobody has reported a
-  later term than that leader's: the leader of that one may have committed more with this node's help.
+- it holds, durably and verified with the present leader, which has committed in its own term, everything that this one
+  reported to hold, committed or not: whatever it may once have acknowledged is in there. (What is committed is not
+  enough: a leader counts an old acknowledgement as soon as its own disk holds the entry, too, perhaps right after it
+  reported. And to wait until all of it is committed could take this very node's consent.) Nobody has reported a later
+  term than that leader's: the leader of that one may have committed more with this node's help.
 
 Either way it enters the highest term anyone reported with its vote spent, so that a vote it may have forgotten cannot
 be cast a second time. A node that gave up a damaged log (`server.repair`) is in the same place. A file in the data
@@ -134,7 +135,7 @@ class Rejoin:
         core = self._core
         leader = self._heard.get(core.leader_id or "")
         known = leader is not None and leader.leads and leader.term == core.term
-        return known and leader is not None and core.applied_index >= leader.last_index
+        return known and leader is not None and min(core.durable_index, core.verified_index) >= leader.last_index
 
     def missing(self) -> list[str]:
         """Return the voters that have not been heard from, for a person who wonders what a start waits for."""
