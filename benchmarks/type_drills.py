@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import itertools
 import random
 import statistics
 import subprocess
@@ -113,8 +114,9 @@ def large(directory: Path, members: int, trials: int, say: Say) -> Figures:
                 p50, p99 = _latencies(client, command, trials)
                 figures[f"{name}_p50_ms"], figures[f"{name}_p99_ms"] = p50, p99
                 say(f"large: {name} p50 {p50:.3f} ms, p99 {p99:.3f} ms")
-            figures["RENAME_ms"] = _latencies(client, lambda: ("RENAME", "large", "other"), 1)[0]
-            figures["DEL_ms"] = _latencies(client, lambda: ("DEL", "other"), 1)[0]
+            names = itertools.cycle((("RENAME", "large", "other"), ("RENAME", "other", "large")))
+            figures["RENAME_ms"] = _latencies(client, lambda: next(names), trials // 20 * 2 + 2)[0]
+            figures["DEL_ms"] = _latencies(client, lambda: ("DEL", "large"), 1)[0]
             say(f"large: RENAME {figures['RENAME_ms']:.3f} ms, DEL {figures['DEL_ms']:.3f} ms")
     finally:
         node.stop()
