@@ -183,7 +183,7 @@ MUTANTS = (
         "ride_in_a_closed_batch",
         "A read rides in a batch of its connection that was closed before the read arrived.",
         (Edit(f"{SERVER}.proposals:Proposals.is_open", "batch is self._open", "not batch.settled"),),
-        Nodes(100, first=90, client_pause_s=0.02, busy_nodes=1),
+        Nodes(60, first=1000, client_pause_s=0.02, busy_nodes=1),
         (Scripted("tests/server/test_order.py::test_a_read_after_its_batch_was_closed_waits_for_the_batch_and_a_later_read_point"),),
     ),
     Mutant(
