@@ -142,7 +142,7 @@ MUTANTS = (
     Mutant(
         "a_lost_log_votes",
         "A node that lost its disk votes and counts as if it had not.",
-        (Edit(f"{SERVER}.rejoin:Rejoin.__init__", "self.done = alone or not self._path.exists()", "self.done = True"),),
+        (Edit(f"{SERVER}.rejoin:Rejoin.__init__", "self.done = alone or not (self._newcomer or self._path.exists())", "self.done = True"),),
         Scripted("tests/server/test_rejoin.py::test_a_wiped_node_waits_until_it_has_what_the_leader_committed"),
     ),
     # --- reads and time -------------------------------------------------------------------------------------------------
