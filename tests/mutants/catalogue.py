@@ -341,7 +341,7 @@ MUTANTS = (
         "repaired_log_votes",
         "A node that gave up its damaged log votes and counts at once.",
         (Edit(f"{STORAGE}.repair:set_aside", "(path / REJOINING).touch(mode=0o600)", "pass"),
-         Edit(f"{SERVER}.rejoin:Rejoin.__init__", "empty and not alone and not self._path.exists()", "False")),
+         Edit(f"{SERVER}.rejoin:Rejoin.__init__", "empty and not alone and not self._newcomer and not self._path.exists()", "False")),
         Scripted("tests/server/test_repair.py::test_a_damaged_log_is_set_aside_and_the_node_owes_its_vote"),
     ),
     # --- storage --------------------------------------------------------------------------------------------------------
