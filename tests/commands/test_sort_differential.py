@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Iterator
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -31,6 +32,23 @@ OPTIONS = [
     "LIMIT 0 9223372036854775808", "LIMIT a 1", "LIMIT 1 a", "LIMIT 1", "LIMIT", "BY", "GET", "STORE", "STORE d x",
     "limit 0 x nonsense", "nonsense LIMIT a b", "LIMIT 1 2 3",
 ]  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def redis_server() -> Iterator[RedisServer]:
+    """One that has seen no number beyond a double's range: Redis's SORT looks at an errno that nobody clears, and would
+    refuse sound numbers from then on."""
+    with RedisServer() as server:
+        yield server
+
+
+def test_a_number_beyond_a_doubles_range_is_refused() -> None:
+    with RedisServer() as server:
+        real = Connection(server.port)
+        try:
+            compare(InProcess(), real, ["RPUSH l 1e400 1", "SORT l", "SORT l ALPHA", "RPUSH m 1e-400", "SORT m"])
+        finally:
+            real.close()
 
 
 def options_for(key: str) -> list[str]:
@@ -84,7 +102,7 @@ def test_keys_are_found(real: Connection, zattd: ZattCluster) -> None:
 
 
 WORDS = st.sampled_from([
-    "1", "2", "-3", "1.5", "1e3", "inf", "a", "b", "B", "", "x\0y", " 7", "7 ", "0x1p3", "nan", "1e400",
+    "1", "2", "-3", "1.5", "1e3", "inf", "a", "b", "B", "", "x\0y", " 7", "7 ", "0x1p3", "nan",
     "9007199254740993", "9007199254740992", "123456789012345678901234567890",
 ])  # fmt: skip
 ASKED = st.tuples(
