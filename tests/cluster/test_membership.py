@@ -82,6 +82,20 @@ def test_a_dead_node_is_replaced_in_one_change(trio: GrowingCluster) -> None:
         check_journals(load.history, read_keys(new, keys_of(load.history)))
 
 
+def test_a_node_that_joined_by_itself_replaces_a_dead_one_once_it_is_a_voter(trio: GrowingCluster) -> None:
+    with trio as cluster:
+        leader, (dead, live) = cluster.wait_leader(), cluster.followers()
+        cluster.kill(dead)
+        new = cluster.new_node()
+        cluster.spawn(new)
+        wait_until(lambda: new.name in cluster.voters(live), "the new node is a voter")
+        name = cluster.nodes[dead].name
+        words = ("REPLACE", name, "WITH", f"{new.name}={new.host}:{new.port}")
+        assert cluster.raft_command(live, *words) == b"OK"
+        assert cluster.status(live)["removed"] == [name]
+        assert cluster.voters(leader) == sorted(n.name for n in (cluster.nodes[leader], cluster.nodes[live], new))
+
+
 def test_an_id_is_never_used_again_and_a_running_one_not_twice(trio: GrowingCluster) -> None:
     with trio as cluster:
         gone, (kept, other) = cluster.wait_leader(), cluster.followers()

@@ -44,6 +44,17 @@ def test_a_learner_that_is_to_stay_one_is_promoted_by_command_only() -> None:
     assert step is not None and step.voters == ("a", "b", "c", "d")
 
 
+def test_who_became_a_voter_before_it_was_named_replaces_others_at_once() -> None:
+    """A node that was started with --join is promoted by itself, maybe while somebody types whom it replaces."""
+    joined = Membership(voters=(*"abcd",), addresses={**TRIO.addresses, "d": "h:7@8"})
+    change = Change(add=[("d", "h:7@8")], remove=["c"])
+    final = changed(joined, change)
+    assert (final.voters, final.joining, final.leaving, final.removed) == (("a", "b", "d"), (), (), ("c",))
+    assert begun(final, change) and reached(final, change)
+    both = changed(joined, Change(add=[("d", "h:7@8"), ("e", "h:9@10")], remove=["c"]))
+    assert (both.voters, both.joining, both.leaving) == ((*"abcd",), ("e",), ("c",))
+
+
 def test_removed_ids_are_remembered_and_never_used_again() -> None:
     two = changed(TRIO, Change(remove=["c"]))
     assert (two.voters, two.removed) == (("a", "b"), ("c",))
@@ -114,8 +125,8 @@ def test_another_address_is_a_change_of_its_own() -> None:
         (Change(add=[("d", "h:3@4")]), "h:3 is an address of b"),
         (Change(add=[("d", "h:9@4")]), "h:4 is an address of b"),
         (Change(add=[("d", "h:4@9")]), "h:4 is an address of b"),
-        (Change(add=[("b", "h:3@4")], remove=["c"]), "b is a voter already, and cannot take the place of another"),
-        (Change(add=[("b", "h:9@9")], demote=["c"]), "b is a voter already, and cannot take the place of another"),
+        (Change(add=[("b", "h:9@9")], remove=["c"]), "b is a voter already, at h:3@4: to move it, add it at its new"),
+        (Change(add=[("b", "h:9@9")], demote=["c"]), "b is a voter already, at h:3@4: to move it, add it at its new"),
         (Change(remove=["a"], demote=["a"]), "named twice"),
         (Change(remove=["a", "b", "c"]), "without voters"),
         (Change(add=[(f"x{i}", f"h:{i}@{i}") for i in range(100, 100 + MEMBERS_MAX)]), f"at most {MEMBERS_MAX}"),

@@ -82,8 +82,10 @@ def _check_ids(now: Membership, change: Change) -> None:
     for node_id, address in change.add:
         if node_id in now.removed:
             raise ProposalRefused(f"{node_id} was removed from this cluster, and ids are not used again: take another")
-        if (change.remove or change.demote) and now.is_voter(node_id):
-            raise ProposalRefused(f"{node_id} is a voter already, and cannot take the place of another")
+        # One that joined by itself may be a voter before it is named here: then only the others have yet to go.
+        there = now.addresses.get(node_id)
+        if (change.remove or change.demote) and now.is_voter(node_id) and there != address:
+            raise ProposalRefused(f"{node_id} is a voter already, at {there}: to move it, add it at its new address")
         for other in now.members:
             shared = {*_endpoints(address)} & {*_endpoints(now.addresses.get(other, ""))}
             if other != node_id and shared:
