@@ -62,8 +62,56 @@ def test_removed_ids_are_remembered_and_never_used_again() -> None:
     assert again.removed == ("c",)
     with pytest.raises(ProposalRefused, match="not used again"):
         plan(again, Change(add=[("c", "h:9@10")]))
-    with pytest.raises(ProposalRefused, match="already"):
-        plan(again, Change(remove=["c"]))
+    for change in (Change(promote=["c"]), Change(demote=["c"])):
+        with pytest.raises(ProposalRefused, match="c was removed from this cluster, for good"):
+            plan(again, change)
+
+
+REPLACING = Change(add=[("d", "h:7@8")], remove=["c"])
+
+
+@pytest.mark.parametrize(
+    ("before", "change"),
+    [
+        ([], Change(promote=["a"])),
+        ([], Change(add=[("a", "h:1@2")])),
+        ([Change(remove=["c"])], Change(remove=["c"])),
+        ([Change(demote=["c"])], Change(demote=["c"])),
+        ([Change(add=[("d", "h:7@8")], learner=True)], Change(add=[("d", "h:7@8")], learner=True)),
+        ([Change(add=[("d", "h:7@8")])], Change(promote=["d"])),
+        ([REPLACING], REPLACING),
+        ([REPLACING], Change(add=[("d", "h:7@8")])),
+        ([Change(add=[("d", "h:7@8")], demote=["c"])], Change(add=[("d", "h:7@8")], demote=["c"])),
+    ],
+)
+def test_asking_again_for_what_is_so_or_on_its_way_changes_nothing(before: list[Change], change: Change) -> None:
+    """The answer may have been lost, or the node have joined by itself a moment before."""
+    now = TRIO
+    for each in before:
+        now = changed(now, each)
+    assert plan(now, change) == now
+    assert begun(now, change)
+
+
+def test_a_replacement_asked_for_again_after_it_was_made_is_what_is_so() -> None:
+    first = changed(TRIO, REPLACING)
+    step = next_step(first, ["d"])
+    assert step is not None
+    joint = first.change_to(step)
+    final = joint.leave_joint()
+    assert final.removed == ("c",)
+    assert plan(final, REPLACING) == final
+    assert reached(final, REPLACING)
+    assert plan(final, Change(remove=["c", "b"])).voters == ("a", "d"), "what is left of it is done"
+    with pytest.raises(ProposalRefused, match="x is no member"):
+        plan(final, Change(remove=["x"]))
+
+
+def test_who_joins_by_itself_and_is_to_stay_a_learner_is_promoted_no_more() -> None:
+    joining = changed(TRIO, Change(add=[("d", "h:7@8")]))
+    stays = changed(joining, Change(add=[("d", "h:7@8")], learner=True))
+    assert (stays.learners, stays.joining) == (("d",), ())
+    assert changed(stays, Change(promote=["d"])).joining == ("d",)
 
 
 def test_several_at_once_go_by_a_joint_configuration_once_all_have_caught_up() -> None:
@@ -119,7 +167,7 @@ def test_another_address_is_a_change_of_its_own() -> None:
     ("change", "reason"),
     [
         (Change(remove=["x"]), "x is no member of this cluster; its members are a, b, c"),
-        (Change(promote=["a"]), "a is a voter already"),
+        (Change(add=[("a", "h:1@2")], learner=True), "a is a voter already; RAFT DEMOTE a makes it a learner"),
         (Change(promote=["x"]), "no member"),
         (Change(demote=["x"]), "no member"),
         (Change(add=[("d", "h:3@4")]), "h:3 is an address of b"),

@@ -39,9 +39,12 @@ class Change(msgspec.Struct, array_like=True, frozen=True):
 def plan(now: Membership, change: Change) -> Membership:
     """Return the membership that `change` asks for first. Raises ProposalRefused with the reason.
 
-    `now` itself comes back when there is nothing left to do.
+    `now` itself comes back when there is nothing left to do, or all of it is on its way: whoever asks again because an
+    answer was lost waits for the change, or learns that it is made.
     """
     if not (change.add or change.promote or change.demote or change.remove):
+        return now
+    if _on_its_way(now, change):
         return now
     if (now.leaving or now.demoting) and not {*change.remove} & {*now.joining}:
         raise ProposalRefused(
@@ -52,18 +55,20 @@ def plan(now: Membership, change: Change) -> Membership:
     addresses = {**now.addresses, **dict(change.add)}
     fresh = [node_id for node_id, _ in change.add if not now.is_member(node_id)]
     promised = {*change.promote}
+    named = {node_id for node_id, _ in change.add}
     if not change.learner:
-        promised |= {node_id for node_id, _ in change.add if not now.is_voter(node_id)}
-    joining = ({*now.joining} | promised) - {*change.demote}
+        promised |= {node_id for node_id in named if not now.is_voter(node_id)}
+    joining = ({*now.joining} | promised) - {*change.demote} - (named if change.learner else set())
     voters = [i for i in now.voters if i not in change.remove and i not in change.demote]
     learners = [i for i in (*now.learners, *fresh) if i not in change.remove]
     joining &= {*learners}
+    demoted = [i for i in change.demote if now.is_voter(i)]
     leaving: Collection[str] = ()  # one of those who were to replace others, if there are any, is removed here
     demoting: Collection[str] = ()
     if joining & promised:  # also of who joins already: whoever it replaces stays until it has caught up
-        voters, leaving, demoting = list(now.voters), [i for i in change.remove if now.is_voter(i)], change.demote
+        voters, leaving, demoting = list(now.voters), [i for i in change.remove if now.is_voter(i)], demoted
     else:
-        learners += change.demote
+        learners += demoted
     if not voters:
         raise ProposalRefused("a cluster cannot do without voters; to end this node, use SHUTDOWN")
     members = len({*voters, *learners})
@@ -73,6 +78,18 @@ def plan(now: Membership, change: Change) -> Membership:
         now, voters=tuple(voters), learners=tuple(learners), addresses=addresses, joining=tuple(joining),
         leaving=tuple(leaving), demoting=tuple(demoting), newcomers=tuple(i for i in now.newcomers if i in learners),
     )  # fmt: skip
+
+
+def _on_its_way(now: Membership, change: Change) -> bool:
+    """Return whether `now` holds all that `change` asks for: made, or to be made once learners have caught up."""
+    gone = {*now.removed, *now.leaving}
+    less = {*now.learners, *now.demoting} - {*now.joining}
+    return (
+        begun(now, change)
+        and not (change.learner and any(i in now.joining or now.is_voter(i) for i, _ in change.add))
+        and gone.issuperset(change.remove)
+        and less.issuperset(change.demote)
+    )
 
 
 def _check_ids(now: Membership, change: Change) -> None:
@@ -90,17 +107,14 @@ def _check_ids(now: Membership, change: Change) -> None:
             shared = {*_endpoints(address)} & {*_endpoints(now.addresses.get(other, ""))}
             if other != node_id and shared:
                 raise ProposalRefused(f"{min(shared)} is an address of {other}")
-    for node_id in (*change.promote, *change.demote, *change.remove):
+        if change.learner and now.is_voter(node_id):
+            raise ProposalRefused(f"{node_id} is a voter already; RAFT DEMOTE {node_id} makes it a learner")
+    for node_id in (*change.promote, *change.demote):
         if node_id in now.removed:
-            raise ProposalRefused(f"{node_id} was removed from this cluster already")
-        if not now.is_member(node_id):
+            raise ProposalRefused(f"{node_id} was removed from this cluster, for good")
+    for node_id in (*change.promote, *change.demote, *change.remove):
+        if not now.is_member(node_id) and node_id not in now.removed:
             raise ProposalRefused(f"{node_id} is no member of this cluster; its members are {_names(now.members)}")
-    for node_id in change.promote:
-        if now.is_voter(node_id):
-            raise ProposalRefused(f"{node_id} is a voter already")
-    for node_id in change.demote:
-        if not now.is_voter(node_id):
-            raise ProposalRefused(f"{node_id} is a learner already")
 
 
 def _endpoints(address: str) -> list[str]:

@@ -141,6 +141,8 @@ class Changes:
         node = self._node
         self.asked += 1
         try:
+            if target and target == node.core.leader_id:
+                await self._change(Change(), False)  # what this node believes may be old: a commit shows who leads
             before = node.core.leader_id
             if target and target == before:
                 return target
@@ -216,7 +218,8 @@ class Changes:
         if node.driver.is_leader and node.driver.admission.ready:
             try:
                 if request.kind == TRANSFER:
-                    core.transfer_leader(request.payload.decode() or None)
+                    if (target := request.payload.decode()) != core.node_id:  # who asks may not know yet that it leads
+                        core.transfer_leader(target or None)
                 else:
                     index = self._propose(_decode_change(request.payload))
                 status = APPENDED
