@@ -19,6 +19,9 @@ class FakeSource:
     def __init__(self, manifest: Any, path: str) -> None:
         self.manifest = manifest
 
+    def manifest_for_former(self) -> Any:
+        return SimpleNamespace(encode=lambda: b"former manifest")
+
     def delete(self) -> None:
         """There are no files."""
 
@@ -45,7 +48,7 @@ class FakeNode:
     def _create(self, store: Any, path: Any) -> Any:
         self.made.append(path)
         self.on_make()
-        return SimpleNamespace(index=50, term=3, size_bytes=1, encode=lambda: b"manifest")
+        return SimpleNamespace(index=50, term=3, size_bytes=1, files=[], encode=lambda: b"manifest")
 
     async def _offer(self, node_id: str, offer: bytes, chunks: Any) -> None:
         self.offered.append(node_id)
@@ -151,3 +154,32 @@ def test_a_snapshot_replaces_no_log_that_a_write_waits_for(node: FakeNode, monke
 
     asyncio.run(run())
     assert done == ["received", "pumped", "checked", "installed"]
+
+
+def test_a_node_of_an_older_version_gets_the_digests_that_it_knows(monkeypatch: pytest.MonkeyPatch) -> None:
+    node = FakeNode(monkeypatch)
+    offers: list[bytes] = []
+
+    async def offer(node_id: str, offer: bytes, chunks: Any) -> None:
+        offers.append(offer)
+        assert node.snapshots.under_way[node_id].size_bytes == 0
+        if b"former" not in offer:
+            raise SnapshotFailed(f"the receiver refused the snapshot: {snapshots.REFUSED_BY_FORMER} of CURRENT")
+
+    node.network.send_snapshot = offer
+    asyncio.run(node.send())
+    assert [b"former" in each for each in offers] == [False, True]
+    assert node.reports == [True]
+    assert node.snapshots.under_way == {}
+
+
+def test_another_refusal_is_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    node = FakeNode(monkeypatch)
+
+    async def refuse(node_id: str, offer: bytes, chunks: Any) -> None:
+        raise SnapshotFailed("the receiver refused the snapshot: no room")
+
+    node.network.send_snapshot = refuse
+    asyncio.run(node.send())
+    assert node.reports == [False]
+    assert node.snapshots.under_way == {}

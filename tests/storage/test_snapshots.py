@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import threading
 import zlib
@@ -14,7 +15,9 @@ from tests.storage.conftest import OPTIONS, changes
 from zattredis.errors import SnapshotDamaged, StateDamaged
 from zattredis.storage import snapshots
 from zattredis.storage.snapshots import (
+    DIGEST_BYTES,
     MANIFEST_NAME,
+    REFUSED_BY_FORMER,
     Chunk,
     Manifest,
     Position,
@@ -178,6 +181,24 @@ def test_a_wrong_byte_on_the_way_to_the_disk_is_found_by_the_digest(
     assert not (tmp_path / "state-9").exists()
     send(source, sink)
     sink.finish()
+
+
+def test_a_version_that_knows_blake2b_alone_is_understood_and_refuses_what_it_does_not_know(
+    source: SnapshotSource, sink: SnapshotSink
+) -> None:
+    """It wanted digests of 32 bytes, and looked at them before anything was sent."""
+    assert {len(file.digest) for file in source.manifest.files} == {DIGEST_BYTES + 1}
+    former = Manifest.decode(source.manifest_for_former().encode())
+    assert {len(file.digest) for file in former.files} == {DIGEST_BYTES}
+    assert hashlib.blake2b((source.path / "CURRENT").read_bytes(), digest_size=32).digest() in {
+        file.digest for file in former.files
+    }
+    for chunk in source.chunks(sink.begin(former), CHUNK_BYTES):
+        sink.write(chunk)
+    assert sink.finish() == former
+    wrong = msgspec.structs.replace(former.files[0], digest=b"\x02" + bytes(DIGEST_BYTES))
+    with pytest.raises(SnapshotDamaged, match=REFUSED_BY_FORMER):
+        Manifest.decode(msgspec.structs.replace(former, files=[wrong, *former.files[1:]]).encode())
 
 
 def test_files_are_verified_while_others_arrive_and_again_by_a_later_connection(

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Iterator
+from itertools import accumulate
 from typing import TYPE_CHECKING, TypeVar, TypeVarTuple
 
 import msgspec
@@ -18,7 +19,15 @@ from zattredis.raft.membership import Membership
 from zattredis.raft.messages import InstallSnapshot
 from zattredis.server.clock import monotonic
 from zattredis.server.driver import STALL_RETRY_S
-from zattredis.storage.snapshots import Chunk, Manifest, Position, SnapshotSink, SnapshotSource, create_snapshot
+from zattredis.storage.snapshots import (
+    REFUSED_BY_FORMER,
+    Chunk,
+    Manifest,
+    Position,
+    SnapshotSink,
+    SnapshotSource,
+    create_snapshot,
+)
 
 if TYPE_CHECKING:
     from zattredis.server.node import Node
@@ -42,10 +51,26 @@ class _Shared:
         self.users = 0
 
 
+class Sending:
+    """How much of a snapshot is on its way, or there."""
+
+    __slots__ = ("_before", "bytes", "size_bytes")
+
+    def __init__(self, manifest: Manifest) -> None:
+        sizes = [file.size for file in manifest.files]
+        self._before = [0, *accumulate(sizes)]
+        self.bytes = 0
+        self.size_bytes = sum(sizes)
+
+    def at(self, chunk: Chunk) -> None:
+        """This chunk follows. For a thread."""
+        self.bytes = self._before[chunk.file] + chunk.offset + len(chunk.data)
+
+
 class Snapshots:
     """One per node."""
 
-    __slots__ = ("_made", "_making", "_node", "_receiving", "_sending", "_shared", "installed", "sent")
+    __slots__ = ("_made", "_making", "_node", "_receiving", "_sending", "_shared", "installed", "sent", "under_way")
 
     def __init__(self, node: Node) -> None:
         self._node = node
@@ -54,6 +79,7 @@ class Snapshots:
         self._shared: _Shared | None = None
         self._sending: dict[str, asyncio.Task[None]] = {}
         self._receiving = False
+        self.under_way: dict[str, Sending] = {}
         self.sent = 0
         self.installed = 0
 
@@ -79,13 +105,7 @@ class Snapshots:
             try:
                 if node.core.term != term:
                     raise SnapshotFailed(f"this node does not lead term {node.core.term}")
-                offer = _encode_offer((term, manifest.encode()))
-                chunk_bytes = node.settings.snapshot_chunk_bytes
-
-                def chunks(file: int, offset: int) -> Iterator[Chunk]:
-                    return source.chunks(Position(file, offset), chunk_bytes)
-
-                await node.network.send_snapshot(node_id, offer, chunks)
+                await self._stream(node_id, term, source)
                 ok = True
                 self.sent += 1
                 _log.info(
@@ -110,6 +130,28 @@ class Snapshots:
             if node.is_open:
                 node.core.report_snapshot(node_id, ok, index)
                 node.schedule()
+
+    async def _stream(self, node_id: str, term: int, source: SnapshotSource) -> None:
+        """Send what is made; to a node of an older version with the digests that it knows."""
+        network = self._node.network
+        manifest = source.manifest
+        chunk_bytes = self._node.settings.snapshot_chunk_bytes
+        sending = self.under_way[node_id] = Sending(manifest)
+
+        def chunks(file: int, offset: int) -> Iterator[Chunk]:
+            for chunk in source.chunks(Position(file, offset), chunk_bytes):
+                sending.at(chunk)
+                yield chunk
+
+        try:
+            await network.send_snapshot(node_id, _encode_offer((term, manifest.encode())), chunks)
+        except SnapshotFailed as error:
+            if REFUSED_BY_FORMER not in str(error):
+                raise
+            former = await _on_thread(source.manifest_for_former)
+            await network.send_snapshot(node_id, _encode_offer((term, former.encode())), chunks)
+        finally:
+            del self.under_way[node_id]
 
     async def _make(self) -> _Shared:
         """Return a snapshot that the log can still be joined to: the one being sent to another, or a new one."""
