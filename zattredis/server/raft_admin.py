@@ -63,10 +63,14 @@ class RaftAdmin:
     def members(self) -> list[dict[str, Any]]:
         """Return every member: a voter is the leader or a follower, the others are learners.
 
-        Alive are those this node hears from; what the leader thinks of it decides what may be removed.
+        Alive are those this node hears from; what the leader thinks of it decides what may be removed. A snapshot on
+        its way to a member is told by the node that sends it, the leader; elsewhere, and where there is none, it is -1.
         """
         membership = self._node.core.membership
         silent = self._node.changes.silent()
+        sending = self._node.snapshots.under_way
+        none = (-1, -1)
+        sent = {node_id: (each.bytes, each.size_bytes) for node_id, each in sending.items()}
         return [
             {
                 "id": member.node_id,
@@ -79,6 +83,8 @@ class RaftAdmin:
                 "connected": "yes" if member.connected else "no",
                 "match_index": -1 if member.match_index is None else member.match_index,
                 "lag": -1 if member.lag_entries is None else member.lag_entries,
+                "snapshot_sent": sent.get(member.node_id, none)[0],
+                "snapshot_bytes": sent.get(member.node_id, none)[1],
             }
             for member in self._node.services.status.members()
         ]

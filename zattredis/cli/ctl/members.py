@@ -7,10 +7,12 @@ import json
 import sys
 import time
 from collections.abc import Sequence
+from contextlib import nullcontext
 from typing import Any, Final
 
 from zattredis.cli.arguments import EXIT_DONE, complain
 from zattredis.cli.ctl import table
+from zattredis.cli.ctl.catching_up import CatchingUp
 from zattredis.cli.ctl.frame import EXIT_UNKNOWN, PROGRAM, Subcommand
 from zattredis.cli.ctl.nodes import as_dict, plain
 from zattredis.cli.ctl.target import Target, add_target_flags
@@ -104,7 +106,8 @@ def change(target: Target, words: Sequence[str]) -> int:
         try:
             waits = " (a new node has to be started with --join and to catch up)" if words[0] in _ADDING else ""
             print(f"asking {target.where} to {' '.join(words)}{waits} …", file=sys.stderr, flush=True)
-            reply = _in_turn(client, words)
+            with CatchingUp(target) if words[0] in _ADDING else nullcontext():
+                reply = _in_turn(client, words)
         except NoAnswer as error:
             complain(PROGRAM, f"{error}; whether it was done is not known: see zattctl members")
             return EXIT_UNKNOWN
