@@ -1,5 +1,5 @@
-"""For the whole suite: the longest tests first, no time limits for properties, and where nothing may be skipped (CI),
-a skip is a failure.
+"""For the whole suite: the longest tests first, no time limits for properties, servers that start from bytecode, and
+where nothing may be skipped (CI), a skip is a failure.
 
 ZATTREDIS_TEST_NO_SKIPS=1 turns the latter on, but for skips that the machine forces. What a machine can lack for good
 is listed in MACHINE_FORCED; everything else can be installed, and .ci/run does install it.
@@ -9,6 +9,9 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
+import sys
+import tempfile
 from collections.abc import Generator
 
 import pytest
@@ -61,6 +64,27 @@ def refuse_skip(report: pytest.TestReport | pytest.CollectReport) -> None:
         return
     report.outcome = "failed"
     report.longrepr = f"skipped where nothing may be skipped (ZATTREDIS_TEST_NO_SKIPS=1): {reason}"
+
+
+BYTECODE = pytest.StashKey[str]()
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Where Python is told to write no bytecode, write it to a directory of this run.
+
+    Hundreds of processes are started from this source tree; each would compile all of it anew, which takes it longer
+    than everything else that it does to start. pytest-xdist's workers inherit what the first process sets.
+    """
+    if sys.dont_write_bytecode and "PYTHONPYCACHEPREFIX" not in os.environ:
+        config.stash[BYTECODE] = tempfile.mkdtemp(prefix="zattredis-bytecode-")
+        os.environ["PYTHONPYCACHEPREFIX"] = sys.pycache_prefix = config.stash[BYTECODE]
+        os.environ.pop("PYTHONDONTWRITEBYTECODE", None)  # `python -B` sets none
+        sys.dont_write_bytecode = False
+
+
+def pytest_unconfigure(config: pytest.Config) -> None:
+    if directory := config.stash.get(BYTECODE, None):
+        shutil.rmtree(directory, ignore_errors=True)
 
 
 @pytest.hookimpl(trylast=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import os
 import queue
 import threading
@@ -20,7 +21,8 @@ from zattredis.storage.sync_thread import SKIPPED_SYNCS_MAX, SyncThread
 class FakeLog:
     """A log whose syncs take as long as the test wants."""
 
-    def __init__(self) -> None:
+    def __init__(self, in_memory: bool = False) -> None:
+        self.in_memory = in_memory
         self.gate = threading.Semaphore(0)
         self.begun: queue.Queue[int] = queue.Queue()
         self.syncs = 0
@@ -155,6 +157,51 @@ def test_a_disk_that_stays_slow_is_waited_for_rarely(thread: CountingThread, log
     assert thread.durable == number
 
 
+@pytest.fixture
+def here(told: Told) -> SyncThread:
+    """Of a log in memory: nothing of it waits."""
+    log = FakeLog(in_memory=True)
+    log.gate.release(1000)
+    return SyncThread(
+        log, call_soon=told.call_soon, on_durable=told.durable.append, on_failure=told.failures.append,
+        on_slow=told.slow_ms.append, clock=itertools.count().__next__,
+    )  # fmt: skip
+
+
+def test_a_log_in_memory_is_synced_at_once_and_without_a_thread(here: SyncThread, told: Told) -> None:
+    threads = {thread.name for thread in threading.enumerate()}
+    assert "log-sync" not in threads
+    for number in range(1, 5):
+        here.request(number)
+        assert here.durable == here.wait(0) == here.syncs == number
+    while not told.calls.empty():
+        told.run_one()
+    assert told.durable == []
+    assert len(told.slow_ms) == 4  # a tick of the clock, a second, is slow
+    here.close()
+    here.close()
+
+
+def test_of_a_log_in_memory_marks_that_moved_are_synced_with_a_request(here: SyncThread) -> None:
+    log: Any = here._log
+    log.dirty = True
+    here.request(1)
+    assert log.marks_synced.is_set()
+
+
+def test_a_failure_of_a_log_in_memory_is_raised_and_announced_and_final(here: SyncThread, told: Told) -> None:
+    log: Any = here._log
+    log.failure = StorageFailed("the memory said no")
+    for _ in range(2):
+        with pytest.raises(StorageFailed, match="the memory said no"):
+            here.request(1)
+    with pytest.raises(StorageFailed):
+        here.wait(0)
+    told.run_one()
+    assert told.failures == [log.failure]
+    assert (here.durable, told.durable, log.syncs, told.calls.empty()) == (0, [], 1, True)
+
+
 @pytest.mark.parametrize("failure", [StorageFailed("the disk said no"), ValueError("a bug")])
 def test_a_failure_is_raised_and_announced_and_final(
     thread: SyncThread, log: FakeLog, told: Told, failure: Exception
@@ -190,8 +237,12 @@ def test_marks_that_moved_are_synced_soon_also_when_idle(thread: SyncThread, log
     assert log.marks_synced.wait(10)
 
 
-def test_with_a_real_log_and_a_real_loop_everything_announced_is_durable(open_log: Callable[..., LogStore]) -> None:
+@pytest.mark.parametrize("in_memory", [False, True])
+def test_with_a_real_log_and_a_real_loop_everything_announced_is_durable(
+    open_log: Callable[..., LogStore], in_memory: bool
+) -> None:
     log = open_log()
+    log.in_memory = in_memory
 
     async def load() -> int:
         loop = asyncio.get_running_loop()

@@ -4,6 +4,7 @@ What is here
     log_store     LogStore: entries, hard state, name of the state directory; group commit  (log_index, log_records)
     log_recovery  what must be true before a log is used again  (marks)
     sync_thread   SyncThread: runs LogStore.sync for everything asked so far; the loop waits for it, but not for long
+    file_system   whether a path lies on a disk at all
     state_store   StateStore: the keyspace; implements keyspace.reader.Reader  (state_readers)
     large_writes  writes too large for one WriteBatch, in pieces, whole or not at all
     snapshots     a checkpoint with its manifest; sending it in chunks; receiving it, resumable and verified

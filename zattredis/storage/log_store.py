@@ -17,6 +17,7 @@ from rocksdict import Cache, DBRecoveryMode, Rdict, ReadOptions, WriteBatch
 from zattredis.errors import InvariantViolated, LogCompacted, LogDamaged, StorageFailed, WriteStalled, ZattredisError
 from zattredis.raft.entry import Entry, decode_entry
 from zattredis.raft.ready import HardState
+from zattredis.storage.file_system import in_memory
 from zattredis.storage.log_index import LogIndex
 from zattredis.storage.log_records import (
     FIRST,
@@ -43,7 +44,7 @@ class LogStore:
 
     Invariants: entries first_index … last_index are there without a gap, each passing its checksum; the file of marks
     is never ahead of what is durable; memory (`first_index`, `term`, …) says what was written, durable or not.
-    Everything but `sync` and `sync_marks` belongs to the loop thread.
+    Everything but `sync` and `sync_marks` belongs to the loop thread. `in_memory`: there is no disk to wait for.
     """
 
     __slots__ = (
@@ -61,6 +62,7 @@ class LogStore:
         "_state_directory",
         "_sync_lock",
         "_truncations",
+        "in_memory",
     )
 
     def __init__(self, path: Path, marks: Marks, recovered: Recovered) -> None:
@@ -81,6 +83,7 @@ class LogStore:
         self._sync_lock = threading.Lock()
         self._durable = marks.mark
         self._newest = self._mark()
+        self.in_memory = in_memory(path)
 
     @staticmethod
     def create(
