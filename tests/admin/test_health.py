@@ -57,7 +57,7 @@ def test_a_node_that_was_away_is_ready_only_once_it_has_caught_up() -> None:
                 return False
 
         wait_until(answers, "ready again")
-        applied = int(cluster.nodes[behind].raft()["raft_applied_index"])
+        applied = int(cluster.nodes[behind].facts()["raft_applied_index"])
         assert applied >= 300
 
 

@@ -80,7 +80,7 @@ def test_the_log_is_compacted_and_nothing_is_lost(cluster: ZattCluster, ports: l
     d: DistributedDict[str, int] = DistributedDict("127.0.0.1", ports[0])
     for number in range(600):
         d[f"key{number % 5}"] = number
-    wait_until(lambda: int(cluster.nodes[0].raft()["raft_log_entries"]) < 500, "the log is cut")
+    wait_until(lambda: int(cluster.nodes[0].facts()["raft_log_entries"]) < 500, "the log is cut")
     assert d == {f"key{number}": 595 + number for number in range(5)}
     cluster.kill(0)
     assert DistributedDict("127.0.0.1", ports[1]) == {f"key{number}": 595 + number for number in range(5)}

@@ -29,7 +29,7 @@ def test_follower_that_was_away_for_long_catches_up_by_snapshot_under_load() -> 
         follower = cluster.followers()[0]
         live = [i for i in range(3) if i != follower]
         fill(cluster, live[0], 500, "before")
-        applied = int(cluster.nodes[follower].raft()["raft_applied_index"])
+        applied = int(cluster.nodes[follower].facts()["raft_applied_index"])
         cluster.kill(follower)
         fill(cluster, live[0], 15_000, "while-away")
 
@@ -44,7 +44,7 @@ def test_follower_that_was_away_for_long_catches_up_by_snapshot_under_load() -> 
         assert load.troubles == []
         cluster.wait_equal()
         check_journals(load.history, read_keys(cluster.nodes[follower], keys_of(load.history)))
-        assert int(cluster.nodes[follower].raft()["raft_snapshot_index"]) > applied
+        assert int(cluster.nodes[follower].facts()["raft_snapshot_index"]) > applied
         # What came by snapshot is as durable as what came by log.
         cluster.kill(follower)
         cluster.restart(follower)

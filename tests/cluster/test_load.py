@@ -141,7 +141,7 @@ def _endure(seconds: float, compaction_entries: int) -> None:
                 (
                     resident_bytes(node),
                     len(os.listdir(f"/proc/{node.pid}/fd")),
-                    int(node.raft()["raft_log_entries"]),
+                    int(node.facts()["raft_log_entries"]),
                 )
                 for node in nodes
             ]

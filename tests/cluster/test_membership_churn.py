@@ -142,7 +142,7 @@ def churn(changes: int, seed: int, kill_share: float) -> Churn:
         cluster.wait_ready([cluster.nodes[i] for i in work.members])
         cluster.wait_running_equal()
         check_journals(writers.history, read_keys(anchors[1], keys_of(writers.history)))
-        assert all(cluster.nodes[i].raft()["raft_digest_differs"] == "" for i in work.members)
+        assert all(cluster.nodes[i].facts()["raft_digest_differs"] == "" for i in work.members)
         return work
 
 

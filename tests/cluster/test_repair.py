@@ -83,7 +83,7 @@ def one_round(cluster: ZattCluster, damage: str, dice: random.Random) -> None:
         load.wait_more(40, nodes=[0, 1, 2])
     check_after(cluster, load, reader=dice.randrange(3))
     wait_until(lambda: cluster.nodes[victim].raft().get("raft_state") == "up", "the damaged node may vote again")
-    assert all(node.raft()["raft_digest_differs"] == "" for node in cluster.nodes)
+    assert all(node.facts()["raft_digest_differs"] == "" for node in cluster.nodes)
 
 
 @pytest.mark.parametrize("damage", ["log_vanished", "log_file_cut", "state_without_manifest"])
@@ -126,7 +126,9 @@ def test_a_node_that_computes_otherwise_is_fenced_says_so_and_comes_back_right()
         assert node.process.returncode == 4
         assert "differs from what" in seen[-1]["raft_fenced"]
         assert "fenced" in node.log()
-        assert f"{node.name}@" in cluster.nodes[healthy].raft()["raft_digest_differs"]
+        wait_until(
+            lambda: f"{node.name}@" in cluster.nodes[healthy].facts()["raft_digest_differs"], "the others know it, too"
+        )
         node.environment = {}
         cluster.restart(victim)
         wait_until(lambda: node.raft().get("raft_state") == "up", "it was filled again")

@@ -212,7 +212,7 @@ def test_a_node_that_is_behind_gets_users_with_a_snapshot() -> None:
             assert client.call("SET", "w1", "x") == b"OK"
             assert refused(client, "AUTH", "gone", "x").startswith("-WRONGPASS")
         assert cluster.wait_equal()
-        assert int(cluster.nodes[away].raft()["raft_snapshot_index"]) > 500
+        assert int(cluster.nodes[away].facts()["raft_snapshot_index"]) > 500
 
 
 def test_without_a_quorum_a_node_says_so_and_does_not_wait_long() -> None:

@@ -35,7 +35,7 @@ class Viewed(ZattCluster):
         return RespClient(self.sentinel_ports[i])
 
     def public_ids(self) -> list[bytes]:
-        cluster_id = self.nodes[0].raft()["raft_cluster_id"]
+        cluster_id = self.nodes[0].facts()["raft_cluster_id"]
         return [public_id(cluster_id, node.name) for node in self.nodes]
 
 
@@ -64,7 +64,16 @@ def whole(cluster: Viewed) -> Viewed:
         if not node.running:
             cluster.spawn(node)
     cluster.wait_ready()
+    for i in range(3):
+        wait_until(lambda i=i: sees_all(cluster, i), "every node sees all of them")  # type: ignore[misc]
     return cluster
+
+
+def sees_all(cluster: Viewed, i: int) -> bool:
+    with cluster.client(i) as client:
+        role = client.call("ROLE")
+        linked = len(role[2]) == 2 if role[0] == b"master" else role[3] == b"connected"
+        return linked and len(client.call("CLUSTER", "SLOTS")[0]) == 5
 
 
 def address(node: Node) -> list[Any]:

@@ -84,6 +84,11 @@ class Node:
         except (OSError, hiredis.ReplyError):
             return {}
 
+    def facts(self) -> dict[str, str]:
+        """INFO raft of a node that must answer, however busy the machine is."""
+        with self.client() as client:
+            return client.info("raft")
+
     def log(self) -> str:
         """What the process printed so far, both streams."""
         texts = []

@@ -12,9 +12,10 @@ from typing import Final
 from benchmarks.machine import is_free
 
 PORT_MIN: Final = 11_000
-PORT_MAX: Final = 22_000
+PORT_MAX: Final = 21_000
 PEER_OFFSET: Final = 10_000
-"""The default peer port lies so far above; both stay below the ephemeral range, which begins at 32768."""
+"""The default peer port lies so far above; both stay below the ephemeral range, which begins at 32768. The two ranges
+do not overlap: a port given to a server that is not started yet must not become another's peer port."""
 
 _given: set[int] = set()
 _claims: list[int] = []  # the descriptor of the file of claims; never closed, for that would give all claims up
