@@ -38,13 +38,28 @@ MACHINE_FORCED = (
 )
 """Beginnings of the reasons of skips that no installation could cure."""
 
-LONG_FIRST = (
-    "tests/redis_suite/test_redis_suite.py",
-    "tests/benchmarks/test_smoke.py",
-    "tests/docs/test_readme.py",
-    "tests/cluster/test_larger_than_memory.py",
-)
-"""Modules with tests of half a minute and more: begun last, one of them would leave the other cores idle at the end."""
+_UNIT = "tests/redis_suite/test_redis_suite.py::test_unit[unit/"
+LONGEST_S = {
+    "tests/docs/test_readme.py": 250,
+    f"{_UNIT}hyperloglog]": 150,
+    f"{_UNIT}type/list-3]": 95,
+    f"{_UNIT}type/zset]": 90,
+    f"{_UNIT}type/list-2]": 80,
+    "tests/benchmarks/test_smoke.py": 65,
+    f"{_UNIT}geo]": 65,
+    f"{_UNIT}type/set]": 55,
+    f"{_UNIT}scan]": 50,
+    f"{_UNIT}sort]": 50,
+    "tests/cluster/test_larger_than_memory.py": 40,
+    "tests/mutants/test_mutants.py::test_noticed[write_overtakes_a_read]": 30,
+    "tests/cluster/test_membership_churn.py": 25,
+    f"{_UNIT}type/string]": 25,
+    f"{_UNIT}type/list]": 20,
+    f"{_UNIT}type/hash]": 20,
+    f"{_UNIT}other]": 20,
+}
+"""Modules and tests with the seconds that they take. Begun last, one of them would leave the other cores idle at the
+end: so they come first, divided among the workers."""
 
 NO_SKIPS = os.environ.get("ZATTREDIS_TEST_NO_SKIPS") == "1"
 
@@ -88,8 +103,34 @@ def pytest_unconfigure(config: pytest.Config) -> None:
 
 
 @pytest.hookimpl(trylast=True)
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    items.sort(key=lambda item: not item.nodeid.startswith(LONG_FIRST))
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    workers: int = getattr(config, "workerinput", {}).get("workercount", 1)
+    items[:] = longest_first(items, workers)
+
+
+def longest_first(items: list[pytest.Item], workers: int) -> list[pytest.Item]:
+    """Return the items in another order: each worker's share, as `--dist worksteal` cuts them, begins with long ones.
+
+    Every worker has to come to the same order: the number of workers is all that it may depend on.
+    """
+    long: dict[str, list[pytest.Item]] = {}
+    rest: list[pytest.Item] = []
+    for item in items:
+        name = next(filter(item.nodeid.startswith, LONGEST_S), None)
+        (rest if name is None else long.setdefault(name, [])).append(item)
+    piles: list[list[pytest.Item]] = [[] for _ in range(workers)]
+    seconds = [0] * workers
+    for name in sorted(long, key=LONGEST_S.__getitem__, reverse=True):
+        least = seconds.index(min(seconds))
+        piles[least] += long[name]
+        seconds[least] += LONGEST_S[name]
+    ordered: list[pytest.Item] = []
+    for number, pile in enumerate(piles):
+        share = (len(items) - len(ordered)) // (workers - number)
+        others = max(0, share - len(pile))
+        ordered += pile + rest[:others]
+        del rest[:others]
+    return ordered + rest
 
 
 @pytest.hookimpl(wrapper=True)
