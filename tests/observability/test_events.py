@@ -113,3 +113,15 @@ def test_a_log_that_cannot_be_written_stops_nothing(form: str) -> None:
     finally:
         os.close(writing)
     assert (done.returncode, done.stdout) == (0, b"alive")
+
+
+def test_a_server_starts_without_rich_which_can_be_imported_afterwards() -> None:
+    program = (
+        "import sys; from zattredis.observability.events import configure_events, get_logger;"
+        "configure_events('console'); get_logger().info('hello');"
+        "print(sorted({name.partition('.')[0] for name in sys.modules} & {'rich', 'pygments'}));"
+        "import rich.console; print(rich.console.Console)"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, cwd=REPOSITORY, check=True)
+    assert done.stdout.splitlines() == ["[]", "<class 'rich.console.Console'>"]
+    assert "hello" in done.stderr
