@@ -190,14 +190,14 @@ MUTANTS = (
         "write_overtakes_a_read",
         "A write does not take along the unanswered reads of its connection.",
         (Edit(f"{SERVER}.dispatcher:Dispatcher._write_run", "if connection.reads:", "if False:"),),
-        Nodes(100),
+        Nodes(100, first=44),
         (Scripted("tests/server/test_order.py::test_a_write_takes_an_unanswered_read_along_and_replies_keep_their_order"),),
     ),
     Mutant(
         "a_guess_is_enough",
         "A write that is guessed to have nothing to do is answered so, whatever the read point shows.",
         (Edit(f"{SERVER}.trials:try_out", "    except WouldChange:\n        idle = False", "    except WouldChange:\n        value = 0"),),
-        Nodes(100),
+        Nodes(100, first=30),
         (Scripted("tests/server/test_trial.py::test_a_change_between_the_guess_and_the_read_point_makes_it_a_write"),),
     ),
     Mutant(
