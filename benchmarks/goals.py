@@ -93,11 +93,11 @@ GOALS: list[Goal] = [
     Goal("Planned hand-over on SIGTERM", 0.3, False, _drill("handover", "worst_s"), "s"),
     *[
         Goal(f"{name.capitalize()} of 1 GiB", 100.0, True, _drill("backup", f"{name}_mb_per_s"), "MB/s")
-        for name in ("backup", "restore")
+        for name in ("backup", "restore", "join")
     ],
     *[
         Goal(f"Leader's p99 during a {name}, of its usual", 3.0, False, _drill("backup", f"{name}_p99_of_usual"), "×")
-        for name in ("backup", "restore")
+        for name in ("backup", "restore", "join")
     ],
     Goal("Memory of an idle node", 80.0, False, _drill("memory", "idle_mb"), "MB"),
     Goal("Memory with 10,000 idle connections", 200.0, False, _drill("memory", "connections_mb"), "MB"),
