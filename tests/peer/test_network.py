@@ -12,7 +12,7 @@ from structlog.testing import capture_logs
 
 from tests.peer.harness import QUICK, FakeNode, Net, dial, heartbeat, nets, run
 from tests.support.cluster import free_port
-from zattredis.errors import FatalError, FrameError, HandshakeRefused
+from zattredis.errors import FatalError, HandshakeRefused
 from zattredis.peer import listener
 from zattredis.peer.connection import Connection, Timing
 from zattredis.peer.control import Purpose
@@ -207,26 +207,19 @@ def test_a_stranger_that_says_nothing_is_closed() -> None:
     run(main)
 
 
-def test_strangers_are_few(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_strangers_are_few_and_keep_no_node_out(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(listener, "STRANGERS_MAX", 3)
 
     async def main() -> None:
         async with nets(Net("n1"), connected=False) as (one,):
             some = [await raw(one) for _ in range(6)]
-            closed = 0
-            for reader, _ in some[3:]:
+            for reader, _ in some[:3]:  # the oldest
                 assert await asyncio.wait_for(reader.read(), 5) == b""
-                closed += 1
-            assert closed == 3
+            assert len(one.network._listener._strangers) == 3
+            await (await dial(one, "n2")).ready
+            assert await asyncio.wait_for(some[3][0].read(), 5) == b""
             for _, writer in some:
                 writer.close()
-            while True:  # the three that were heard make room once they are gone
-                try:
-                    await dial(one, "n2")
-                except (OSError, FrameError):
-                    await asyncio.sleep(0.001)
-                else:
-                    break
 
     run(main)
 

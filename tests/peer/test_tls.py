@@ -366,6 +366,34 @@ def test_a_stranger_costs_no_tls_object_until_it_speaks_tls(monkeypatch: pytest.
     run(main)
 
 
+def test_handshakes_that_are_held_open_keep_no_node_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Half a ClientHello each, from more than are heard: the oldest goes, and the next node comes through."""
+    monkeypatch.setattr(listener, "STRANGERS_MAX", 3)
+
+    async def main() -> None:
+        one = Net("n1", secret=SECRET)
+        async with nets(one, connected=False):
+            server = one.network._listener._server
+            assert isinstance(server, TlsListener)
+            held = []
+            for number in range(6):
+                held.append(await asyncio.open_connection(*one.address))
+                held[-1][1].write(bytes.fromhex("160301020001"))
+                while len(server._shaking) < min(3, number + 1) or server._silent:
+                    await asyncio.sleep(0.001)
+            for reader, _ in held[:3]:
+                with contextlib.suppress(OSError):
+                    assert await asyncio.wait_for(reader.read(), 5) == b""
+            assert server.strangers == 3
+            await (await dial(one, "n2", secret=SECRET)).ready
+            for _, writer in held:
+                writer.close()
+            while server.strangers or server._tasks:
+                await asyncio.sleep(0.001)
+
+    run(main)
+
+
 def test_a_node_that_comes_plain_is_told_what_to_set() -> None:
     async def main() -> None:
         async with nets(Net("n1", secret=SECRET), connected=False) as (one,):

@@ -17,7 +17,8 @@ from zattredis.peer.wire import HANDSHAKE_VERSION, MAGIC, encode_frame
 from zattredis.raft.messages import Message
 
 STRANGERS_MAX: Final = 64
-"""Connections whose handshake is not done; further ones are closed unheard."""
+"""Connections whose handshake is not done. For a further one the oldest is closed: a node is through in milliseconds,
+and who only holds connections must not keep nodes out."""
 
 NODES_MAX: Final = 256
 """Other nodes, connected at a time."""
@@ -70,7 +71,7 @@ class Listener:
         self._refusal = refusal
         self._on_join = on_join
         self._server: asyncio.Server | TlsListener | None = None
-        self._strangers: set[Connection] = set()
+        self._strangers: dict[Connection, None] = {}  # the oldest first
         self._inbound: dict[tuple[str, Purpose], Connection] = {}
         self._closing = False
         self._cut: frozenset[str] = frozenset()
@@ -143,14 +144,16 @@ class Listener:
         connection = Connection(Listening(self._identity), loop, self._timing, self._on_ready)
         connection.closed.add_done_callback(partial(self._on_closed, connection))
         if len(self._strangers) >= STRANGERS_MAX:
-            loop.call_soon(connection.abort, "too many connections without a handshake")
-        self._strangers.add(connection)
+            oldest = next(iter(self._strangers))
+            del self._strangers[oldest]
+            loop.call_soon(oldest.abort, "too many connections without a handshake")
+        self._strangers[connection] = None
         return connection
 
     def _on_ready(self, connection: Connection) -> None:
         peer = connection.peer
         assert peer is not None
-        self._strangers.discard(connection)
+        self._strangers.pop(connection, None)
         if peer.node_id in self._cut:
             connection.abort("cut off")
             return
@@ -188,7 +191,7 @@ class Listener:
         reason = closed.result()
         peer = connection.peer
         if peer is None:
-            self._strangers.discard(connection)
+            self._strangers.pop(connection, None)
             self._tell(connection, reason)
             return
         key = (peer.node_id, peer.purpose)

@@ -38,12 +38,13 @@ class TlsListener:
 
     `context()` is asked at each connection, so that certificates can change; `make()` returns the protocol of one that
     has come through. `answer(first bytes)` is what somebody who does not speak TLS is sent. `on_refused(host, reason)`.
-    At most `strangers_max` connections are on their way in; the one that has said nothing for longest goes first.
+    At most `strangers_max` connections are on their way in. For a further one another has to go: the one that has said
+    nothing for longest, else the oldest in its handshake, so that who only holds connections keeps nobody out.
     """
 
     __slots__ = (
-        "_answer", "_closed", "_context", "_handshake_s", "_loop", "_make", "_on_refused", "_silent", "_sockets",
-        "_strangers_max", "_tasks",
+        "_answer", "_closed", "_context", "_handshake_s", "_loop", "_make", "_on_refused", "_shaking", "_silent",
+        "_sockets", "_strangers_max", "_tasks",
     )  # fmt: skip
 
     def __init__(
@@ -65,7 +66,8 @@ class TlsListener:
         self._strangers_max = strangers_max
         self._sockets: list[socket.socket] = []
         self._silent: dict[socket.socket, tuple[str, asyncio.TimerHandle]] = {}
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._shaking: dict[asyncio.Task[None], str] = {}  # handshakes under way, the oldest first, and their hosts
+        self._tasks: set[asyncio.Task[None]] = set()  # those, and some that are given up and about to end
         self._closed = False
 
     async def start(self, host: str, port: int, backlog: int) -> None:
@@ -95,7 +97,7 @@ class TlsListener:
     @property
     def strangers(self) -> int:
         """Connections on their way in."""
-        return len(self._silent) + len(self._tasks)
+        return len(self._silent) + len(self._shaking)
 
     def close(self) -> None:
         """Stop listening, and end every connection whose TLS is not set up."""
@@ -132,10 +134,6 @@ class TlsListener:
             host = str(address[0])
             if self.strangers >= self._strangers_max:
                 self._make_room()
-                if self.strangers >= self._strangers_max:
-                    sock.close()
-                    self._on_refused(host, "too many connections without a handshake")
-                    continue
             timer = self._loop.call_later(self._handshake_s, self._give_up, sock, "no TLS handshake in time")
             self._silent[sock] = (host, timer)
             self._loop.add_reader(sock, self._first_bytes, sock)
@@ -145,9 +143,13 @@ class TlsListener:
             self._loop.add_reader(listening, self._accept, listening)
 
     def _make_room(self) -> None:
-        oldest = next(iter(self._silent), None)
-        if oldest is not None:
-            self._give_up(oldest, "too many connections without a handshake")
+        reason = "too many connections without a handshake"
+        if self._silent:
+            self._give_up(next(iter(self._silent)), reason)
+        elif self._shaking:
+            oldest = next(iter(self._shaking))
+            self._on_refused(self._shaking.pop(oldest), reason)
+            oldest.cancel()
 
     def _drop(self, sock: socket.socket) -> str:
         host, timer = self._silent.pop(sock)
@@ -184,7 +186,12 @@ class TlsListener:
         self._loop.remove_reader(sock)
         task = self._loop.create_task(self._shake(sock, host))
         self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        self._shaking[task] = host
+        task.add_done_callback(self._shaken)
+
+    def _shaken(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        self._shaking.pop(task, None)
 
     async def _shake(self, sock: socket.socket, host: str) -> None:
         try:
