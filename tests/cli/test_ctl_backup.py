@@ -233,7 +233,7 @@ def test_a_recovered_cluster_grows_again_with_old_ids() -> None:
             node.flags = ["--join", f"127.0.0.1:{survivor.port}"]
             node.spawn([COMMAND[0], "-m", "zattredis", "--node", node.name, "--address", node.host,
                         "--port", str(node.port), "--dir", str(node.data_directory), *node.flags])  # fmt: skip
-        wait_until(lambda: cluster.voters(1) == ["n1", "n2", "n3"], "all vote again")
+        wait_until(lambda: cluster.settled_voters(1) == ["n1", "n2", "n3"], "all vote again")
         assert cluster.wait_equal() == digest
 
 

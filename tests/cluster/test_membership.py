@@ -91,7 +91,7 @@ def test_a_node_that_joined_by_itself_replaces_a_dead_one_once_it_is_a_voter(tri
         cluster.kill(dead)
         new = cluster.new_node()
         cluster.spawn(new)
-        wait_until(lambda: new.name in cluster.voters(live), "the new node is a voter")
+        wait_until(lambda: new.name in cluster.settled_voters(live), "the new node is a voter")
         name = cluster.nodes[dead].name
         words = ("REPLACE", name, "WITH", f"{new.name}={new.host}:{new.port}")
         assert cluster.raft_command(live, *words) == b"OK"

@@ -128,7 +128,7 @@ def test_a_new_build_joins_an_old_cluster_by_snapshot_and_the_other_way_round(pr
             node = cluster.new_node()
             node.environment = {"PYTHONPATH": str(newer)}
             cluster.spawn(node)
-            wait_until(lambda: cluster.voters() == ["n1", "n2"], "the other build votes")
+            wait_until(lambda: cluster.settled_voters() == ["n1", "n2"], "the other build votes")
             cluster.wait_equal()
 
 

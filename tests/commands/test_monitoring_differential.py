@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 
 import pytest
@@ -117,14 +118,16 @@ def test_slow_commands_are_noted_as_redis_notes_them(both: tuple[RespClient, Res
 def test_doctors_have_something_to_say_to_everything(both: tuple[RespClient, RespClient]) -> None:
     ours = both[0]
     assert b"is off" in ours.call("LATENCY", "DOCTOR")
-    ours.call("CONFIG", "SET", "latency-monitor-threshold", 1)
     try:
-        assert b"Nothing has taken 1 milliseconds" in ours.call("LATENCY", "DOCTOR")
+        ours.call("CONFIG", "SET", "latency-monitor-threshold", 60_000)
+        assert b"Nothing has taken 60000 milliseconds" in ours.call("LATENCY", "DOCTOR")
+        ours.call("CONFIG", "SET", "latency-monitor-threshold", 1)
         ours.call("DEBUG", "SLEEP", "0.02")
         report = ours.call("LATENCY", "DOCTOR").decode()
-        assert "command: 1 spikes" in report
+        assert re.search("command: [1-9][0-9]* spikes", report)  # whatever else takes a millisecond is one, too
         assert "slowlog-log-slower-than 1000" in report
         assert ours.call("LATENCY", "RESET") >= 1
     finally:
         ours.call("CONFIG", "SET", "latency-monitor-threshold", 0)
+        ours.call("LATENCY", "RESET")
     assert ours.call("MEMORY", "DOCTOR")

@@ -380,7 +380,7 @@ MUTANTS = (
     Mutant(
         "snapshot_unverified",
         "A snapshot that was received is used without its digests.",
-        (Edit(f"{STORAGE}.snapshots:_make_durable", "path.stat().st_size != file.size or _digest(path) != file.digest", "path.stat().st_size != file.size"),),
+        (Edit(f"{STORAGE}.snapshots:_is_as_told", "path.stat().st_size == file.size and digest_of(path) == file.digest", "path.stat().st_size == file.size"),),
         Scripted("tests/storage/test_snapshots.py::test_a_wrong_byte_on_the_way_to_the_disk_is_found_by_the_digest"),
     ),
 )  # fmt: skip

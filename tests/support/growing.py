@@ -62,6 +62,11 @@ class GrowingCluster(ZattCluster):
         """The voters as one node knows them."""
         return list(self.status(i)["voters"])
 
+    def settled_voters(self, i: int = 0) -> list[str]:
+        """The voters once they are agreed, none before: until then another change is refused."""
+        status = self.status(i)
+        return list(status["voters"]) if status["change"] == "none" else []
+
     def raft_command(self, i: int, *words: str, timeout_s: float = WAIT_S) -> Any:
         """A RAFT subcommand sent to one node; an error reply is returned as its text."""
         with self.client(i, timeout_s) as client:
