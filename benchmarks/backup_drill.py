@@ -13,6 +13,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from benchmarks import machine
@@ -21,6 +22,7 @@ from benchmarks.servers import SOURCE, Process, Zattredis
 
 VALUE_BYTES = 16_000
 AT_ONCE = 25
+FILLING = 4
 JOIN_S = 300.0
 PACE_S = 0.002
 USUAL_S = 10.0
@@ -198,16 +200,23 @@ def _voters(client: Client) -> list[str]:
 
 
 def _fill(port: int, count: int) -> None:
-    generator = random.Random(1)
-    noise = generator.randbytes(1 << 20)
-    with Client(port, timeout_s=120.0) as client:
-        for first in range(0, count, AT_ONCE):
-            commands = []
-            for number in range(first, min(first + AT_ONCE, count)):
-                at = generator.randrange(len(noise) - VALUE_BYTES)
-                value = noise[at : at + VALUE_BYTES // 2] + b"a" * (VALUE_BYTES // 2)
-                commands.append(["SET", f"key:{number:012d}", value])
-            client.pipeline(commands)
+    """Write so many values, by several clients: one alone waits for the disks of three nodes at each turn."""
+    noise = random.Random(1).randbytes(1 << 20)
+
+    def write(client_number: int) -> None:
+        generator = random.Random(client_number)
+        with Client(port, timeout_s=120.0) as client:
+            numbers = range(client_number, count, FILLING)
+            for first in range(0, len(numbers), AT_ONCE):
+                commands: list[list[str | bytes]] = []
+                for number in numbers[first : first + AT_ONCE]:
+                    at = generator.randrange(len(noise) - VALUE_BYTES)
+                    value = noise[at : at + VALUE_BYTES // 2] + b"a" * (VALUE_BYTES // 2)
+                    commands.append(["SET", f"key:{number:012d}", value])
+                client.pipeline(commands)
+
+    with ThreadPoolExecutor(FILLING) as threads:
+        list(threads.map(write, range(FILLING)))
 
 
 def _state_bytes(data: Path) -> int:
@@ -216,4 +225,6 @@ def _state_bytes(data: Path) -> int:
 
 def _zattctl(name: str, *words: object) -> None:
     command = [sys.executable, "-m", "zattredis.cli.zattctl", name, *map(str, words)]
-    subprocess.run(command, check=True, capture_output=True, cwd=SOURCE, timeout=1200)
+    done = subprocess.run(command, check=False, capture_output=True, cwd=SOURCE, timeout=1200)
+    if done.returncode:
+        raise RuntimeError(f"zattctl {name} ended with {done.returncode}: {done.stderr.decode().strip()[-300:]}")
