@@ -348,7 +348,7 @@ class Settings:
         "Bytes of log kept for followers that are behind, so that they need no snapshot.",
     )  # fmt: skip
     snapshot_chunk_bytes: int = _bytes(
-        MIB, 4 * KIB, 16 * MIB, "storage", "Bytes of a snapshot sent to a follower in one piece."
+        256 * KIB, 4 * KIB, 16 * MIB, "storage", "Bytes of a snapshot sent to a follower in one piece."
     )
     state_cache_bytes: int = _bytes(64 * MIB, MIB, 1024 * GIB, "storage", "Memory for recently read data.")
     record_cache_bytes: int = _bytes(
