@@ -145,6 +145,13 @@ MUTANTS = (
         (Edit(f"{SERVER}.rejoin:Rejoin.__init__", "self.done = alone or not (self._newcomer or self._path.exists())", "self.done = True"),),
         Scripted("tests/server/test_rejoin.py::test_a_wiped_node_waits_until_it_has_what_the_leader_committed"),
     ),
+    Mutant(
+        "votes_again_without_what_it_acknowledged",
+        "A node that lost its disk votes as soon as it holds what its leader had committed when it asked: the rule of old.",
+        (Edit(f"{SERVER}.rejoin:Rejoin._as_good_as_its_leader", "min(core.durable_index, core.verified_index) >= leader.last_index", "core.applied_index >= leader.commit_index"),),
+        Scripted("tests/simulation/test_rejoin.py::test_what_a_lost_disk_had_acknowledged_and_its_leader_counts_afterwards_is_not_lost"),
+        (Scripted("tests/server/test_rejoin.py::test_what_a_wiped_node_may_have_acknowledged_and_its_leader_not_committed_yet_is_waited_for"),),
+    ),
     # --- reads and time -------------------------------------------------------------------------------------------------
     Mutant(
         "restarted_alone_reads_early",
