@@ -4,9 +4,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 from tests.mutants.catchers import Catcher, Cores, Nodes, Scripted
 from tests.mutants.edits import Edit
+from tests.simulation.sim_network import Weather
 
 
 @dataclass(frozen=True)
@@ -21,6 +23,17 @@ class Mutant:
 
 
 RAFT, SERVER, STORAGE = "zattredis.raft", "zattredis.server", "zattredis.storage"
+IDLE: dict[str, Any] = {
+    "voters": 3, "tokens": 0.9, "client_pause_s": 0.01, "guessed_from": 0, "crash": 0.0, "partition": 0.0, "pause": 0.0,
+    "busy_nodes": 3, "clients_per_node": 3, "only_reads": 0.0, "sync_s": 0.03, "weather": Weather(delay_max=0.005),
+    "stall": 0.0, "slice_end": 0.0,
+}  # fmt: skip
+"""A plan of many writes that have nothing to do, on nodes whose disks keep them behind."""
+IN_PIECES: dict[str, Any] = {
+    "voters": 1, "stall": 0.5, "heavy_elements": 5, "piece_keys": 1, "heaps": 0.6, "client_pause_s": 0.02,
+    "clients_per_node": 3, "crash": 0.0,
+}  # fmt: skip
+"""A plan of large writes whose pieces are held up, on a node whose reads wait for nobody."""
 
 MUTANTS = (
     # --- Raft ---------------------------------------------------------------------------------------------------------
@@ -206,6 +219,37 @@ MUTANTS = (
         (Edit(f"{SERVER}.trials:try_out", "    except WouldChange:\n        idle = False", "    except WouldChange:\n        value = 0"),),
         Nodes(100, first=30),
         (Scripted("tests/server/test_trial.py::test_a_change_between_the_guess_and_the_read_point_makes_it_a_write"),),
+    ),
+    Mutant(
+        "tried_on_an_older_state",
+        "A write that is likely to have nothing to do is looked at before its read point is applied.",
+        (Edit(f"{SERVER}.reads:Reads.on_applied", "self._confirmed[0].index <= self._source.applied_index:",
+              "(self._confirmed[0].index <= self._source.applied_index or all(isinstance(unit, Trial) for unit in self._confirmed[0].units)):"),),
+        Nodes(100, **IDLE),
+        (Scripted("tests/server/test_trial.py::test_it_waits_until_its_read_point_is_applied"),),
+    ),
+    Mutant(
+        "tried_one_entry_early",
+        "A write that is likely to have nothing to do is looked at one entry before its read point.",
+        (Edit(f"{SERVER}.reads:Reads.on_applied", "self._confirmed[0].index <= self._source.applied_index:",
+              "self._confirmed[0].index <= self._source.applied_index + all(isinstance(unit, Trial) for unit in self._confirmed[0].units):"),),
+        Scripted("tests/server/test_trial.py::test_it_waits_until_its_read_point_is_applied"),
+    ),
+    Mutant(
+        "tried_as_if_carried_out",
+        "A write that is only looked at, and has something to do, is answered as if that had been done.",
+        tuple(Edit(f"zattredis.keyspace.probe:Probe.{name}", "raise WouldChange", "return")
+              for name in ("put", "rewrite", "put_raw", "put_raw_many", "_replace", "_change")),
+        Nodes(100),
+        (Scripted("tests/keyspace/test_probe.py"),),
+    ),
+    Mutant(
+        "half_a_large_write_is_seen",
+        "Reads see the pieces of a large write as they are carried out.",
+        (Edit(f"{SERVER}.applier:Applier.view", "if self._before is not None:", "if False:"),
+         Edit(f"{SERVER}.applier:Applier.freeze", "if self._before is None", "if True")),
+        Nodes(60, **IN_PIECES),
+        (Scripted("tests/server/test_apart.py::test_reads_see_what_was_before_until_all_its_pieces_are_carried_out"),),
     ),
     Mutant(
         "a_tried_write_is_overtaken",

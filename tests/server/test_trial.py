@@ -73,6 +73,20 @@ def test_one_whose_key_has_come_meanwhile_goes_into_the_log(node: MiniNode) -> N
     assert _run(node, other, "LRANGE k 0 -1") == b"*1\r\n$1\r\nb\r\n"
 
 
+def test_it_waits_until_its_read_point_is_applied(node: MiniNode) -> None:
+    """An answer from the state one entry before would be stale: another node may have acknowledged that entry."""
+    popper, other = node.connect(), node.connect()
+    assert _run(node, popper, "LPOP k", "LPOP k") == b"$-1\r\n" * 2
+    popper.send("LPOP k")
+    other.send("RPUSH k a")
+    node.tick()
+    node.confirm(node.index + 1)  # committed, and not applied here yet
+    assert popper.received() == b""
+    _settle(node)
+    assert other.received() == b":1\r\n"
+    assert popper.received() == b"$1\r\na\r\n"
+
+
 def test_what_follows_on_the_connection_sees_what_it_did(node: MiniNode) -> None:
     """A read sent behind it must not pass it when it turns out to be a write."""
     popper, other = node.connect(), node.connect()

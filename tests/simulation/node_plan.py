@@ -67,6 +67,7 @@ class NodePlan:
     piece_keys: int
     guessed_from: int  # points from which a write is guessed to be idle
     membership: float = 0.0  # changes; drawn by nobody, asked for by name
+    tokens: float = 0.0  # share of members that one client adds and another removes at once; asked for by name, too
     slice_s: float = 0.0  # what a slice takes that `slice_end` ends
     client_deaf: float = 0.0  # a client reads nothing for a while
     expiry_from_s: float = 0.0  # until then no key has one
@@ -75,6 +76,7 @@ class NodePlan:
     batch_framed_bytes: int = 1 << 20  # a larger batch is encoded behind its header
     batches_in_flight: int = 64
     replies_a_turn: int = 1 << 20
+    heaps: float = 0.0  # share of sorted sets filled and emptied in one go; drawn by nobody, asked for by name
 
 
 def make_plan(rng: random.Random, storm_s: float, later: random.Random) -> NodePlan:

@@ -45,6 +45,19 @@ MARK = b"m"
 _RESULT_OF_MARK: dict[str, Callable[[Any], Any]] = {
     READ: lambda reply: MARK if reply else None, WRITE_IF_ABSENT: bool, DELETE: int,
 }  # fmt: skip
+HEAP_MEMBERS = 20
+
+
+def heap_line(kind: str, key: bytes) -> tuple[Any, ...]:
+    """Return the command that fills, empties or counts a heap."""
+    if kind == WRITE_IF_ABSENT:
+        return ("ZADD", key, *(word for n in range(1, HEAP_MEMBERS + 1) for word in (n, f"m{n}")))
+    return ({READ: "ZCOUNT", DELETE: "ZREMRANGEBYSCORE"}[kind], key, 1, HEAP_MEMBERS)
+
+
+def _result_of_heap(kind: str, reply: Any) -> Any:
+    require(reply in (0, HEAP_MEMBERS), f"a heap has {reply} of its {HEAP_MEMBERS} members")
+    return _RESULT_OF_MARK[kind](bool(reply))
 
 
 @dataclass
@@ -365,6 +378,10 @@ class SimClient:
         mix = _WITHOUT_EXPIRY if self.world.timeline.now < self.world.plan.expiry_from_s else _MIX
         if rng.random() < self.load.marks_share:
             return self.mark()
+        if self.world.plan.heaps and rng.random() < self.world.plan.heaps:
+            return self.heap()
+        if self.world.plan.tokens and rng.random() < self.world.plan.tokens:
+            return self.token()
         if rng.random() < 0.12:
             return self._compare_and_set()
         depth = rng.choice([1, 1, 1, 2, 3, 8])
@@ -434,6 +451,34 @@ class SimClient:
         operation = Operation(kind, key, MARK if kind == WRITE_IF_ABSENT else None)
         times = rng.choice([1, 1, 1, 1, 1, 1, 5])
         return [self.simple(argv, operation, result=_RESULT_OF_MARK[kind]) for _ in range(times)]
+
+    def heap(self) -> list[Request]:
+        """Members that come and go all together, of a sorted set that stays: many changes in place by one command. Half
+        of the time there is nothing to do."""
+        rng = self.rng
+        key = b"heap:%d" % rng.randrange(2)
+        kind = rng.choice([READ, READ, WRITE_IF_ABSENT, DELETE])
+        request = self.simple(heap_line(kind, key), Operation(kind, key, MARK if kind == WRITE_IF_ABSENT else None),
+                              result=lambda reply: _result_of_heap(kind, reply))  # fmt: skip
+        if rng.random() < 0.2:
+            return [Request(("ZADD", key, HEAP_MEMBERS + 1, "stays")), request]
+        return [request]
+
+    def token(self) -> list[Request]:
+        """A member that nobody else adds, or the removal of one as soon as its addition was answered: what other nodes
+        had nothing to do for a moment ago, they have now."""
+        tokens = self.load.tokens
+        if not tokens or self.rng.random() < 0.3:
+            added = self.load.fresh()
+            request = Request(("SADD", b"tokens", added))
+            request.done = lambda reply, now: tokens.append(added)
+            return [request]
+        removed = tokens.pop()
+        first, again = (Request(("SREM", b"tokens", removed)) for _ in range(2))
+        first.done = lambda reply, now: require(
+            reply == 1, f"client {self.number}@{self.node_id}: SREM of {removed!r} was answered {reply}"
+        )
+        return [first, again]
 
     def journal_entry(self) -> list[Request]:
         """One writer, its own key: every token at most once, in order, and what was acknowledged is there."""
@@ -628,6 +673,7 @@ class Workload:
         ]
         self.queues = Queues(self.fresh, world.rng.choice([0.0, 0.0, 0.7]))
         self.marks_share = world.rng.choice([0.0, 0.0, 0.8])
+        self.tokens: list[bytes] = []  # whose addition was answered, and which nobody removes yet
         self.undecided = 0
         self.time_seen: list[tuple[float, float, int, str]] = []  # returned, invoked, what was left of CLOCK, node
 
@@ -665,6 +711,8 @@ class Workload:
         requests = [
             client.simple(("SISMEMBER", key, MARK), Operation(READ, key), result=_RESULT_OF_MARK[READ])
             if key.startswith(b"mark:")
+            else client.simple(heap_line(READ, key), Operation(READ, key), result=lambda r: _result_of_heap(READ, r))
+            if key.startswith(b"heap:")
             else client.simple(("GET", key), Operation(READ, key))
             for key in keys
         ]
