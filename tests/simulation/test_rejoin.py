@@ -43,7 +43,7 @@ def lose_disk(world: NodeWorld, node_id: str) -> None:
 
 
 class Worst:
-    """One run. Of three nodes the leader's disk is slow, one follower does not hear of the latest entries, and the other
+    """Of three nodes the leader's disk is slow, one follower does not hear of the latest entries, and the other
     has acknowledged them, loses its disk, and is told by the leader how far it is. Then the leader's disk has the
     entries, too: it counts the old acknowledgement and tells its clients. It goes before the other node has them again:
     that must not elect a leader together with the one that lacks them."""
