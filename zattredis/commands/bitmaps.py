@@ -5,16 +5,17 @@ from __future__ import annotations
 from typing import Final, NamedTuple
 
 from zattredis.commands.arguments import parse_integer, strict_integer
-from zattredis.commands.context import Context, Steps, drain
+from zattredis.commands.context import Context, Steps, Stream, drain
 from zattredis.commands.table import KEYS_FIRST, Flag, KeyPart, KeySpec, command
 from zattredis.commands.weights import of_sources
 from zattredis.errors import DefiniteError, SyntaxReplyError
 from zattredis.keyspace.bits import OPERATIONS, Fields, combine, count_bits, find_bit
-from zattredis.keyspace.sizes import STRING_BYTES_MAX
+from zattredis.keyspace.sizes import SLICED_ELEMENTS, STRING_BYTES_MAX
 from zattredis.keyspace.strings import check_string, string_length
 
 _SLICED_BYTES: Final = 1 << 20
 """Counting and finding within more bytes than this runs in slices."""
+_BATCH: Final = 256
 _BAD_OFFSET: Final = "bit offset is not an integer or out of range"
 _BAD_BIT: Final = "bit is not an integer or out of range"
 _BAD_TYPE: Final = "Invalid bitfield type. Use something like i16 u8. Note that u64 is not supported but i64 is."
@@ -251,17 +252,26 @@ def _carry_out(fields: Fields, operation: _Operation) -> int | None:
     return before if is_set else after
 
 
-def _bitfield(ctx: Context, key: bytes, words: tuple[bytes, ...], read_only: bool) -> list[int | None]:
+def _bitfield(ctx: Context, key: bytes, words: tuple[bytes, ...], read_only: bool) -> list[int | None] | Steps:
     operations = _parse_operations(words)
     writes = [operation for operation in operations if operation.name != b"GET"]
     if writes and read_only:
         raise DefiniteError("BITFIELD_RO only supports the GET subcommand")
     length = max([(operation.offset + operation.bits - 1 >> 3) + 1 for operation in writes], default=0)
     fields = Fields(ctx.view, ctx.db, key, _record(ctx, key), ctx.now_ms // 1000, length)
+    if read_only and len(operations) > SLICED_ELEMENTS:
+        return _many_read(fields, operations)
     replies = [_carry_out(fields, operation) for operation in operations]
     if writes:
         fields.close()
     return replies
+
+
+def _many_read(fields: Fields, operations: list[_Operation]) -> Steps:
+    yield Stream(list, len(operations))
+    for start in range(0, len(operations), _BATCH):
+        yield [_carry_out(fields, operation) for operation in operations[start : start + _BATCH]]
+    return None
 
 
 def _bitfield_access(argv: list[bytes]) -> str:
@@ -285,7 +295,7 @@ def _bitfield_access(argv: list[bytes]) -> str:
     key_flags="RW access update variable_flags", key_access=_bitfield_access,
     key_notes="This command allows both access and modification of the key",
 )  # fmt: skip
-def bitfield(ctx: Context, key: bytes, *words: bytes) -> list[int | None]:
+def bitfield(ctx: Context, key: bytes, *words: bytes) -> list[int | None] | Steps:
     """Perform arbitrary bitfield integer operations on strings."""
     return _bitfield(ctx, key, words, read_only=False)
 
@@ -294,6 +304,6 @@ def bitfield(ctx: Context, key: bytes, *words: bytes) -> list[int | None]:
     "BITFIELD_RO", arity=-2, flags=Flag.READONLY | Flag.FAST, keys=KEYS_FIRST, group="bitmap", since="6.0.0",
     complexity="O(1) for each subcommand specified", syntax="key [GET encoding offset [GET encoding offset ...]]",
 )  # fmt: skip
-def bitfield_ro(ctx: Context, key: bytes, *words: bytes) -> list[int | None]:
+def bitfield_ro(ctx: Context, key: bytes, *words: bytes) -> list[int | None] | Steps:
     """Perform arbitrary bitfield integer operations on strings; the read-only variant of BITFIELD."""
     return _bitfield(ctx, key, words, read_only=True)

@@ -2,34 +2,52 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 from zattredis.commands.arguments import Options, parse_database
-from zattredis.commands.context import Context
+from zattredis.commands.context import Context, Steps
 from zattredis.commands.table import KEYS_ALL, KEYS_FIRST, KEYS_TWO, Flag, KeyPart, command
 from zattredis.commands.weights import of_first
 from zattredis.errors import DefiniteError, SyntaxReplyError
 from zattredis.keyspace.metadata import TYPE_MASK, TYPE_NAMES, expire_of
 from zattredis.keyspace.registers import DATABASES
+from zattredis.keyspace.sizes import SLICED_ELEMENTS
 from zattredis.keyspace.types import functions_of
 
+_BATCH: Final = 256
 _NO_KEY = "no such key"
 _SAME = "source and destination objects are the same"
 
 
 def _delete(ctx: Context, keys: tuple[bytes, ...]) -> int:
     view, db, now_ms = ctx.view, ctx.db, ctx.now_ms
-    if len(keys) > 1:
-        view.prefetch([(db, key) for key in keys])
     deleted = 0
-    for key in keys:
-        deleted += view.delete(db, key, now_ms)
+    for start in range(0, len(keys), _BATCH):
+        some = keys[start : start + _BATCH]
+        if len(some) > 1:
+            view.prefetch([(db, key) for key in some])
+        for key in some:
+            deleted += view.delete(db, key, now_ms)
     return deleted
 
 
-def _count(ctx: Context, keys: tuple[bytes, ...]) -> int:
+def _count(ctx: Context, keys: tuple[bytes, ...]) -> int | Steps:
+    if len(keys) > SLICED_ELEMENTS:
+        return _count_in_slices(ctx, keys)
     view, db, now_ms = ctx.view, ctx.db, ctx.now_ms
     if len(keys) > 1:
         view.prefetch([(db, key) for key in keys])
     return sum(view.record(db, key, now_ms) is not None for key in keys)
+
+
+def _count_in_slices(ctx: Context, keys: tuple[bytes, ...]) -> Steps:
+    count = 0
+    for start in range(0, len(keys), _BATCH):
+        some = _count(ctx, keys[start : start + _BATCH])
+        assert isinstance(some, int)
+        count += some
+        yield None
+    return count
 
 
 @command(
@@ -58,7 +76,7 @@ def unlink(ctx: Context, *keys: bytes) -> int:
     tips=("request_policy:multi_shard", "response_policy:agg_sum"),
     history=(("3.0.3", "Accepts multiple `key` arguments."),),
 )  # fmt: skip
-def exists(ctx: Context, *keys: bytes) -> int:
+def exists(ctx: Context, *keys: bytes) -> int | Steps:
     """Determine if a key exists."""
     return _count(ctx, keys)
 
@@ -68,7 +86,7 @@ def exists(ctx: Context, *keys: bytes) -> int:
     complexity="O(N) where N is the number of keys.", syntax="key [key ...]", key_flags="RO",
     tips=("request_policy:multi_shard", "response_policy:agg_sum"),
 )  # fmt: skip
-def touch(ctx: Context, *keys: bytes) -> int:
+def touch(ctx: Context, *keys: bytes) -> int | Steps:
     """Return the number of existing keys specified; last access times follow writes alone."""
     return _count(ctx, keys)
 

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterator
+from collections.abc import Callable, Generator, Iterator
 from typing import Any, Final, NamedTuple
 
 from zattredis.commands.arguments import Options, parse_double, parse_integer
-from zattredis.commands.context import Context, Steps
+from zattredis.commands.context import Context, Steps, Stream
 from zattredis.commands.keyspec import KeySpec
 from zattredis.commands.sorted_sets import add_pairs, add_reply, parse_add_options, zset_of
 from zattredis.commands.table import KEYS_FIRST, KEYS_TWO, Flag, KeyPart, command
@@ -105,9 +105,26 @@ def geodist(ctx: Context, key: bytes, one: bytes, other: bytes, *words: bytes) -
     return b"%.4f" % (geohash.distance(*geohash.decode(score), *geohash.decode(other_score)) / unit)
 
 
-def _scores(ctx: Context, key: bytes, members: tuple[bytes, ...]) -> list[float | None]:
+_BATCH: Final = 256
+
+
+def _of_members(
+    ctx: Context, key: bytes, members: tuple[bytes, ...], show: Callable[[float | None], Any]
+) -> list[Any] | Steps:
+    """Return what is to be said of each member's score."""
     zset = zset_of(ctx, key)
-    return [None] * len(members) if zset is None else zset.scores(members)
+    if zset is None:
+        return [show(None)] * len(members)
+    if len(members) > SLICED_ELEMENTS:
+        return _of_many_members(zset, members, show)
+    return [show(score) for score in zset.scores(members)]
+
+
+def _of_many_members(zset: Zset, members: tuple[bytes, ...], show: Callable[[float | None], Any]) -> Steps:
+    yield Stream(list, len(members))
+    for start in range(0, len(members), _BATCH):
+        yield [show(score) for score in zset.scores(members[start : start + _BATCH])]
+    return None
 
 
 @command(
@@ -115,20 +132,20 @@ def _scores(ctx: Context, key: bytes, members: tuple[bytes, ...]) -> list[float 
     complexity="O(log(N)) for each member requested, where N is the number of elements in the sorted set.",
     syntax="key member [member ...]",
 )  # fmt: skip
-def geohash_(ctx: Context, key: bytes, *members: bytes) -> list[bytes | None]:
+def geohash_(ctx: Context, key: bytes, *members: bytes) -> list[bytes | None] | Steps:
     """Return members of a geospatial index as standard geohash strings."""
-    return [None if score is None else geohash.text(score) for score in _scores(ctx, key, members)]
+    return _of_members(ctx, key, members, lambda score: None if score is None else geohash.text(score))
 
 
 @command(
     "GEOPOS", arity=-2, flags=READ, keys=KEYS_FIRST, group="geo", since="3.2.0",
     complexity="O(N) where N is the number of members requested.", syntax="key member [member ...]",
 )  # fmt: skip
-def geopos(ctx: Context, key: bytes, *members: bytes) -> list[Any]:
+def geopos(ctx: Context, key: bytes, *members: bytes) -> list[Any] | Steps:
     """Return longitude and latitude of members of a geospatial index."""
-    return [
-        NULL_ARRAY if score is None else _shown_place(*geohash.decode(score)) for score in _scores(ctx, key, members)
-    ]
+    return _of_members(
+        ctx, key, members, lambda score: NULL_ARRAY if score is None else _shown_place(*geohash.decode(score))
+    )
 
 
 # -- searches ----------------------------------------------------------------------------------------------------------

@@ -9,10 +9,11 @@ from __future__ import annotations
 from typing import Final
 
 from zattredis.commands.arguments import INT_MAX, parse_integer, strict_integer
-from zattredis.commands.context import Context
+from zattredis.commands.context import Context, Steps, Stream
 from zattredis.commands.table import KEYS_FIRST, Flag, command
 from zattredis.errors import DefiniteError, shown
 from zattredis.keyspace.hashes import HashEdit, check_hash, find_fields
+from zattredis.keyspace.sizes import SLICED_ELEMENTS
 
 _WRITE: Final = Flag.WRITE | Flag.FAST
 _WRITE_MORE: Final = Flag.WRITE | Flag.DENYOOM | Flag.FAST
@@ -20,6 +21,8 @@ _READ: Final = Flag.READONLY | Flag.FAST
 
 EXPIRE_MS_MAX: Final = (1 << 46) - 1
 """Redis's bound of a field's expiry, in the year 4199."""
+
+_BATCH: Final = 256
 
 _NO_FIELD: Final = -2
 _NO_EXPIRY: Final = -1
@@ -190,12 +193,25 @@ def hpersist(ctx: Context, key: bytes, *words: bytes) -> list[int]:
 # -- HTTL and its kin --------------------------------------------------------------------------------------------------
 
 
-def _times(ctx: Context, key: bytes, words: tuple[bytes, ...], unit_ms: int, base_ms: int) -> list[int]:
+def _times(ctx: Context, key: bytes, words: tuple[bytes, ...], unit_ms: int, base_ms: int) -> list[int] | Steps:
     """Return the expiry of each field, counted from `base_ms` in units that are rounded up."""
     record = _record(ctx, key)
     fields = _fields(words, _POSITIVE)
     if record is None:
         return [_NO_FIELD] * len(fields)
+    if len(fields) > SLICED_ELEMENTS:
+        return _many_times(ctx, record, fields, unit_ms, base_ms)
+    return _times_of(ctx, record, fields, unit_ms, base_ms)
+
+
+def _many_times(ctx: Context, record: bytes, fields: tuple[bytes, ...], unit_ms: int, base_ms: int) -> Steps:
+    yield Stream(list, len(fields))
+    for start in range(0, len(fields), _BATCH):
+        yield _times_of(ctx, record, fields[start : start + _BATCH], unit_ms, base_ms)
+    return None
+
+
+def _times_of(ctx: Context, record: bytes, fields: tuple[bytes, ...], unit_ms: int, base_ms: int) -> list[int]:
     return [
         _NO_FIELD if value is None else -((base_ms - expire_ms) // unit_ms) if expire_ms else _NO_EXPIRY
         for value, expire_ms in find_fields(ctx.view, record, fields, ctx.now_ms)
@@ -206,7 +222,7 @@ def _times(ctx: Context, key: bytes, words: tuple[bytes, ...], unit_ms: int, bas
     "HTTL", arity=-5, flags=_READ, keys=KEYS_FIRST, group="hash", since="7.4.0", complexity=_PER_FIELD,
     syntax="key" + _FIELDS_SYNTAX, key_flags="RO access", tips=("nondeterministic_output",),
 )  # fmt: skip
-def httl(ctx: Context, key: bytes, *words: bytes) -> list[int]:
+def httl(ctx: Context, key: bytes, *words: bytes) -> list[int] | Steps:
     """Return the TTL in seconds of hash fields."""
     return _times(ctx, key, words, 1000, ctx.now_ms)
 
@@ -215,7 +231,7 @@ def httl(ctx: Context, key: bytes, *words: bytes) -> list[int]:
     "HPTTL", arity=-5, flags=_READ, keys=KEYS_FIRST, group="hash", since="7.4.0", complexity=_PER_FIELD,
     syntax="key" + _FIELDS_SYNTAX, key_flags="RO access", tips=("nondeterministic_output",),
 )  # fmt: skip
-def hpttl(ctx: Context, key: bytes, *words: bytes) -> list[int]:
+def hpttl(ctx: Context, key: bytes, *words: bytes) -> list[int] | Steps:
     """Return the TTL in milliseconds of hash fields."""
     return _times(ctx, key, words, 1, ctx.now_ms)
 
@@ -224,7 +240,7 @@ def hpttl(ctx: Context, key: bytes, *words: bytes) -> list[int]:
     "HEXPIRETIME", arity=-5, flags=_READ, keys=KEYS_FIRST, group="hash", since="7.4.0", complexity=_PER_FIELD,
     syntax="key" + _FIELDS_SYNTAX, key_flags="RO access",
 )  # fmt: skip
-def hexpiretime(ctx: Context, key: bytes, *words: bytes) -> list[int]:
+def hexpiretime(ctx: Context, key: bytes, *words: bytes) -> list[int] | Steps:
     """Return the expiration time of hash fields as a UNIX timestamp in seconds."""
     return _times(ctx, key, words, 1000, 0)
 
@@ -233,7 +249,7 @@ def hexpiretime(ctx: Context, key: bytes, *words: bytes) -> list[int]:
     "HPEXPIRETIME", arity=-5, flags=_READ, keys=KEYS_FIRST, group="hash", since="7.4.0", complexity=_PER_FIELD,
     syntax="key" + _FIELDS_SYNTAX, key_flags="RO access",
 )  # fmt: skip
-def hpexpiretime(ctx: Context, key: bytes, *words: bytes) -> list[int]:
+def hpexpiretime(ctx: Context, key: bytes, *words: bytes) -> list[int] | Steps:
     """Return the expiration time of hash fields as a UNIX timestamp in milliseconds."""
     return _times(ctx, key, words, 1, 0)
 

@@ -19,6 +19,8 @@ WRITE: Final = Flag.WRITE | Flag.DENYOOM
 WRITE_FAST: Final = Flag.WRITE | Flag.DENYOOM | Flag.FAST
 
 _MGET_SLICE: Final = 256
+_SET_SLICE: Final = 512
+"""Keys and values that are looked up and set together."""
 _TIMES: Final = {b"EX": (1000, True), b"PX": (1, True), b"EXAT": (1000, False), b"PXAT": (1, False)}
 """Expiry option → (ms per unit, counted from now)."""
 
@@ -289,9 +291,11 @@ def msetnx(ctx: Context, *pairs: bytes) -> int:
     """Set multiple keys to multiple values, only if none of the keys exist."""
     _check_pairs(pairs, "msetnx")
     view, db, now_ms = ctx.view, ctx.db, ctx.now_ms
-    view.prefetch([(db, key) for key in pairs[::2]])
-    if any(view.record(db, key, now_ms) is not None for key in pairs[::2]):
-        return 0
+    for start in range(0, len(pairs), _SET_SLICE):
+        keys = pairs[start : start + _SET_SLICE : 2]
+        view.prefetch([(db, key) for key in keys])
+        if any(view.record(db, key, now_ms) is not None for key in keys):
+            return 0
     _set_pairs(ctx, pairs)
     return 1
 
@@ -303,12 +307,14 @@ def _check_pairs(pairs: tuple[bytes, ...], name: str) -> None:
 
 def _set_pairs(ctx: Context, pairs: tuple[bytes, ...]) -> None:
     view, db, touched_s = ctx.view, ctx.db, ctx.now_ms // 1000
-    view.prefetch([(db, key) for key in pairs[::2]])
-    for key, value in zip(pairs[::2], pairs[1::2], strict=True):
-        if len(value) <= INLINE_BYTES_MAX:
-            view.set_plain(db, key, value, touched_s)
-        else:
-            put_string(view, db, key, value, touched_s)
+    for start in range(0, len(pairs), _SET_SLICE):
+        some = pairs[start : start + _SET_SLICE]
+        view.prefetch([(db, key) for key in some[::2]])
+        for key, value in zip(some[::2], some[1::2], strict=True):
+            if len(value) <= INLINE_BYTES_MAX:
+                view.set_plain(db, key, value, touched_s)
+            else:
+                put_string(view, db, key, value, touched_s)
 
 
 @command(
