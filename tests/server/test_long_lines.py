@@ -99,3 +99,32 @@ def test_a_wrong_type_is_an_error_and_no_part_of_a_reply(node: MiniNode, name: s
     node.settle()
     expected = b"-WRONGTYPE " if name != "PFCOUNT" else b"-WRONGTYPE Key is not a valid HyperLogLog"
     assert client.received().startswith(expected)
+
+
+def test_a_client_that_sends_much_is_read_from_again_once_others_had_their_turn() -> None:
+    node = MiniNode()
+    client = node.connect()
+    client.connection.data_received(b"*3\r\n$3\r\nSET\r\n$1\r\na\r\n$200000\r\n" + b"x" * 100_000)
+    assert not client.socket.reading
+    node.settle()
+    assert client.socket.reading
+    client.connection.data_received(b"x" * 1000)
+    assert client.socket.reading, "a little is no reason"
+    client.connection.data_received(b"x" * 99_000 + b"\r\n" + b"*2\r\n$3\r\nGET\r\n$1\r\na\r\n" * 10)
+    client.connection.stop_reading()
+    node.turn()
+    assert not client.socket.reading, "the node is ending"
+    assert client.received() == b"+OK\r\n" + b"$200000\r\n%b\r\n" % (b"x" * 200_000) * 10
+
+
+def test_a_client_that_sends_much_and_reads_nothing_is_read_from_only_once_it_reads() -> None:
+    node = MiniNode()
+    client = node.connect()
+    client.connection.data_received(b"*1\r\n$4\r\nPING\r\n" * 10_000)
+    client.connection._paused_by_peer = True  # as pause_writing leaves it
+    node.settle()
+    assert not client.socket.reading
+    client.connection.resume_writing()
+    node.settle()
+    assert client.socket.reading
+    assert client.received() == b"+PONG\r\n" * 10_000

@@ -24,6 +24,8 @@ WRITE_BUFFER_HIGH_BEFORE_AUTH = 32 << 10
 """Unread replies for which a client that has not authenticated is closed: it is owed nothing but errors."""
 BACKLOG_MAX = 1024
 """Requests held back, above which the connection is not read from."""
+LARGE_READ = 64 << 10
+"""After so much from one client others have their turn: the loop would go on for 32 such reads, of 256 KiB each."""
 UNREAD_S = 5.0
 """A client with more unread than the bound allows is closed once it has read nothing at all for so long. Until then it
 may be a slow reader of a long reply."""
@@ -90,6 +92,9 @@ class ClientConnection(asyncio.Protocol):
         if self.closed or self._error is not None:
             return
         state, parser = self.state, self.parser
+        if len(data) >= LARGE_READ and state.authenticated and not self._paused_by_us:
+            self._pause()
+            self._dispatcher.call_soon(self._rested)
         state.read_bytes += len(data)
         self._dispatcher.count_input(len(data))
         requests = parser.feed(data)
@@ -231,6 +236,11 @@ class ClientConnection(asyncio.Protocol):
         ):
             self._paused_by_us = False
             self.transport.resume_reading()
+
+    def _rested(self) -> None:
+        """Others have had their turn; a stranger whose requests are held waits on, for `go_on`."""
+        if self.state.authenticated or not (self.held or self.backlog):
+            self._resume()
 
     # -- order -------------------------------------------------------------------------------------------------------
 

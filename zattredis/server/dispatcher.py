@@ -58,11 +58,11 @@ class Dispatcher:
     """One per node; owns nothing but the order of things. `schedule` asks for the end-of-tick work of the node."""
 
     __slots__ = (
-        "_call_soon", "_clients", "_flushing", "_held_back", "_limits", "_limits_before_auth", "_log", "_parting",
+        "_clients", "_flushing", "_held_back", "_limits", "_limits_before_auth", "_log", "_parting",
         "_paused", "_proposals", "_reads", "_schedule", "_seen_idle", "_statistics", "_waiting_for_room", "accepting",
-        "access", "fenced", "held_bytes", "inflight_bytes_max", "is_leader", "keepalive_s", "local", "maxclients",
-        "memory_refusal", "monitors", "now_ms", "output_bytes_max", "output_limit_disconnections", "output_soft",
-        "protected", "query_bytes_max", "server", "stale_reads", "write_refusal",
+        "access", "call_soon", "fenced", "held_bytes", "inflight_bytes_max", "is_leader", "keepalive_s", "local",
+        "maxclients", "memory_refusal", "monitors", "now_ms", "output_bytes_max", "output_limit_disconnections",
+        "output_soft", "protected", "query_bytes_max", "server", "stale_reads", "write_refusal",
     )  # fmt: skip
 
     def __init__(
@@ -83,7 +83,7 @@ class Dispatcher:
         self._clients = clients
         self._statistics = statistics
         self._schedule = schedule
-        self._call_soon = call_soon
+        self.call_soon = call_soon
         self._limits = limits
         self._limits_before_auth = _before_auth(limits_before_auth)
         self.inflight_bytes_max = inflight_bytes_max
@@ -230,7 +230,7 @@ class Dispatcher:
         """A connection that is held has no unanswered request left."""
         if connection in self._held_back:
             self._held_back.discard(connection)
-            self._call_soon(connection.release)
+            self.call_soon(connection.release)
 
     def hold_until_answered(self, connection: ClientConnection) -> None:
         """Look at no further request of the connection until all before it are answered."""
