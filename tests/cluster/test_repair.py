@@ -12,10 +12,8 @@ from pathlib import Path
 import pytest
 
 from tests.cluster.test_failover import check_after
-from tests.support.cluster import REPOSITORY, ZattCluster, wait_until
+from tests.support.cluster import REPOSITORY, STARTUP, ZattCluster, wait_until
 from tests.support.workload import Load, journals
-
-STARTUP = REPOSITORY / "tests" / "support" / "startup"
 
 
 def newest(directory: Path, pattern: str) -> Path:

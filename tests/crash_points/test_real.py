@@ -4,16 +4,12 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator
-from pathlib import Path
 
 import hiredis
 import pytest
 
 from tests.crash_points.points import CLUSTER_POINTS, CRASH, NODE_POINTS, PROCESS_POINTS, order
-from tests.support.cluster import Node, ZattCluster, wait_until
-
-REPOSITORY = Path(__file__).parents[2]
-STARTUP = REPOSITORY / "tests" / "support" / "startup"
+from tests.support.cluster import AS_ON_DISK, Node, ZattCluster, wait_until
 
 CROSSINGS = {
     "log opened": (0,),
@@ -27,7 +23,7 @@ FAILING = ("log written", "log synced", "mark synced", "state written", "state f
 
 
 def arm(node: Node, text: str) -> None:
-    node.environment = {CRASH: text, "PYTHONPATH": f"{STARTUP}:{REPOSITORY}"}
+    node.environment = {CRASH: text, AS_ON_DISK: "1"}
 
 
 @pytest.fixture(scope="module")

@@ -24,6 +24,8 @@ from tests.support.ports import free_port
 from tests.support.resp_client import RespClient
 
 REPOSITORY = Path(__file__).resolve().parents[2]
+STARTUP = REPOSITORY / "tests" / "support" / "startup"
+AS_ON_DISK = "ZATTREDIS_TEST_AS_ON_DISK"
 WAIT_S = 120.0
 POLL_S = 0.02
 MEMORY = Path("/dev/shm")
@@ -100,7 +102,7 @@ class Node:
     def spawn(self, command: Sequence[str]) -> None:
         self.directory.mkdir(parents=True, exist_ok=True)
         environment = {key: value for key, value in os.environ.items() if not key.startswith("ZATTREDIS_")}
-        environment |= {"PYTHONPATH": str(REPOSITORY)} | self.environment
+        environment |= {"PYTHONPATH": f"{STARTUP}:{REPOSITORY}"} | self.environment
         with (self.directory / "stdout").open("ab") as out, (self.directory / "stderr").open("ab") as err:
             self.process = subprocess.Popen(
                 [*self.prefix, *command],
@@ -133,6 +135,7 @@ class ZattCluster:
     `flags` go to every node, `node_flags[i]` to one; `environment` holds `ZATTREDIS_…` settings. `in_memory` puts the
     data on a file system of memory, where there is one with room (a container's has 64 MiB), for tests whose time would
     go into waiting for the disk. A process that is killed leaves the same files on either; a power cut does not.
+    Several nodes sync their logs as on a disk all the same, on threads.
     """
 
     def __init__(
@@ -152,7 +155,7 @@ class ZattCluster:
         for i in range(size):
             node = Node(f"n{i + 1}", "127.0.0.1", free_port(), self.directory / f"n{i + 1}")
             node.flags = [*flags, *(node_flags or {}).get(i, ())]
-            node.environment = dict(environment or {})
+            node.environment = {**({AS_ON_DISK: "1"} if size > 1 else {}), **(environment or {})}
             self.nodes.append(node)
 
     # --- life
