@@ -29,6 +29,7 @@ from tests.support.linearizability import (
     WRITE_IF_ABSENT,
     Operation,
     SearchTooLong,
+    hand_on,
     is_linearizable,
 )
 from tests.support.resp_client import encode_command
@@ -729,6 +730,7 @@ class Workload:
         self.judge_time()
         for key in sorted(self.history):
             operations = self.history[key]
+            hand_on(operations)
             try:
                 # Usually what nobody saw explains nothing either; if it must, the whole history is looked at.
                 fine = any(is_linearizable(history, steps_max=STEPS_MAX) for history in (_seen(operations), operations))

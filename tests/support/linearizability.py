@@ -5,14 +5,20 @@ allows, and a pair (set of operations done, state) is never entered twice. Keys 
 local (Herlihy & Wing 1990, theorem 1), so each key is checked alone.
 
 An operation whose outcome is unknown may take effect at any time after it was invoked, or never.
+
+With ZATTREDIS_TEST_HISTORIES naming a file, every history judged is appended to it, a line of JSON for each key, for a
+checker that is not ours to judge again: `tests/support/porcupine.go` has porcupine do so (CONTRIBUTING says how).
 """
 
 from __future__ import annotations
 
+import json
 import math
+import os
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 READ, WRITE, WRITE_IF_ABSENT = "read", "write", "write_if_absent"
@@ -200,6 +206,36 @@ def violations(history: Iterable[Operation], initial: dict[bytes, State] | None 
         by_key[operation.key].append(operation)
     bad = {}
     for key, operations in by_key.items():
+        hand_on(operations, (initial or {}).get(key))
         if not is_linearizable(operations, (initial or {}).get(key)):
             bad[key] = sorted(operations, key=lambda operation: operation.invoked)
     return bad
+
+
+def hand_on(history: Sequence[Operation], initial: State = None) -> None:
+    """Append the history of one key to the file for other checkers, if one is wanted."""
+    if path := os.environ.get("ZATTREDIS_TEST_HISTORIES"):
+        with Path(path).open("a") as file:
+            file.write(as_json(history, initial))
+
+
+def as_json(history: Sequence[Operation], initial: State = None) -> str:
+    """Return the history of one key as a line: a list of [kind, argument, second argument, result, invoked, returned,
+    known], words and numbers as strings, times in microseconds. What the key was before is a write before all."""
+    started = min((operation.invoked for operation in history), default=0.0) - 1.0
+    rows: list[list[Any]] = []
+    if initial is not None:
+        rows.append([WRITE, _text(initial), None, None, 0, 1, True])
+    for operation in history:
+        pair = operation.argument if operation.kind == COMPARE_AND_SET else (operation.argument, None)
+        result = operation.result if operation.known and operation.kind != WRITE else None
+        times = [operation.invoked, operation.returned if operation.known else operation.invoked]
+        times = [round((moment - started) * 1e6) for moment in times]
+        rows.append([operation.kind, *map(_text, pair), _text(result), *times, operation.known])
+    return json.dumps(rows) + "\n"
+
+
+def _text(word: Any) -> str | None:
+    if isinstance(word, bytes):
+        return word.decode("latin-1")
+    return None if word is None else str(int(word))

@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import itertools
+import json
 import random
 from collections.abc import Sequence
 from dataclasses import replace
+from pathlib import Path
+
+import pytest
 
 from tests.support.linearizability import (
     APPEND,
+    COMPARE_AND_SET,
     DELETE,
     INCREMENT,
     READ,
@@ -141,3 +146,28 @@ def test_keys_are_judged_alone() -> None:
     good = Operation(WRITE, b"a", b"1", None, 0, 1)
     bad = Operation(READ, b"b", None, b"1", 2, 3)
     assert list(violations([good, bad])) == [b"b"]
+
+
+def test_histories_are_handed_on_to_another_checker_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file = tmp_path / "histories"
+    monkeypatch.setenv("ZATTREDIS_TEST_HISTORIES", str(file))
+    history = [
+        Operation(WRITE_IF_ABSENT, KEY, b"\xff", True, 10.0, 10.5),
+        Operation(INCREMENT, b"other", 2, 2, 10.0, 11.0),
+        Operation(COMPARE_AND_SET, KEY, (b"\xff", b"new"), None, 10.25, known=False),
+        Operation(READ, KEY, None, None, 9.0, 9.5),
+    ]
+    assert violations(history, {b"other": b"0"}) == {}
+    assert violations(history[:1]) == {}
+    assert [json.loads(line) for line in file.read_text().splitlines()] == [
+        [
+            [WRITE_IF_ABSENT, "\xff", None, "1", 2_000_000, 2_500_000, True],
+            [COMPARE_AND_SET, "\xff", "new", None, 2_250_000, 2_250_000, False],
+            [READ, None, None, None, 1_000_000, 1_500_000, True],
+        ],
+        [
+            [WRITE, "0", None, None, 0, 1, True],
+            [INCREMENT, "2", None, "2", 1_000_000, 2_000_000, True],
+        ],
+        [[WRITE_IF_ABSENT, "\xff", None, "1", 1_000_000, 1_500_000, True]],
+    ]

@@ -62,8 +62,7 @@ Decisions, with their reasons:
 - **Reservations matter only while keys have an expiry.** Without one no reply depends on the time, so an idle cluster
   writes nothing; with one, a leader that serves reads writes one time entry in 125 ms at most.
 - **A cluster's first start needs all its nodes once** (see `rejoin`): an empty directory looks the same whether the
-  node
-  is new or has lost its disk, and a vote of the latter could lose acknowledged writes.
+  node is new or has lost its disk, and a vote of the latter could lose acknowledged writes.
 - **What a change still lacks is in the membership itself** (`raft.changes`): a learner that is to be promoted, who is
   then to go. So any leader goes on with it, and neither the asker's death nor the leader's leaves it half done.
 - **A removed node ends**, with an exit code of its own and one line. It learns of its removal from the log (it is sent
@@ -85,9 +84,7 @@ Decisions, with their reasons:
 - **A node on its own gives its cluster a random id**, so that one that lost its disk and begins anew is none of the
   cluster it was in.
 - **Records lately used are kept in memory** (`keyspace.record_cache`), shared by the applier and all reads of the
-  present
-  state, because asking RocksDB costs more than the rest of a pipelined GET.
+  present state, because asking RocksDB costs more than the rest of a pipelined GET.
 - **The end of a tick is one function** (`Node._end_of_tick`): writes, reads, Raft, replies, peers, in that order, so
-  that one
-  sync covers everything the tick gathered and each connection gets one write.
+  that one sync covers everything the tick gathered and each connection gets one write.
 """
