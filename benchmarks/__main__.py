@@ -50,7 +50,10 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--json", type=Path, metavar="FILE", help="keep the results")
     parser.add_argument("--plot", type=Path, metavar="FILE", help="draw the throughput (PNG)")
     parser.add_argument("--markdown", type=Path, metavar="FILE", help="write the tables in Markdown")
-    parser.add_argument("--readme", action="store_true", help="rewrite the benchmarks section of README.md")
+    parser.add_argument(
+        "--readme", choices=list(report.README_MARKS), const="goals", nargs="?",
+        help="rewrite a section of README.md: goals and drills (the default), or the matrix of all that was measured",
+    )  # fmt: skip
     parser.add_argument(
         "--from", dest="kept", type=Path, metavar="FILE", help="take results kept by --json, measure nothing"
     )
@@ -115,7 +118,9 @@ def _run(options: argparse.Namespace) -> report.Report:
     generators = "redis-benchmark, mixed by its own client" if has_redis_benchmark() else "its own client"
     out = report.Report(machine=machine.describe(), load_generator=generators, when=time.strftime("%Y-%m-%d"))
     directory = throughput.data_directory(options.dir)
-    size = drills.QUICK if options.quick else dataclasses.replace(drills.Size(), failover_trials=options.trials)
+    size = drills.QUICK if options.quick else dataclasses.replace(
+        drills.Size(), failover_trials=options.trials, type_rounds=options.rounds
+    )
     try:
         rows = _rows(options, sections)
         if rows:
@@ -149,7 +154,7 @@ def main(arguments: list[str] | None = None) -> int:
     if options.markdown:
         options.markdown.write_text(report.render_markdown(out), encoding="utf-8")
     if options.readme:
-        report.rewrite_readme(out, Path("README.md"))
+        report.rewrite_readme(out, Path("README.md"), options.readme)
     if options.plot:
         plot.draw(out, options.plot)
     return 1 if out.failures else 0

@@ -46,6 +46,7 @@ class Size:
     settle_s: float = 1.0
     type_requests: int = 100_000
     type_keys: int = 100_000
+    type_rounds: int = 3
     large_members: int = 5_000_000
     large_trials: int = 1000
     backup_bytes: int = 2 << 30  # of values, half of which compresses away: a state of 1 GiB
@@ -53,7 +54,7 @@ class Size:
 
 
 QUICK = Size(2000, 2000, 1000, failover_trials=1, handover_trials=1, connections=100, settle_s=0.2,
-             type_requests=500, type_keys=100, large_members=5000, large_trials=5,
+             type_requests=500, type_keys=100, type_rounds=1, large_members=5000, large_trials=5,
              backup_bytes=2_000_000, backup_usual_s=0.5)  # fmt: skip
 
 
@@ -307,7 +308,7 @@ def _memory_with_connections(group: Group, count: int, settle_s: float) -> int:
 
 def types(directory: Path, size: Size, say: Say) -> Figures:
     """The list that redis-benchmark has of its own, on one node, of redis-server (see `type_drills`)."""
-    return type_drills.types(directory, size.type_requests, size.type_keys, say)
+    return type_drills.types(directory, size.type_requests, size.type_keys, size.type_rounds, say)
 
 
 def large(directory: Path, size: Size, say: Say) -> Figures:

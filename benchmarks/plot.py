@@ -37,5 +37,5 @@ def draw(report: Report, path: Path) -> None:
     axes.set_xlabel("operations per second (logarithmic), everything fsynced")
     axes.set_title(report.machine, fontsize=8)
     axes.legend(fontsize=8, loc="upper center", bbox_to_anchor=(0.5, -0.06), ncols=3)
-    figure.savefig(path, dpi=130)
+    figure.savefig(path, dpi=90)
     pyplot.close(figure)

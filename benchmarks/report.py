@@ -12,7 +12,11 @@ from benchmarks.goals import DrillFigures, Verdict, judge
 from benchmarks.load import Figures
 from benchmarks.throughput import Result, Results
 
-README_BEGIN, README_END = "<!-- benchmarks:begin -->", "<!-- benchmarks:end -->"
+README_MARKS = {
+    "goals": ("<!-- benchmarks:begin -->", "<!-- benchmarks:end -->"),
+    "matrix": ("<!-- matrix:begin -->", "<!-- matrix:end -->"),
+}
+"""Sections of README that a run can rewrite, and between which marks each stands."""
 ABSENT = "–"
 FIGURE_NAMES = ("operations", "operations_per_s", "p50_ms", "p99_ms", "cpu_seconds", "syncs")
 
@@ -192,14 +196,23 @@ def render_markdown(report: Report, heading: str = "##") -> str:
     return "\n\n".join(parts) + "\n"
 
 
-def rewrite_readme(report: Report, readme: Path) -> None:
-    """Put the report between the two marks of README.md; raises ValueError when they are not there, in order."""
+def render_matrix(report: Report) -> str:
+    """Return the throughput of every row in Markdown."""
+    return "\n".join([*_preface(report), "", as_markdown(throughput_table(report))]) + "\n"
+
+
+def rewrite_readme(report: Report, readme: Path, section: str = "goals") -> None:
+    """Put the report between the two marks of a section of README.md (see README_MARKS).
+
+    Raises ValueError when they are not there, in order.
+    """
     text = readme.read_text(encoding="utf-8")
-    begin, end = text.find(README_BEGIN), text.find(README_END)
+    first, last = README_MARKS[section]
+    begin, end = text.find(first), text.find(last)
     if begin < 0 or end < begin:
-        raise ValueError(f"{readme} lacks {README_BEGIN} … {README_END}")
-    section = render_markdown(report, heading="###")
-    readme.write_text(text[: begin + len(README_BEGIN)] + "\n" + section + text[end:], encoding="utf-8")
+        raise ValueError(f"{readme} lacks {first} … {last}")
+    lines = render_matrix(report) if section == "matrix" else render_markdown(report, heading="###")
+    readme.write_text(text[: begin + len(first)] + "\n" + lines + text[end:], encoding="utf-8")
 
 
 def save(report: Report, path: Path) -> None:

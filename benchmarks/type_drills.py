@@ -32,8 +32,9 @@ PER_PIPELINE = 4
 ATTEMPTS = 20
 
 
-def types(directory: Path, requests: int, keys: int, say: Say) -> Figures:
-    """Run `redis-benchmark -t ping,set,…` on one node and on redis-server; returns ratios of the rates.
+def types(directory: Path, requests: int, keys: int, rounds: int, say: Say) -> Figures:
+    """Run `redis-benchmark -t ping,set,…` on one node and on redis-server; returns ratios of the median rates of
+    `rounds`, in each of which the two take turns.
 
     That list, as it is, names one key and one member over and over, so that SADD, ZADD and SPOP mostly have nothing to
     do, for either server. So the writes come a second time, with keys, members and scores drawn from `keys`. And for
@@ -52,10 +53,14 @@ def types(directory: Path, requests: int, keys: int, say: Say) -> Figures:
                 with Client(group.ports[0], timeout_s=60.0) as client:
                     client.call("FLUSHALL")
             for test in tests:
-                rates = [_rates(group.ports[0], test, requests, words) for group in (node, redis)]
-                for name, rate in rates[0].items():
-                    figures[f"{name}{drawn}_of_redis"] = rate / rates[1][name]
-                    say(f"types: {name}{drawn} {rate:,.0f}/s, redis-server {rates[1][name]:,.0f}/s")
+                found: list[list[Figures]] = [[], []]
+                for _ in range(rounds):
+                    for group, rates in zip((node, redis), found, strict=True):
+                        rates.append(_rates(group.ports[0], test, requests, words))
+                for name in found[0][0]:
+                    ours, theirs = (statistics.median(rates[name] for rates in each) for each in found)
+                    figures[f"{name}{drawn}_of_redis"] = ours / theirs
+                    say(f"types: {name}{drawn} {ours:,.0f}/s, redis-server {theirs:,.0f}/s")
         costs = {name: _cpu_us(node, name.lower(), requests, keys) for name in ("SET", *CPU_OF_SET)}
         for name in CPU_OF_SET:
             figures[f"{name}_cpu_of_SET"] = costs[name] / costs["SET"]

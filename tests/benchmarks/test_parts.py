@@ -74,16 +74,20 @@ class TestReport:
         report.save(some_report(), tmp_path / "kept.json")
         assert report.load(tmp_path / "kept.json") == some_report()
 
-    def test_readme_keeps_all_but_the_section(self, tmp_path: Path) -> None:
+    @pytest.mark.parametrize("section", list(report.README_MARKS))
+    def test_readme_keeps_all_but_the_section(self, tmp_path: Path, section: str) -> None:
         readme = tmp_path / "README.md"
-        readme.write_text(f"before\n{report.README_BEGIN}\nold\n{report.README_END}\nafter\n")
+        begin, end = report.README_MARKS[section]
+        readme.write_text(f"before\n{begin}\nold\n{end}\nafter\n")
         for _ in range(2):
-            report.rewrite_readme(some_report(), readme)
+            report.rewrite_readme(some_report(), readme, section)
             text = readme.read_text()
             assert text.startswith("before\n")
-            assert text.endswith(f"{report.README_END}\nafter\n")
+            assert text.endswith(f"{end}\nafter\n")
             assert "old" not in text
             assert text.count("Machine: a machine.") == 1
+            assert "| SET, 50 connections, 64 B |" in text
+            assert ("Goals" in text) == (section == "goals")
 
     def test_a_readme_without_the_marks_is_refused_unchanged(self, tmp_path: Path) -> None:
         readme = tmp_path / "README.md"
