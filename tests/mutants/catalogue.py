@@ -90,6 +90,18 @@ MUTANTS = (
         Scripted("tests/raft/test_reads.py::test_answers_to_an_older_round_confirm_nothing"),
     ),
     Mutant(
+        "any_follower_vouches",
+        "A follower's request for a read point is its confirmation, however few the two are among the voters.",
+        (Edit(f"{RAFT}.leader:on_read_index_request", "m.vouches and s.has_quorum({s.node_id, m.src})", "m.vouches"),),
+        Scripted("tests/raft/test_reads.py::test_among_five_a_followers_read_takes_a_round"),
+    ),
+    Mutant(
+        "forgetful_follower_vouches",
+        "A node that lost its disk, and perhaps a vote, vouches for its leader when it asks for a read point.",
+        (Edit(f"{RAFT}.core:Core.read_index", "not self.rejoining", "True"),),
+        Scripted("tests/raft/test_reads.py::test_a_follower_that_may_have_forgotten_a_vote_vouches_for_nothing"),
+    ),
+    Mutant(
         "commit_by_counting_old_terms",
         "A leader commits entries of older terms by counting who holds them (figure 8 of the paper).",
         (Edit(f"{RAFT}.leader:maybe_commit", "index <= s.commit_index or s.log.term(index) != s.term", "index <= s.commit_index"),),

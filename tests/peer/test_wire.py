@@ -90,7 +90,7 @@ GOLDEN: list[tuple[Any, int, str]] = [
     (TimeoutNow("n1", "n2", 7), PROTOCOL_VERSION,
      "5a52010a000000086c99a75627abafad 93a26e31a26e3207"),
     (ReadIndexRequest("n2", "n1", 7, 3), PROTOCOL_VERSION,
-     "5a52010b0000000929dc726f7461cc28 94a26e32a26e310703"),
+     "5a52010b0000000a958e879448f98368 95a26e32a26e310703c2"),
     (ReadIndexResponse("n1", "n2", 7, 3, 99, 1700000000000, True), PROTOCOL_VERSION,
      "5a52010c000000149280f35a538e81b4 97a26e31a26e32070363cf0000018bcfe56800c3"),
     (InstallSnapshot("n1", "n2", 7, 80, 6), PROTOCOL_VERSION,
@@ -143,6 +143,8 @@ GOLDEN: list[tuple[Any, int, str]] = [
 """Header and body of one example of every class. A change here is a change of the protocol: old nodes are out there."""
 
 EARLIER: list[tuple[Any, int, str]] = [
+    (ReadIndexRequest("n2", "n1", 7, 3, vouches=False), PROTOCOL_VERSION,
+     "5a52010b0000000929dc726f7461cc28 94a26e32a26e310703"),
     (AppendEntriesResponse("n2", "n1", 7, False, 100, 90, 5), PROTOCOL_VERSION,
      "5a5201060000000ce829a993e6f73eb4 97a26e32a26e3107c2645a05"),
     (HeartbeatResponse("n2", "n1", 7, 1234567890123), PROTOCOL_VERSION,

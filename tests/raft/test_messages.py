@@ -18,7 +18,7 @@ GOLDEN = {
     8: (m.HeartbeatResponse("a", "b", 7, 9), "95a161a1620709c2"),
     9: (m.CommitAdvanced("a", "b", 7, 5), "94a161a1620705"),
     10: (m.TimeoutNow("a", "b", 7), "93a161a16207"),
-    11: (m.ReadIndexRequest("a", "b", 7, 1000), "94a161a16207cd03e8"),
+    11: (m.ReadIndexRequest("a", "b", 7, 1000), "95a161a16207cd03e8c2"),
     12: (m.ReadIndexResponse("a", "b", 7, 1000, 5, 42, True), "97a161a16207cd03e8052ac3"),
     13: (m.InstallSnapshot("a", "b", 7, 5, 3), "95a161a162070503"),
 }
@@ -43,6 +43,8 @@ def test_fields_added_later_have_defaults() -> None:
     for data, kind in (("97a161a16207c3050403", m.AppendEntriesResponse), ("94a161a1620709", m.HeartbeatResponse)):
         message = msgspec.msgpack.decode(bytes.fromhex(data), type=kind)
         assert message.rejoining is False
+    asked = msgspec.msgpack.decode(bytes.fromhex("94a161a16207cd03e8"), type=m.ReadIndexRequest)
+    assert asked.vouches is False
 
 
 @pytest.mark.parametrize("number", GOLDEN)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from tests.raft.harness import Cluster
+from zattredis.raft.membership import Membership
 from zattredis.raft.messages import (
     AppendEntriesResponse,
     Heartbeat,
@@ -43,6 +44,109 @@ def test_a_followers_read_is_confirmed_by_its_leader() -> None:
     read(cluster, "b", 9)
     cluster.run()
     assert [(m.context, m.index, m.ok) for m in cluster.peers["b"].answers] == [(9, index, True)]
+
+
+def asked(cluster: Cluster, node_id: str) -> list[tuple[int, int, bool]]:
+    return [(m.context, m.index, m.ok) for m in cluster.peers[node_id].answers]
+
+
+def test_a_follower_that_makes_up_the_quorum_needs_no_round() -> None:
+    cluster = Cluster("abc")
+    cluster.elect("a")
+    index = cluster.write("a", 3)
+    cluster.isolate("c")
+    cluster.sent.clear()
+    read(cluster, "b", 9)
+    cluster.run()
+    assert asked(cluster, "b") == [(9, index, True)]
+    assert not [m for m in cluster.sent if isinstance(m, Heartbeat)]
+
+
+def test_the_read_point_of_a_late_request_is_what_is_committed_when_it_comes() -> None:
+    cluster = Cluster("abc")
+    cluster.elect("a")
+    cluster["b"].read_index(9)
+    cluster.turn("b")
+    (request,) = cluster.take(ReadIndexRequest)
+    index = cluster.write("a", 3)
+    cluster.deliver(request)
+    cluster.run()
+    assert asked(cluster, "b") == [(9, index, True)]
+
+
+def test_among_five_a_followers_read_takes_a_round() -> None:
+    cluster = Cluster("abcde")
+    cluster.elect("a")
+    cluster.isolate("c", "d", "e")
+    read(cluster, "b", 9)
+    cluster.run()
+    assert asked(cluster, "b") == []
+
+
+def test_a_follower_that_may_have_forgotten_a_vote_vouches_for_nothing() -> None:
+    cluster = Cluster("abc")
+    cluster.elect("a")
+    cluster["b"].rejoining = True
+    cluster.isolate("c")
+    read(cluster, "b", 9)
+    cluster.run()
+    assert asked(cluster, "b") == []
+
+
+def test_a_follower_of_an_older_build_vouches_for_nothing() -> None:
+    cluster = Cluster("abc")
+    leader = cluster.elect("a")
+    cluster.isolate("c")
+    cluster.deliver(ReadIndexRequest("b", "a", leader.term, 5))
+    assert cluster.take(ReadIndexResponse) == []
+
+
+def test_during_a_change_a_follower_of_the_old_voters_alone_is_no_quorum() -> None:
+    cluster = Cluster("abc", learners="de")
+    leader = cluster.elect("a")
+    cluster.write("a", 3)
+    cluster.tick_all(3)
+    leader.propose_membership(Membership(voters=tuple("ade")))
+    cluster.isolate("d", "e")
+    cluster.run()
+    assert leader.membership.joint
+    read(cluster, "b", 9)
+    cluster.run()
+    assert asked(cluster, "b") == []
+
+
+def test_a_followers_request_confirms_no_other_read() -> None:
+    cluster = Cluster("abc")
+    leader = cluster.elect("a")
+    cluster.drop = lambda m: isinstance(m, Heartbeat)
+    read(cluster, "a", 1)
+    read(cluster, "b", 9)
+    cluster.run()
+    assert [m.context for m in cluster.peers["b"].answers] == [9]
+    assert cluster.peers["a"].reads == []
+    assert leader.reads.in_flight
+
+
+def test_a_followers_read_is_held_until_the_term_has_committed() -> None:
+    cluster = Cluster("abc")
+    leader = cluster.elect("a")
+    leader.term_start_index = leader.commit_index + 1
+    read(cluster, "b", 9)
+    cluster.run()
+    assert asked(cluster, "b") == []
+
+
+def test_a_hung_leader_gives_a_follower_no_read_point() -> None:
+    cluster = Cluster("abc")
+    leader = cluster.elect("a")
+    cluster.hold_disk("a")
+    cluster.write("a")
+    cluster.tick("a", 12)
+    assert leader.role == "leader"
+    assert leader.storage_hung
+    read(cluster, "b", 9)
+    cluster.run()
+    assert asked(cluster, "b") == []
 
 
 def test_a_learner_reads_but_does_not_confirm() -> None:

@@ -146,7 +146,9 @@ class Core(RaftState):
         if self.role == LEADER:
             leader.read_index(self, self.node_id, context)
         elif self.leader_id is not None:
-            self.send_after_vote(ReadIndexRequest(self.node_id, self.leader_id, self.term, context))
+            self.send_after_vote(
+                ReadIndexRequest(self.node_id, self.leader_id, self.term, context, not self.rejoining)
+            )
 
     def transfer_leader(self, target: str | None) -> None:
         """Hand leadership to `target`, or to the most up-to-date live voter. Raises NotLeader or ProposalRefused.

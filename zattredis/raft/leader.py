@@ -367,8 +367,12 @@ def read_index(s: RaftState, node_id: str, context: int) -> None:
 
 
 def on_read_index_request(s: RaftState, m: ReadIndexRequest) -> None:
-    """A follower asks for a read point."""
-    read_index(s, m.src, m.context)
+    """A follower asks for a read point: confirmed at once where the two are a quorum (see `read_index`)."""
+    asked_by_quorum = m.vouches and s.has_quorum({s.node_id, m.src})
+    if asked_by_quorum and s.commit_index >= s.term_start_index and not s.storage_hung:
+        s.reads_confirmed.append(ready.ReadConfirmed(m.src, m.context, s.commit_index))
+    else:
+        read_index(s, m.src, m.context)
 
 
 def _start_round(s: RaftState) -> None:

@@ -94,9 +94,11 @@ class TimeoutNow(Message, array_like=True, gc=False, frozen=True):
 
 
 class ReadIndexRequest(Message, array_like=True, gc=False, frozen=True):
-    """A follower asks for a read point (§6.4). `context` is fresh at each try."""
+    """A follower asks for a read point (§6.4). `context` is fresh at each try. `vouches`: the sender remembers every
+    vote it gave, so that by its term it says that it has not helped to elect another leader."""
 
     context: int
+    vouches: bool = False
 
 
 class ReadIndexResponse(Message, array_like=True, gc=False, frozen=True):

@@ -3,6 +3,15 @@
 Reads that come while a round is under way gather for the next one, for an answer to the running round could have been
 sent before they were asked. The read point is the commit index at the start of the round, and no round starts before
 the term's first commit, since before it a leader may not know how far its predecessors committed.
+
+**No round for a follower that makes up the quorum.** What a round finds out is that no majority has gone over to a
+later term before the read was asked. A follower's request says that of itself: it bears the term its sender was in
+when it asked. If leader and sender are a quorum (two of three voters), any later leader would have needed the vote of
+one of them, and would have had it only after the read was asked. So the read point is the commit index when the
+request comes, however late it does. That goes for the sender's own reads only: those of others may have been asked
+after it wrote. And not for a sender that lost its disk and may have forgotten a vote (`ReadIndexRequest.vouches`),
+nor for a learner. Among three nodes that spares eight of twelve messages sent or received for a round of a follower's
+reads.
 """
 
 from __future__ import annotations
