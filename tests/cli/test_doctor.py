@@ -114,6 +114,14 @@ def test_settings_and_versions_that_differ() -> None:
         ("warning", "maxclients differs: n1: 1000, n2: 1000, n3: 5")
     ]  # fmt: skip
     assert found(*trio(config={"port": "1"})) == []
+    own = [
+        {"tls-cert-file": f"{i}.crt", "tls-key-file": f"{i}.key", "tls-port": f"70{i[1]}", "sentinel-port": f"9{i[1]}"}
+        for i in IDS
+    ]
+    assert found(*(patient(i, config=config) for i, config in zip(IDS, own, strict=True))) == [], "README's own cluster"
+    (finding,) = diagnose([patient(i, config=c | {"tls-port": "0"} if i == "n2" else c)
+                           for i, c in zip(IDS, own, strict=True)])  # fmt: skip
+    assert finding.text == "tls-port differs: n1: 701, n2: 0, n3: 703" and "restart" in finding.remedy
     ((_, told), *_) = found(patient("n1", config={"requirepass": "one"}), patient("n2", config={"requirepass": "two"}),
                             patient("n3", config={"requirepass": "one"}))  # fmt: skip
     assert told == "requirepass differs: n1: …, n2: …, n3: …"

@@ -12,6 +12,7 @@ from structlog.testing import capture_logs
 from tests.support.certificates import Authority, openssl
 from zattredis.config import make_settings
 from zattredis.errors import ConfigError, DefiniteError, FatalError
+from zattredis.server.runtime_settings import RuntimeSettings
 from zattredis.server.security import Security, client_context, peer_tls, tell_who_comes_in
 
 CLUSTER = "n1=10.0.0.1:7001,n2=10.0.0.2:7001,n3=10.0.0.3:7001"
@@ -114,6 +115,26 @@ def test_what_cannot_be_loaded_ends_a_start_and_leaves_a_running_node_as_it_was(
     security.follow(make_settings(**values, tls_key_file=pair.key, tls_auth_clients="optional"))
     assert security.client_context().verify_mode is ssl.CERT_OPTIONAL
     assert not security.reload(), "the files are the same"
+
+
+def test_config_set_of_the_same_file_reads_it_again(own: Authority, tmp_path: Path) -> None:
+    pair, cert = own.node("n1"), tmp_path / "n1.crt"
+    cert.write_bytes(Path(pair.cert).read_bytes())
+    values: dict[str, Any] = {"tls_cert_file": str(cert), "tls_key_file": pair.key, "tls_auth_clients": "no"}
+    runtime = RuntimeSettings(make_settings(tls_port=7001, **values))
+    security = Security(runtime.settings, None)
+    runtime.on_change(lambda changed: security.follow(changed.settings, changed.named))
+    before = security.client_context()
+    runtime.change([(b"maxclients", b"99")])
+    assert security.client_context() is before
+    runtime.change([(b"tls-cert-file", str(cert).encode())])
+    assert security.client_context() is not before, "as in Redis"
+    now = security.client_context()
+    cert.write_text("garbage")
+    with pytest.raises(DefiniteError, match="Unable to update TLS configuration: "):
+        runtime.change([(b"tls-cert-file", str(cert).encode())])
+    runtime.change([(b"maxclients", b"98")])
+    assert security.client_context() is now
 
 
 def test_an_encrypted_key_needs_its_password_and_never_asks_the_terminal(own: Authority, tmp_path: Path) -> None:

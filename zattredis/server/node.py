@@ -316,7 +316,7 @@ class Node:
         self.dispatcher.attach(self.services, self.proposals, self.reads, self.services.access)
         self.applier.on_users = self.services.access.refresh
         self._compose_upkeep(data)
-        self.services.settings.on_change(lambda changed: self.security.follow(changed.settings))
+        self.services.settings.on_change(lambda changed: self.security.follow(changed.settings, changed.named))
         self.services.apply_settings()
         self.remember_members()
         self._network.set_peers(self.links.peers())

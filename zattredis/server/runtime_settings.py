@@ -173,6 +173,7 @@ class _Plan:
     settings: Settings
     runtime: Runtime
     agreed: dict[bytes, int]
+    named: frozenset[str]
     last: bytes
 
 
@@ -183,7 +184,7 @@ class RuntimeSettings:
     """The settings as they are now. Read `settings` and `runtime`; both are replaced, never changed."""
 
     __slots__ = (
-        "_by_name", "_config_file", "_listeners", "agree_on_password", "has_password", "parameters", "runtime",
+        "_by_name", "_config_file", "_listeners", "agree_on_password", "has_password", "named", "parameters", "runtime",
         "settings",
     )  # fmt: skip
 
@@ -200,6 +201,8 @@ class RuntimeSettings:
         self.has_password: Callable[[], bool] = lambda: bool(self.settings.requirepass)
         self.settings = settings
         self.runtime = Runtime()
+        self.named: frozenset[str] = frozenset()
+        """While listeners are told of a CONFIG SET: the settings it names, those it leaves as they were included."""
         self._config_file = config_file
         self._listeners: list[Listener] = []
         self._by_name = {spec.config_name.encode(): spec for spec in SETTINGS.values() if spec.config_name}
@@ -266,7 +269,7 @@ class RuntimeSettings:
         plan = self._plan(pairs)
         if any(self._is_agreed(name.lower()) for name, _ in pairs):
             raise _failed(plan.last, "it could not be taken when it was sent, try again")
-        self._apply(plan.settings, plan.runtime, plan.last)
+        self._apply(plan)
 
     def agreed_part(self, pairs: Sequence[tuple[bytes, bytes]]) -> tuple[list[bytes], list[tuple[bytes, bytes]]]:
         """Return what of `pairs` the cluster has to agree on, as words for the log, and the pairs that are left.
@@ -316,7 +319,7 @@ class RuntimeSettings:
             check_settings(changed)
         except ConfigError as error:
             raise _failed(last, str(error)) from None
-        return _Plan(changed, dataclasses.replace(self.runtime, **runtime), agreed, last)
+        return _Plan(changed, dataclasses.replace(self.runtime, **runtime), agreed, frozenset(settings), last)
 
     def _known(self, name: bytes) -> bool:
         return name in self._by_name or name == _OUTPUT_LIMIT or any(
@@ -345,11 +348,14 @@ class RuntimeSettings:
         """Put other settings in force, whole or, raising a DefiniteError, not at all."""
         self._put(settings, self.runtime)
 
-    def _apply(self, settings: Settings, runtime: Runtime, name: bytes) -> None:
+    def _apply(self, plan: _Plan) -> None:
+        self.named = plan.named
         try:
-            self._put(settings, runtime)
+            self._put(plan.settings, plan.runtime)
         except DefiniteError as error:
-            raise _failed(name, error.message) from error
+            raise _failed(plan.last, error.message) from error
+        finally:
+            self.named = frozenset()
 
     def _put(self, settings: Settings, runtime: Runtime) -> None:
         before = (self.settings, self.runtime)
@@ -361,6 +367,7 @@ class RuntimeSettings:
                 told.append(listener)
         except DefiniteError:
             self.settings, self.runtime = before
+            self.named = frozenset()
             for listener in told:
                 listener(self)
             raise

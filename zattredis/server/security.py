@@ -128,9 +128,13 @@ class Security:
         assert self.clients is not None
         return self.clients
 
-    def follow(self, settings: Settings) -> None:
-        """The settings have changed. Raises DefiniteError, with everything as it was, when they cannot be used."""
-        if all(getattr(settings, name) == getattr(self._settings, name) for name in _SETTINGS):
+    def follow(self, settings: Settings, named: frozenset[str] = frozenset()) -> None:
+        """The settings have changed. Raises DefiniteError, with everything as it was, when they cannot be used.
+
+        `named`: what a CONFIG SET names. As in Redis, the same file named again is read again.
+        """
+        same = all(getattr(settings, name) == getattr(self._settings, name) for name in _SETTINGS)
+        if same and named.isdisjoint(_SETTINGS):
             self._settings = settings
             return
         try:

@@ -40,8 +40,13 @@ _OWN_SETTINGS: Final = {
     spec.config_name or name.replace("_", "-")
     for name, spec in SETTINGS.items()
     if spec.section == "node" or spec.kind in ("port", "path", "host", "bind", "binds")
-} | {"logfile", "unixsocket", "pidfile"}
-"""What has to differ between nodes, or may."""
+} | {
+    "logfile", "unixsocket", "pidfile", "aclfile", "cluster-announce-tls-port", "tls-cert-file", "tls-key-file",
+    "tls-key-file-pass", "tls-cluster-cert-file", "tls-cluster-key-file",
+}  # fmt: skip
+"""What has to differ between nodes, or may: each has a certificate of its own."""
+_AT_START: Final = {spec.config_name or name.replace("_", "-") for name, spec in SETTINGS.items() if not spec.hot}
+"""What CONFIG SET refuses."""
 _SECRETS: Final = {spec.config_name or name.replace("_", "-") for name, spec in SETTINGS.items() if spec.secret}
 """What is compared, and never shown."""
 
@@ -321,16 +326,15 @@ def _configurations(patients: Sequence[Patient]) -> Iterator[Finding]:
     configs = {p.node.node_id: p.config for p in patients if p.config is not None}
     for name in sorted({name for config in configs.values() for name in config} - _OWN_SETTINGS):
         values = {node_id: config[name] for node_id, config in configs.items() if name in config}
+        if name.endswith("-port") and "0" not in values.values():
+            continue  # nodes on one machine cannot have the same
         if len(set(values.values())) > 1:
             shown = ", ".join(
                 f"{node_id}: {'…' if name in _SECRETS else value or 'empty'}" for node_id, value in values.items()
             )
-            yield Finding(
-                "warning",
-                "",
-                f"{name} differs: {shown}",
-                f"set it alike on all nodes (CONFIG SET {name} …, and in their settings files)",
-            )
+            how = "in their settings, and restart" if name in _AT_START else "CONFIG SET, and in their settings files"
+            remedy = f"set it alike on all nodes ({how})"
+            yield Finding("warning", "", f"{name} differs: {shown}", remedy)
 
 
 def _doors(patients: Sequence[Patient]) -> Iterator[Finding]:
