@@ -6,10 +6,9 @@ from collections.abc import Generator
 from itertools import islice
 from typing import Any, Final
 
-from zattredis.commands.arguments import INTEGER_MAX, INTEGER_MIN, Options, parse_float, parse_integer, strict_integer
+from zattredis.commands.arguments import INTEGER_MAX, INTEGER_MIN, parse_float, parse_integer, strict_integer
 from zattredis.commands.context import Context, Steps, Stream, drain
-from zattredis.commands.glob import compile_glob
-from zattredis.commands.scan import parse_cursor
+from zattredis.commands.scan import ScanOptions, parse_cursor
 from zattredis.commands.table import KEYS_FIRST, Flag, command
 from zattredis.errors import DefiniteError, SyntaxReplyError
 from zattredis.keyspace.hashes import (
@@ -40,7 +39,6 @@ _SHARED_MIN: Final = 4
 _READ_TOGETHER: Final = 32
 _PIECE_ELEMENTS: Final = 512
 _PIECE_BYTES: Final = 256 * 1024
-_COUNT_DEFAULT: Final = 10
 _REPEATED_MAX: Final = 1 << 24
 """Most fields drawn with repetition: beyond it the reply would fill the memory, which redis-server lets it."""
 
@@ -444,22 +442,9 @@ def hscan(ctx: Context, key: bytes, cursor: bytes, *words: bytes) -> list[bytes 
     if record is None:
         return [b"0", []]
     check_hash(record)
-    match, count, values = None, _COUNT_DEFAULT, True
-    options = Options(words)
-    while options.more():
-        word = options.word()
-        if word == b"COUNT":
-            count = parse_integer(options.argument())
-            if count < 1:
-                raise SyntaxReplyError
-        elif word == b"MATCH":
-            pattern = options.argument()
-            match = None if pattern == b"*" else compile_glob(pattern)
-        elif word == b"NOVALUES":
-            values = False
-        else:
-            raise SyntaxReplyError
-    following, pairs = scan_fields(ctx.view, record, position, count, ctx.now_ms)
+    options = ScanOptions(words, flags=(b"NOVALUES",))
+    match, values = options.match, b"NOVALUES" not in options.others
+    following, pairs = scan_fields(ctx.view, record, position, options.count, ctx.now_ms)
     found: list[bytes] = []
     for field, value in pairs:
         if match is None or match(field):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Generator
+from collections.abc import Callable, Collection, Generator
 from typing import Final
 
 from zattredis.commands.arguments import Options, parse_integer
@@ -16,7 +16,7 @@ from zattredis.keyspace.scan import live_keys, random_key, scan_window
 
 _SLICE_KEYS: Final = 64
 """Each may come with 64 KiB of value, which the store reads along."""
-_COUNT_DEFAULT: Final = 10
+COUNT_DEFAULT: Final = 10
 _CURSOR: Final = re.compile(rb"[+-]?[0-9]+")
 _CURSOR_END: Final = 1 << 64
 
@@ -48,23 +48,11 @@ def keys(ctx: Context, pattern: bytes) -> Generator[None, None, list[bytes]]:
 def scan(ctx: Context, cursor: bytes, *words: bytes) -> list[bytes | list[bytes]]:
     """Incrementally iterate the keys space."""
     position = parse_cursor(cursor)
-    match = wanted = None
-    count = _COUNT_DEFAULT
-    options = Options(words)
-    while options.more():
-        word = options.word()
-        if word == b"COUNT":
-            count = parse_integer(options.argument())
-            if count < 1:
-                raise SyntaxReplyError
-        elif word == b"MATCH":
-            pattern = options.argument()
-            match = None if pattern == b"*" else compile_glob(pattern)
-        elif word == b"TYPE":
-            wanted = options.argument().lower()
-        else:
-            raise SyntaxReplyError
-    following, pairs = scan_window(ctx.view, ctx.db, position, count, ctx.now_ms)
+    options = ScanOptions(words, named=(b"TYPE",))
+    match, wanted = options.match, options.others.get(b"TYPE")
+    if wanted is not None:
+        wanted = wanted.lower()
+    following, pairs = scan_window(ctx.view, ctx.db, position, options.count, ctx.now_ms)
     found = [
         key
         for key, record in pairs
@@ -72,6 +60,37 @@ def scan(ctx: Context, cursor: bytes, *words: bytes) -> list[bytes | list[bytes]
         and (wanted is None or TYPE_NAMES[record[0] & TYPE_MASK].encode("ascii") == wanted)
     ]
     return [b"%d" % following, found]
+
+
+class ScanOptions:
+    """What stands behind the cursor of SCAN and its kin: `match`, a test of names (None: all pass), `count`, how many
+    to look at, and under their names the `others` that one of them has (b"" for a flag).
+
+    Raises SyntaxReplyError for anything else, DefiniteError for a count that is no integer.
+    """
+
+    __slots__ = ("count", "match", "others")
+
+    def __init__(self, words: tuple[bytes, ...], named: Collection[bytes] = (), flags: Collection[bytes] = ()) -> None:
+        self.match: Callable[[bytes], bool] | None = None
+        self.count = COUNT_DEFAULT
+        self.others: dict[bytes, bytes] = {}
+        options = Options(words)
+        while options.more():
+            word = options.word()
+            if word == b"COUNT":
+                self.count = parse_integer(options.argument())
+                if self.count < 1:
+                    raise SyntaxReplyError
+            elif word == b"MATCH":
+                pattern = options.argument()
+                self.match = None if pattern == b"*" else compile_glob(pattern)
+            elif word in named:
+                self.others[word] = options.argument()
+            elif word in flags:
+                self.others[word] = b""
+            else:
+                raise SyntaxReplyError
 
 
 def parse_cursor(text: bytes) -> int:

@@ -6,10 +6,9 @@ from collections.abc import Iterator
 from itertools import islice
 from typing import Any, Final
 
-from zattredis.commands.arguments import INTEGER_MAX, Options, parse_integer
+from zattredis.commands.arguments import INTEGER_MAX, parse_integer
 from zattredis.commands.context import Context, Steps, Stream
-from zattredis.commands.glob import compile_glob
-from zattredis.commands.scan import parse_cursor
+from zattredis.commands.scan import ScanOptions, parse_cursor
 from zattredis.commands.table import KEYS_FIRST, KEYS_TWO, Flag, KeyPart, command
 from zattredis.commands.weights import of_count
 from zattredis.errors import DefiniteError, SyntaxReplyError
@@ -36,7 +35,6 @@ _BATCH: Final = 512
 _DRAWN_MAX: Final = 32 * 1024
 """Above so many distinct random members the set is read through once instead of remembering their places."""
 _NOT_POSITIVE: Final = "value is out of range, must be positive"
-_COUNT_DEFAULT: Final = 10
 
 
 def record_of(ctx: Context, key: bytes) -> bytes | None:
@@ -265,18 +263,7 @@ def sscan(ctx: Context, key: bytes, cursor: bytes, *words: bytes) -> list[bytes 
     record = record_of(ctx, key)
     if record is None:
         return [b"0", []]
-    match, count = None, _COUNT_DEFAULT
-    options = Options(words)
-    while options.more():
-        word = options.word()
-        if word == b"COUNT":
-            count = parse_integer(options.argument())
-            if count < 1:
-                raise SyntaxReplyError
-        elif word == b"MATCH":
-            pattern = options.argument()
-            match = None if pattern == b"*" else compile_glob(pattern)
-        else:
-            raise SyntaxReplyError
-    following, found = scan_set(ctx.view, record, position, count)
+    options = ScanOptions(words)
+    match = options.match
+    following, found = scan_set(ctx.view, record, position, options.count)
     return [b"%d" % following, found if match is None else [member for member in found if match(member)]]

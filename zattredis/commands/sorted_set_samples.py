@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any, Final
 
-from zattredis.commands.arguments import INTEGER_MAX, Options, parse_integer
+from zattredis.commands.arguments import INTEGER_MAX, parse_integer
 from zattredis.commands.context import Context, Steps, Stream
-from zattredis.commands.glob import compile_glob
-from zattredis.commands.scan import parse_cursor
+from zattredis.commands.scan import ScanOptions, parse_cursor
 from zattredis.commands.sorted_sets import GROUP, READ, record_of, zset_of
 from zattredis.commands.table import KEYS_FIRST, command
 from zattredis.errors import DefiniteError, SyntaxReplyError
@@ -19,7 +18,6 @@ from zattredis.keyspace.zsets import Zset, open_zset
 from zattredis.resp.replies import Pairs, format_double
 
 _BATCH: Final = 512
-_COUNT_DEFAULT: Final = 10
 _INTEGER_TEXT_MAX: Final = 1 << 62
 """Redis keeps whole scores within this, in its form for small sets, as integers, and ZSCAN shows them so."""
 
@@ -123,20 +121,9 @@ def zscan(ctx: Context, key: bytes, cursor: bytes, *words: bytes) -> list[Any]:
     record = record_of(ctx, key)
     if record is None:
         return [b"0", []]
-    match, count = None, _COUNT_DEFAULT
-    options = Options(words)
-    while options.more():
-        word = options.word()
-        if word == b"COUNT":
-            count = parse_integer(options.argument())
-            if count < 1:
-                raise SyntaxReplyError
-        elif word == b"MATCH":
-            pattern = options.argument()
-            match = None if pattern == b"*" else compile_glob(pattern)
-        else:
-            raise SyntaxReplyError
-    following, pairs = open_zset(ctx.view, record).scan(position, count)
+    options = ScanOptions(words)
+    match = options.match
+    following, pairs = open_zset(ctx.view, record).scan(position, options.count)
     large = bool(record[0] & LARGE)
     found: list[bytes] = []
     for member, score in pairs:
