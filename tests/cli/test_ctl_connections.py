@@ -57,6 +57,16 @@ def test_a_user_needs_the_right_to_back_up(guarded: ZattCluster, tmp_path: Path)
     zattctl("verify", tmp_path / "b")
 
 
+def test_the_doctor_takes_no_node_for_dead_that_may_not_tell_all(guarded: ZattCluster) -> None:
+    port = guarded.nodes[0].port
+    with guarded.client() as client:
+        client.call("AUTH", "correct horse")
+        client.call("ACL", "SETUSER", "watch", "on", ">w", "+info", "+config|get")
+    told = zattctl("doctor", "-p", port, "--user", "watch", "-a", "w")
+    assert "quorum" not in told and "replace" not in told
+    assert "not all was looked at: this user may not ask for RAFT STATUS, TIME" in told
+
+
 def test_a_node_that_goes_away_leaves_no_half_backup(tmp_path: Path) -> None:
     with ZattCluster(1, in_memory=True) as cluster:
         with cluster.client() as client:

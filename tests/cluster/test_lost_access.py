@@ -104,6 +104,7 @@ def test_sighup_reads_the_acl_file_again_until_the_cluster_agrees_on_users(tmp_p
             client.call("ACL", "SETUSER", "four", "on")
             users.write_text("user default on nopass ~* &* +@all\n")
             hang_up(3)
+            assert "this node's file counts no more; ACL LOAD" in node.log()
             assert client.call("ACL", "USERS") == [b"default", b"four", b"two"]
             assert client.call("ACL", "LOAD") == b"OK"
             assert client.call("ACL", "USERS") == [b"default"]

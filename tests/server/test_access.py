@@ -108,6 +108,7 @@ def test_the_log_of_denials_is_bounded() -> None:
     ("HELLO 3 AUTH u p SETNAME n", "HELLO 3 AUTH (redacted) (redacted) SETNAME n"),
     ("HELLO 3 auth u", "HELLO 3 auth (redacted)"), ("acl setuser", "acl setuser"),
     ("ACL SETUSER u >p on", "ACL SETUSER (redacted) (redacted) (redacted)"),
+    ("ACL DRYRUN u auth u p", "ACL DRYRUN u auth (redacted) (redacted)"), ("ACL DRYRUN u", "ACL DRYRUN u"),
     ("ACL GETUSER u", "ACL GETUSER u"), ("ACL DELUSER base=x u", "ACL DELUSER u"), ("ACL", "ACL"),
     ("CONFIG SET requirepass p", "CONFIG SET requirepass (redacted)"),
     ("CONFIG GET requirepass", "CONFIG GET requirepass"), ("CONFIG SET requirepass", "CONFIG SET requirepass"),

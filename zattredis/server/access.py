@@ -109,19 +109,22 @@ class Access:
             self._own = {DEFAULT_USER: self._own_default(), **{user.name: user for user in self._listed}}
         return self._own
 
-    def reread(self) -> None:
+    def reread(self) -> str | None:
         """Read the ACL file again (SIGHUP), in force as at a start: while no users are agreed. Raises ConfigError, with
-        everything as it was.
+        everything as it was. Returns why it was not read, as `Reloading.hooks` wants it.
 
         Agreed users are everyone's, and no single node's file changes them: that takes ACL LOAD.
         """
         settings = self._settings.settings
-        if not settings.aclfile or self._agreed().agreed:
-            return
+        if not settings.aclfile:
+            return ""
+        if self._agreed().agreed:
+            return "the cluster has agreed on users, and this node's file counts no more; ACL LOAD makes all use it"
         listed = self._read_listed(settings)
         if listed != self._listed:
             self._listed, self._own_from = listed, None
             self.refresh()
+        return None
 
     def _own_default(self) -> User:
         password = self._settings.settings.requirepass.encode("utf-8", "surrogateescape")

@@ -32,8 +32,11 @@ class Reloading:
         self._node = node
         self._reread = reread
         self._read = node.settings if reread is None else reread()  # as given, not as this machine allows
-        self.hooks: dict[str, Callable[[], None]] = {}
-        """What else is read again, by a name for the log; a ZattredisError is logged and changes nothing."""
+        self.hooks: dict[str, Callable[[], str | None]] = {}
+        """What else is read again, by a name for the log; a ZattredisError is logged and changes nothing.
+
+        Each returns why it was not read, "" for nothing that need be told, or None: it was read.
+        """
 
     def reload(self) -> None:
         """Do it now, on the loop: the files are small."""
@@ -53,11 +56,14 @@ class Reloading:
             _log.info("certificates_reloaded", changed=renewed)
         for name, hook in self.hooks.items():
             try:
-                hook()
+                left = hook()
             except (ConfigError, ReplyError) as error:
                 _log.error("not_reloaded", what=name, error=str(error), hint="what was in force still is")
             else:
-                _log.info("reloaded", what=name)
+                if left is None:
+                    _log.info("reloaded", what=name)
+                elif left:
+                    _log.warning("not_reloaded", what=name, hint=left)
 
     def _settings(self) -> tuple[list[str], list[str]]:
         """Return the names of what was put in force and of what needs a restart. Raises ConfigError or ReplyError."""

@@ -104,6 +104,8 @@ def _hide_acl(words: list[bytes]) -> list[bytes]:
         return words
     subcommand = words[1].upper()
     words = [word for place, word in enumerate(words) if place < 2 or not word.startswith(BASE)]
+    if subcommand == b"DRYRUN":  # of a command that has secrets of its own
+        return [*words[:3], *redacted(words[3:])] if words[3:] else words
     return _hide_behind(words, 2) if subcommand in (b"SETUSER", b"LOAD") else words
 
 

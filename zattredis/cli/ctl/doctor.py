@@ -72,6 +72,8 @@ class Patient:
     raft: dict[str, Any] | None = None
     nopass: bool = False
     """Whether the user `default` is let in without a password."""
+    refused: tuple[str, ...] = ()
+    """Questions that the node does not answer to this user."""
 
 
 def _arguments(parser: argparse.ArgumentParser) -> None:
@@ -92,19 +94,25 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def _examine(node_id: str, address: str, target: Target) -> Patient:
+    refused: list[str] = []
+
+    def ask(*words: str) -> Any:
+        """Return what the node answers; None from one that answers, but not this to this user: it is no dead one."""
+        try:
+            return client.call(*words)
+        except ErrorReply:
+            refused.append(" ".join(words[:2]))
+            return None
+
     try:
         with target.connect() as client:
             info = client.info(*_SECTIONS)
-            asked = time.time()
-            seconds, micros = client.call("TIME")
-            clock_ms = (int(seconds) + int(micros) / 1e6 - (asked + time.time()) / 2) * 1000
-            node = Node(node_id, address, info)
-            try:
-                config = as_dict(client.call("CONFIG", "GET", "*"))
-                raft = as_dict(client.call("RAFT", "STATUS"))
-            except ErrorReply:  # a user who may not
-                return Patient(node, clock_ms)
-            return Patient(node, clock_ms, config, raft, _lets_in_anybody(target))
+            asked, told, now = time.time(), ask("TIME"), time.time()
+            clock_ms = None if told is None else (int(told[0]) + int(told[1]) / 1e6 - (asked + now) / 2) * 1000
+            config, raft = ask("CONFIG", "GET", "*"), ask("RAFT", "STATUS")
+            shown, state = (None if pairs is None else as_dict(pairs) for pairs in (config, raft))
+            nopass = config is not None and _lets_in_anybody(target)
+            return Patient(Node(node_id, address, info), clock_ms, shown, state, nopass, tuple(refused))
     except (NoAnswer, ErrorReply) as error:
         return Patient(Node(node_id, address, problem=str(error)))
 
@@ -140,6 +148,16 @@ def _answers(patients: Sequence[Patient]) -> Iterator[Finding]:
                 "look whether it runs and can be reached; if it is gone for good, put another in its place: "
                 f"zattctl members replace {patient.node.node_id} --with ID=HOST:PORT",
             )
+
+
+def _rights(patients: Sequence[Patient]) -> Iterator[Finding]:
+    """What could not be looked at."""
+    refused = sorted({question for patient in patients for question in patient.refused})
+    if refused:
+        yield Finding(
+            "note", "", f"not all was looked at: this user may not ask for {', '.join(refused)}",
+            "ask as another user (--user), or allow it: ACL SETUSER … +time +config|get +raft|status",
+        )  # fmt: skip
 
 
 def _voters(patients: Sequence[Patient]) -> list[str]:
@@ -378,6 +396,7 @@ def _is_loopback(bind: str) -> bool:
 
 _LOOKS: Final[tuple[Callable[[Sequence[Patient]], Iterator[Finding]], ...]] = (
     _answers,
+    _rights,
     _clusters,
     _quorum,
     _links,
