@@ -118,6 +118,36 @@ def test_a_later_write_neither_waits_for_it_nor_shows_in_it(node: MiniNode) -> N
     assert client.received() == b"*1\r\n$1\r\na\r\n+OK\r\n"
 
 
+@pytest.mark.parametrize("sent_later", [False, True])
+def test_nor_where_it_has_to_wait_for_others_to_end(
+    node: MiniNode, monkeypatch: pytest.MonkeyPatch, sent_later: bool
+) -> None:
+    monkeypatch.setattr("zattredis.server.sliced.PIECE_BYTES", 1000)
+    monkeypatch.setattr("zattredis.server.sliced.OPEN_MAX", 1)
+    other, client = node.connect(), node.connect()
+    client.send("SET a 1")
+    node.tick()
+    node.apply()
+    client.received()
+    other.send("LONG list 5000")
+    client.send(*["LONG value 2"] if sent_later else ["SET c 1", "DEL c", "LONG value 2", "SET b 1"])
+    node.proposals.flush()
+    node.reads.flush()
+    node.reads.on_confirmed(node.asked[-1], node.index, node.now_ms)
+    other.connection.pause_writing()  # its client takes nothing: it stays open
+    node.settle()
+    if sent_later:
+        client.send("SET b 1")
+        node.proposals.flush()
+    node.apply()
+    assert client.received() == (b"" if sent_later else b"+OK\r\n:1\r\n")
+    other.connection.resume_writing()
+    node.settle()
+    assert client.received() == b"*1\r\n$1\r\na\r\n+OK\r\n"
+    assert other.received() == numbers(b"*5000\r\n", 5000)
+    assert node.reads.idle
+
+
 def test_within_exec_it_is_whole(node: MiniNode) -> None:
     client = node.connect()
     client.send("MULTI", "SET a 1", "LONG value 2", "LONG set 3", "EXEC")

@@ -21,7 +21,7 @@ from zattredis.resp.replies import Pairs, append_pairs, append_replies, encode, 
 from zattredis.server.clock import monotonic, perf_counter, random_64
 from zattredis.server.executor import BROKEN, Executor
 from zattredis.server.proposals import refusal, write_behind
-from zattredis.server.units import SLICED, Run
+from zattredis.server.units import SLICED, WAITING, Run
 
 SLICE_S: Final = 0.003
 """How long sliced reads run before others get their turn."""
@@ -86,7 +86,7 @@ class SlicedReads:
         self._resubmit = resubmit
         self._running: deque[_Sliced] = deque()
         self._parked: list[_Sliced] = []
-        self._waiting: deque[tuple[Run, int]] = deque()
+        self._waiting: deque[tuple[Run, int, FrozenReader | None]] = deque()
         self._scheduled = False
         self._seed = random_64() >> 16  # ZRANDMEMBER and its like draw by it
 
@@ -96,12 +96,24 @@ class SlicedReads:
         return not (self._running or self._parked or self._waiting)
 
     def start(self, run: Run, now_ms: int) -> None:
-        """Carry out the run's one command at this point of time, or at a later one when too many are under way."""
-        run.state = SLICED  # no write takes it along any more
-        if len(self._running) >= RUNNING_MAX or len(self._running) + len(self._parked) >= OPEN_MAX:
-            self._waiting.append((run, now_ms))
+        """Carry out the run's one command at this point of time, or at a later one when too many are under way.
+
+        Not at a later one where its client has sent a write behind it: the reply must not show that.
+        """
+        crowded = len(self._running) >= RUNNING_MAX or len(self._running) + len(self._parked) >= OPEN_MAX
+        if crowded and not write_behind(run):
+            run.state = WAITING  # a write that is sent meanwhile takes it along
+            run.batch = None
+            connection = run.connection
+            if run not in connection.reads:  # it rode, or its client reads stale data
+                connection.reads = [unit for unit in connection.units if unit.state == WAITING and not unit.is_write]
+            self._waiting.append((run, now_ms, None))
             return
+        run.state = SLICED  # no write takes it along any more
         reader = self._source.freeze()
+        if crowded:
+            self._waiting.append((run, now_ms, reader))
+            return
         self._running.append(_Sliced(run, reader, now_ms))
         self._schedule()
 
@@ -131,7 +143,7 @@ class SlicedReads:
     def restart(self) -> None:
         """The store is about to be replaced: what is under way begins again, at a read point of its own."""
         begun = [*self._running, *self._parked]
-        waiting = [run for run, _ in self._waiting]
+        waiting = [run for run, _, reader in self._waiting if reader is not None or run.state == WAITING]
         self.stop()
         for sliced in begun:
             if sliced.sent:
@@ -146,6 +158,9 @@ class SlicedReads:
         """End all; their clients are gone or are told by the closing of the connection."""
         for sliced in (*self._running, *self._parked):
             self._release(sliced)
+        for _, _, reader in self._waiting:
+            if reader is not None:
+                reader.close()
         self._running.clear()
         self._parked.clear()
         self._waiting.clear()
@@ -165,8 +180,11 @@ class SlicedReads:
             self._waiting and self._source.readable
             and len(self._running) < RUNNING_MAX and len(self._running) + len(self._parked) < OPEN_MAX
         ):  # fmt: skip
-            run, now_ms = self._waiting.popleft()
-            self.start(run, now_ms)
+            run, now_ms, reader = self._waiting.popleft()
+            if reader is not None:
+                self._running.append(_Sliced(run, reader, now_ms))
+            elif run.state == WAITING:  # else a write took it along
+                self.start(run, now_ms)
         if self._running:
             self._schedule()
 
