@@ -102,6 +102,21 @@ def test_what_follows_on_the_connection_sees_what_it_did(node: MiniNode) -> None
     assert popper.received() == b"$1\r\na\r\n:1\r\n$-1\r\n"
 
 
+def test_what_follows_does_not_pass_it_while_the_client_reads_nothing(node: MiniNode) -> None:
+    popper, other = node.connect(), node.connect()
+    _run(node, popper, "LPOP k", "LPOP k")
+    popper.send("LPOP k")
+    popper.send("MULTI", "LLEN k", "EXEC")
+    other.send("RPUSH k a b")
+    popper.connection.pause_writing()
+    node.tick()
+    node.apply()
+    node.confirm()
+    popper.connection.resume_writing()
+    _settle(node)
+    assert popper.received() == b"$1\r\na\r\n+OK\r\n+QUEUED\r\n*1\r\n:1\r\n"
+
+
 def test_a_write_behind_it_takes_it_along_at_its_place(node: MiniNode) -> None:
     client = node.connect()
     _run(node, client, "LPOP k", "LPOP k")

@@ -318,11 +318,8 @@ class Reads:
         following: Unit = trial
         while True:
             assert isinstance(following, Trial)
-            if following.state == WAITING:
-                if following.connection.choked:
-                    self._choke(following)
-                else:
-                    trials.append(following)
+            if following.state == WAITING:  # and be it that its client reads nothing: what follows must not pass it
+                trials.append(following)
             if not waiting or len(trials) >= ALIKE_MAX:
                 break
             following = waiting[0]
