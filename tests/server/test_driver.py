@@ -9,7 +9,7 @@ import pytest
 
 from zattredis.errors import ProposalRefused
 from zattredis.peer.messages import ForwardBatch, ForwardExpected
-from zattredis.raft.entry import BATCH
+from zattredis.raft.entry import BATCH, make_entry
 from zattredis.raft.messages import Message, ReadIndexResponse
 from zattredis.raft.ready import BecameLeader, ReadConfirmed, Ready
 from zattredis.server.clock import RESERVATION_MS, Clock
@@ -99,6 +99,25 @@ def test_a_new_leader_knows_the_reservations_of_what_it_has_not_applied_yet() ->
         on_confirmed=lambda context, index, time_ms: times.append(time_ms)
     )
     ready = Ready()
+    ready.reads = [ReadConfirmed("n1", 5, 7)]
+    driver._carry_out(ready)
+    assert times == [core.last_stamp + RESERVATION_MS]
+
+
+def test_it_knows_them_still_when_the_first_part_of_that_is_handed_over() -> None:
+    driver, _ = make_driver("leader")
+    core: Any = driver.core
+    core.last_stamp = 1 << 50
+    driver._on_event = lambda event: None
+    driver._note(BecameLeader(3, 7))
+    core.log = SimpleNamespace(slice=None)
+    times: list[int] = []
+    driver._applier.enqueue = lambda entries: None  # type: ignore[method-assign]
+    driver._reads = SimpleNamespace(  # type: ignore[assignment]
+        on_confirmed=lambda context, index, time_ms: times.append(time_ms)
+    )
+    ready = Ready()
+    ready.committed = [make_entry(5, 2, BATCH, 1, 1000, b"")]
     ready.reads = [ReadConfirmed("n1", 5, 7)]
     driver._carry_out(ready)
     assert times == [core.last_stamp + RESERVATION_MS]

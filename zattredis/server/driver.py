@@ -247,7 +247,8 @@ class Driver:
             if not self._append(ready):
                 return False
         if ready.committed:
-            self._committed_stamp = ready.committed[-1].stamp_ms
+            # A new leader has counted its whole log already, which may be handed over part by part.
+            self._committed_stamp = max(self._committed_stamp, ready.committed[-1].stamp_ms)
             self._applier.enqueue(ready.committed)
         if self.is_leader:  # only a leader may give a read its time; of one deposed since, the askers try again
             for read in ready.reads:
