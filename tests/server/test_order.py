@@ -351,6 +351,37 @@ def test_a_run_of_large_replies_is_cut_and_waits_while_its_client_does_not_read(
     assert sent == one * 7 + b":600000\r\n"
 
 
+@pytest.mark.parametrize(
+    ("behind", "write", "replies"),
+    [
+        (("MULTI", "GET k", "EXEC"), "SET k 2", b"$1\r\n2\r\n+OK\r\n+QUEUED\r\n*1\r\n$1\r\n2\r\n"),
+        (("SETNX k 3",), "DEL k", b"$1\r\n1\r\n:0\r\n"),
+    ],
+)
+def test_what_waits_for_its_client_to_read_is_not_passed(
+    node: MiniNode, behind: tuple[str, ...], write: str, replies: bytes
+) -> None:
+    """A later request of a connection must not be answered from an earlier state than one before it."""
+    client, other = node.connect(), node.connect()
+    client.send("SET k 1")
+    for _ in range(4):
+        node.turn()
+        client.send("SETNX k 3")  # it changes nothing, again and again: it is tried as a read
+    node.turn()
+    client.received()
+    client.send("GET k")
+    client.send(*behind)
+    client.connection.pause_writing()
+    node.tick()
+    node.confirm()
+    other.send(write)
+    node.turn()
+    client.connection.resume_writing()
+    node.turn()
+    node.turn()
+    assert client.received() == replies
+
+
 def test_a_write_takes_along_what_is_left_of_a_run_that_was_cut(node: MiniNode) -> None:
     client = node.connect()
     value = "v" * 600_000

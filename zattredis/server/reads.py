@@ -318,8 +318,11 @@ class Reads:
         following: Unit = trial
         while True:
             assert isinstance(following, Trial)
-            if following.state == WAITING:  # and be it that its client reads nothing: what follows must not pass it
-                trials.append(following)
+            if following.state == WAITING:
+                if following.connection.choked:  # what was sent before it may wait for its client, and must not pass it
+                    self.on_needed(following)
+                else:
+                    trials.append(following)
             if not waiting or len(trials) >= ALIKE_MAX:
                 break
             following = waiting[0]
@@ -385,12 +388,14 @@ class Reads:
                     self._choke(rest)
                     return None
             return rest
-        elif isinstance(unit, WatchUnit):
-            self._executor.watch(ctx, unit)
-            unit.finish(encode("OK", unit.resp))
         elif isinstance(unit, Call):
             unit.call(ctx)
             unit.finish(b"")
+        elif unit.connection.choked:  # its reads before this may wait already
+            self._choke(unit)
+        elif isinstance(unit, WatchUnit):
+            self._executor.watch(ctx, unit)
+            unit.finish(encode("OK", unit.resp))
         elif isinstance(unit, Transaction):
             unit.finish(self._executor.transaction(ctx, unit, 0, unit.connection.local)[0])
         return None
