@@ -278,6 +278,7 @@ def test_zattctl_speaks_tls_by_flags_and_by_the_settings_of_the_node(own: Author
             ([*at, "--tls", "--insecure"], "does it want a certificate"),
             ([*at, "--cacert", own.ca], "add --tls"),
             ([*at, "--tls", "--cacert", "/nowhere"], "cannot read /nowhere"),
+            ([*at, "--tls", "--cacert", own.ca, "--cert", pair.cert], "--key names the key's file"),
         ):
             refused = control("ping", *words)
             assert refused.returncode != 0

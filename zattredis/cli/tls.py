@@ -51,6 +51,9 @@ def context_of(authority: str, cert: str, key: str, password: str, insecure: boo
         if cert:
             context.load_cert_chain(cert, key or None, password or None)
     except ssl.SSLError as error:
+        if cert and not key and not error.reason:  # OpenSSL says no more than "PEM lib"
+            why = "it holds no private key, or no certificate; --key names the key's file"
+            raise ConfigError(f"cannot use {cert}: {why}") from None
         raise ConfigError(f"cannot use {cert or authority}: {error.reason or error}") from None
     except OSError as error:
         raise ConfigError(f"cannot read {cert or authority}: {error.strerror}") from None

@@ -132,7 +132,8 @@ class Changes:
             if monotonic() - further_at > SILENCE_S:
                 raise OutcomeUnknown(
                     f"{', '.join(now.joining)} may still follow: a learner is promoted once it has caught up, but for "
-                    f"{SILENCE_S:.0f} s it got no further; is it started, and its address right?"
+                    f"{SILENCE_S:.0f} s it got no further; is it started, and its address right? "
+                    f"(RAFT REMOVE {' '.join(now.joining)} calls it off)"
                 )
             await asyncio.sleep(POLL_S)
 
