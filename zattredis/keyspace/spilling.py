@@ -34,7 +34,9 @@ Changes = Mapping[bytes, "bytes | None"]
 class SpillingView(View):
     """See the module. `breathe` is called often and may take its time; `write_ahead` returns once it has written."""
 
-    __slots__ = ("_breathe", "_made", "_made_bytes", "_may_spill", "_puts", "_spilled_bytes", "_write_ahead")
+    __slots__ = (
+        "_breathe", "_made", "_made_bytes", "_made_reckoned", "_may_spill", "_puts", "_spilled_bytes", "_write_ahead",
+    )  # fmt: skip
 
     def __init__(
         self, reader: Reader, registers: Registers, write_ahead: Callable[[Changes], None], breathe: Callable[[], None]
@@ -45,6 +47,8 @@ class SpillingView(View):
         self._puts = 0
         self._made: list[bytes] = []
         self._made_bytes = 0
+        self._made_reckoned = 0
+        """The same as `effect_bytes` has it at most: of pages that says little."""
         self._may_spill = True
         self._spilled_bytes = 0
 
@@ -53,7 +57,7 @@ class SpillingView(View):
         super().begin()
         self._may_spill = True
         self._made.clear()
-        self._made_bytes = 0
+        self._made_bytes = self._made_reckoned = 0
 
     def savepoint(self) -> tuple[int, int, int]:
         """Return a mark for `rollback_to`. What can be undone in part is held until the command is done."""
@@ -63,12 +67,17 @@ class SpillingView(View):
     def put_raw(self, key: bytes, value: bytes | None) -> None:
         """Write a store key that is not a record (None deletes it)."""
         super().put_raw(key, value)
-        self._count(key, 0 if value is None else len(value))
+        size = len(key) + (0 if value is None else len(value))  # a member stands in its key
+        self._count(key, size, size)
 
     def put_page(self, name: bytes, page: Page | None) -> None:
         """Write a page (None deletes it)."""
         super().put_page(name, page)
-        self._count(name, 0 if page is None else 16 * len(page[0]))
+        size = reckoned = 0
+        if page is not None:
+            size = reckoned = 16 * len(page[0])
+            size += sum([sum(map(len, column)) for column in page if column and column[0].__class__ is bytes])
+        self._count(name, size, reckoned)
 
     def iterate(self, lower: bytes, upper: bytes, reverse: bool = False) -> Iterator[tuple[bytes, bytes]]:
         """Yield (store key, value) for lower <= key < upper in order, through this view's effects."""
@@ -84,10 +93,11 @@ class SpillingView(View):
     def _first_fresh(self) -> bytes:
         return s_prefix(self._mark_counter + 1)
 
-    def _count(self, key: bytes, size: int) -> None:
+    def _count(self, key: bytes, size: int, reckoned: int) -> None:
         if self._first_fresh() <= key < _SUBKEYS_END:
             self._made.append(key)
             self._made_bytes += size
+            self._made_reckoned += reckoned
             if self._may_spill and (len(self._made) >= PIECE_KEYS or self._made_bytes >= PIECE_BYTES):
                 self._spill()
         self._puts += 1
@@ -109,8 +119,8 @@ class SpillingView(View):
         self._effect_keys = self._subkeys = None
         self._fresh.clear()
         self._made.clear()
-        self._spilled_bytes += self._made_bytes + 1
-        self._made_bytes = 0
+        self._spilled_bytes += self._made_reckoned + 1
+        self._made_bytes = self._made_reckoned = 0
         self._write_ahead(made)
 
     def _undo_to(self, mark: int, mark_bytes: int, mark_counter: int) -> None:

@@ -285,6 +285,26 @@ class Tree:
             found.append((name[begin:], SCORE.unpack(value)[0]))
         return 0, found
 
+    # -- copying -----------------------------------------------------------------------------------------------------
+
+    def copy_to(self, collection_id: int) -> Tree:
+        """Write the same members and pages under another collection id, a page at a time; return that tree."""
+        view, prefix = self.view, self._members
+        copy = Tree(view, collection_id, self.size, self.root, self.next_page, self.height)
+        for name, score in view.iterate(prefix, prefix[:-1] + b"n"):
+            view.put_raw(copy._members + name[len(prefix) :], score)
+        self._copy_pages(copy, self.root, self.height)
+        return copy
+
+    def _copy_pages(self, copy: Tree, number: int, height: int) -> None:
+        if not height:
+            copy._put_leaf(number, self._leaf(number))
+            return
+        page = self._inner(number)
+        copy._put_inner(number, page)
+        for child in page[1]:
+            self._copy_pages(copy, child, height - 1)
+
     # -- changing ----------------------------------------------------------------------------------------------------
 
     def insert(self, score: float, member: bytes) -> None:

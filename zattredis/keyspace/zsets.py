@@ -255,12 +255,7 @@ def copy_zset(view: View, record: bytes, db: int, key: bytes, expire_ms: int, to
     """Make the key a copy of the sorted set in `record`, with this expiry. Raises WrongType."""
     zset = open_zset(view, record)
     if isinstance(zset, Tree):
-        members: list[bytes] = []
-        scores: list[float] = []
-        for some_members, some_scores in zset.slices(0, zset.size):
-            members += some_members
-            scores += some_scores
-        zset = Tree.build(view, view.next_id(), scores, members)
+        zset = zset.copy_to(view.next_id())
     store_zset(view, db, key, zset, touched_s, expire_ms, bool(record[0] & LARGE))
 
 
