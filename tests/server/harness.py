@@ -61,7 +61,7 @@ class Origin:
         self.sessions = Sessions()
         self.resubmitted: list[Unit] = []
         self.proposals = Proposals(
-            node_id="n1", sessions=self.sessions, transport=self.transport, on_read=self.resubmitted.append,
+            node_id="n1", sessions=self.sessions, transport=self.transport, on_reads=self.resubmitted.extend,
             request_timeout_s=5.0, retry_s=0.5, batch_bytes_max=1 << 20, batch_commands_max=100,
             schedule=self._flush_again,
         )  # fmt: skip

@@ -107,8 +107,9 @@ class MiniNode:
             request_timeout_s=60.0, retry_s=60.0, schedule=lambda: None, alone=lambda: True,
         )  # fmt: skip
         self.proposals = Proposals(
-            node_id="n1", sessions=self.sessions, transport=self, on_read=self.reads.submit, request_timeout_s=60.0,
-            retry_s=60.0, batch_bytes_max=1 << 30, batch_commands_max=1 << 20, schedule=self._flush_again,
+            node_id="n1", sessions=self.sessions, transport=self, on_reads=self.reads.submit_again,
+            request_timeout_s=60.0, retry_s=60.0, batch_bytes_max=1 << 30, batch_commands_max=1 << 20,
+            schedule=self._flush_again,
         )  # fmt: skip
         self.applier.attach(self.proposals)
         self.applier.on_batch_done = self.reads.finish_after

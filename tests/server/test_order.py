@@ -382,6 +382,55 @@ def test_what_waits_for_its_client_to_read_is_not_passed(
     assert client.received() == replies
 
 
+def settle(node: MiniNode) -> None:
+    """What is agreed is applied, what is asked confirmed, and what waits for its client tried again."""
+    for _ in range(4):
+        node.turn()
+        node.confirm()
+        node.reads.tick()
+
+
+def test_a_read_under_way_does_not_pass_one_that_its_client_let_wait(node: MiniNode) -> None:
+    """The one put off takes a later round than the one behind it, which must not be answered by its own, earlier one.
+
+    A WATCH that sees a later state than the GET behind it lets an EXEC through that overwrites what GET did not show.
+    """
+    client, other = node.connect(), node.connect()
+    other.send("SET k 1")
+    node.turn()
+    client.send("WATCH k")
+    node.tick()
+    client.send("GET k")
+    client.connection.pause_writing()
+    node.confirm()
+    client.connection.resume_writing()
+    node.confirm()
+    other.send("SET k 2")
+    settle(node)
+    assert client.received() == b"+OK\r\n$1\r\n2\r\n"
+    client.send("MULTI", "SET k 3", "EXEC")
+    node.turn()
+    assert client.received() == b"+OK\r\n+QUEUED\r\n*1\r\n+OK\r\n"
+    assert not client.connection.put_off
+
+
+def test_a_read_whose_batch_was_lost_is_not_passed_by_one_behind_it(node: MiniNode) -> None:
+    """It rode in a batch that a snapshot covers, and takes a fresh read point; one behind it had asked for its own."""
+    client, other = node.connect(), node.connect()
+    other.send("SET k 1")
+    node.turn()
+    client.send("SET a 1", "GET k")
+    node.tick()
+    client.send("GET k")
+    node.tick()
+    take_snapshot(node, 1)
+    node.log.clear()
+    node.confirm()
+    other.send("SET k 2")
+    settle(node)
+    assert client.received().endswith(b"outcome unknown: read before you retry\r\n$1\r\n2\r\n$1\r\n2\r\n")
+
+
 def test_a_write_takes_along_what_is_left_of_a_run_that_was_cut(node: MiniNode) -> None:
     client = node.connect()
     value = "v" * 600_000

@@ -148,6 +148,31 @@ def test_nor_where_it_has_to_wait_for_others_to_end(
     assert node.reads.idle
 
 
+def test_a_read_behind_a_long_one_that_waits_for_others_does_not_show_less(
+    node: MiniNode, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Replies of one connection never go back in time: the long one shows no later state than the one behind it."""
+    monkeypatch.setattr("zattredis.server.sliced.PIECE_BYTES", 1000)
+    monkeypatch.setattr("zattredis.server.sliced.OPEN_MAX", 1)
+    other, client, writer = node.connect(), node.connect(), node.connect()
+    writer.send("SET a 1")
+    node.turn()
+    other.send("LONG list 5000")
+    node.reads.flush()
+    node.reads.on_confirmed(node.asked[-1], node.index, node.now_ms)
+    other.connection.pause_writing()  # its client takes nothing: it stays open
+    node.settle()
+    client.send("LONG value 2")
+    node.turn()
+    client.send("EXISTS b")
+    node.turn()
+    writer.send("SET b 1")
+    node.turn()
+    other.connection.resume_writing()
+    node.settle()
+    assert client.received() == b"*1\r\n$1\r\na\r\n:0\r\n"
+
+
 def test_within_exec_it_is_whole(node: MiniNode) -> None:
     client = node.connect()
     client.send("MULTI", "SET a 1", "LONG value 2", "LONG set 3", "EXEC")

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
-from collections import deque
+from collections import OrderedDict, deque
 from typing import TYPE_CHECKING, Any
 
 from zattredis.commands.context import LocalContext
@@ -36,8 +36,8 @@ class ClientConnection(asyncio.Protocol):
 
     __slots__ = (
         "_dispatcher", "_error", "_owed_bytes", "_paused_by_peer", "_paused_by_us", "_stopping", "backlog", "closed",
-        "held", "last_batch", "local", "out", "out_bytes", "parser", "queued_for_flush", "reads", "soft_since",
-        "state", "transport", "units",
+        "held", "last_batch", "local", "out", "out_bytes", "parser", "put_off", "queued_for_flush", "reads",
+        "soft_since", "state", "transport", "units",
     )  # fmt: skip
 
     def __init__(self, dispatcher: Dispatcher) -> None:
@@ -52,6 +52,7 @@ class ClientConnection(asyncio.Protocol):
         self.backlog: deque[list[bytes]] = deque()
         self.units: deque[Unit] = deque()
         self.reads: list[Unit] = []  # unanswered reads that a write may still take along
+        self.put_off: OrderedDict[Unit, None] | None = None  # reads that no later one may pass (see `Reads`)
         self.last_batch: Batch | None = None
         self.out: list[bytes] = []
         self.out_bytes = 0

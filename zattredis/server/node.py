@@ -299,7 +299,7 @@ class Node:
             alone=lambda: len(self.core.membership.members) == 1,
         )  # fmt: skip
         self.proposals = Proposals(
-            node_id=settings.node_id, sessions=self.sessions, transport=self.driver, on_read=self.reads.submit,
+            node_id=settings.node_id, sessions=self.sessions, transport=self.driver, on_reads=self.reads.submit_again,
             request_timeout_s=timeout_s, retry_s=retry_s, batch_bytes_max=settings.batch_bytes_max,
             batch_commands_max=settings.batch_commands_max, schedule=self.schedule,
         )  # fmt: skip

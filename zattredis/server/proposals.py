@@ -51,7 +51,7 @@ class Proposals:
 
     __slots__ = (
         "_applied_at", "_batch_bytes_max", "_batch_commands_max", "_gathering", "_in_flight", "_next_sequence",
-        "_node_id", "_nonce", "_on_read", "_open", "_open_asked_at", "_progress_at", "_queue", "_retry_s", "_schedule",
+        "_node_id", "_nonce", "_on_reads", "_open", "_open_asked_at", "_progress_at", "_queue", "_retry_s", "_schedule",
         "_seeds", "_sent", "_sessions", "_transport", "agreed_buckets", "agreed_s", "applied_sequence",
         "batched_commands", "batches", "bytes_held", "ended", "refused", "request_timeout_s", "session",
         "sessions_had", "timed_out",
@@ -63,7 +63,7 @@ class Proposals:
         node_id: str,
         sessions: Sessions,
         transport: Transport,
-        on_read: Callable[[Unit], None],
+        on_reads: Callable[[list[Unit]], None],
         request_timeout_s: float,
         retry_s: float,
         batch_bytes_max: int,
@@ -74,7 +74,7 @@ class Proposals:
         self._node_id = node_id
         self._sessions = sessions
         self._transport = transport
-        self._on_read = on_read
+        self._on_reads = on_reads
         self._retry_s = retry_s
         self._batch_bytes_max = batch_bytes_max
         self._batch_commands_max = batch_commands_max
@@ -338,6 +338,7 @@ class Proposals:
         by then, and a read must not see what its client sent after it.
         """
         batch.abandoned = True
+        again = []
         for unit in (*batch.units, *batch.after):
             if unit.state in (DONE, SLICED):
                 continue
@@ -348,7 +349,8 @@ class Proposals:
                 unit.finish(refusal(unit))
             else:
                 unit.connection.reads.append(unit)
-                self._on_read(unit)
+                again.append(unit)
+        self._on_reads(again)
 
     def end(self, *, displaced: bool) -> None:
         """This node was removed: answer everything that waits. `displaced`: by an entry that is applied here, so that

@@ -3,11 +3,15 @@
 Reads that arrive while a round is under way gather for the next one, so that a read point is always taken after the
 reads that use it arrived. A round that is not answered is tried again under a fresh number; one that runs out of time
 is refused (a read has no effect, so its outcome is definite).
+
+A connection's reads are answered from states that never go back. Rounds keep to that by themselves, but not where a
+read is put off: its client does not read, or it lost the batch it rode in, and takes a later round than the ones behind
+it. Such reads stand in their connection's `put_off`, in order, and none behind them is answered before they are.
 """
 
 from __future__ import annotations
 
-from collections import deque
+from collections import OrderedDict, deque
 from collections.abc import Callable, Sequence
 from itertools import islice
 from typing import Any, Protocol
@@ -114,8 +118,11 @@ class Reads:
         self._context = random_64() >> 16
         self._seed = random_64() >> 16  # RANDOMKEY draws by it: another one for every point in time
         self._running = False
-        self.sliced = SlicedReads(source=source, executor=executor, call_soon=call_soon, resubmit=self.submit)
-        self._choked: list[Unit] = []  # runs of clients that do not read what they have been sent
+        self.sliced = SlicedReads(
+            source=source, executor=executor, call_soon=call_soon, resubmit=self.submit_again,
+            in_front=self._keep_in_front,
+        )  # fmt: skip
+        self._choked: list[Unit] = []  # runs of clients that do not read what they have been sent, and what is behind
         self.rounds = 0
         self.on_needed: Callable[[Trial], None] = lambda trial: None  # a write that was tried has something to do
 
@@ -128,6 +135,14 @@ class Reads:
         """Take in a read that arrived now."""
         unit.state = WAITING
         self._gathering.append(unit)
+
+    def submit_again(self, units: Sequence[Unit]) -> None:
+        """Take in reads, in their order, that need a fresh read point: those behind them may be further on already."""
+        for connection in {unit.connection: None for unit in units}:
+            mine = {unit for unit in units if unit.connection is connection}.union(connection.put_off or ())
+            connection.put_off = OrderedDict.fromkeys(unit for unit in connection.units if unit in mine)
+        for unit in units:
+            self.submit(unit)
 
     def serve_stale(self, unit: Unit) -> None:
         """Answer from this node's own data, at the last leader's time it has seen."""
@@ -288,6 +303,7 @@ class Reads:
                 or unit.specs[0] is not spec
                 or unit.db != db
                 or unit.connection.choked
+                or unit.connection.put_off
             ):
                 break
             runs.append(unit)
@@ -319,7 +335,7 @@ class Reads:
         while True:
             assert isinstance(following, Trial)
             if following.state == WAITING:
-                if following.connection.choked:  # what was sent before it may wait for its client, and must not pass it
+                if following.connection.choked or self._is_behind(following):  # it must not pass what is put off
                     self.on_needed(following)
                 else:
                     trials.append(following)
@@ -360,6 +376,7 @@ class Reads:
         self._seed += 1
         rest = self._answer(Context(view, 0, max(time_ms, self._source.last_stamp_ms), seed=self._seed), unit)
         if rest is not None:
+            self._keep_in_front(rest)
             self.submit(rest)
         self._executor.settle()
 
@@ -367,6 +384,14 @@ class Reads:
         """Answer a unit. What is left of a run whose replies are large is returned, or waits for its slow client."""
         if isinstance(unit, Trial):
             self._try_out(ctx, unit, deque())
+            return None
+        if isinstance(unit, Call):
+            unit.call(ctx)
+            unit.finish(b"")
+            return None
+        if unit.connection.put_off and self._is_behind(unit):
+            unit.connection.put_off[unit] = None
+            self._choked.append(unit)
             return None
         if isinstance(unit, Run):
             if unit.specs[0].heavy:
@@ -388,9 +413,6 @@ class Reads:
                     self._choke(rest)
                     return None
             return rest
-        elif isinstance(unit, Call):
-            unit.call(ctx)
-            unit.finish(b"")
         elif unit.connection.choked:  # its reads before this may wait already
             self._choke(unit)
         elif isinstance(unit, WatchUnit):
@@ -403,7 +425,28 @@ class Reads:
     def _choke(self, unit: Unit) -> None:
         """Its client does not read: the unit waits until it does, or until the client is given up."""
         self._choked.append(unit)
+        self._keep_in_front(unit)
         unit.connection.owes(unit.bytes_held)
+
+    def _keep_in_front(self, unit: Unit) -> None:
+        """The next of its connection's reads to be answered is put off: none behind it may pass it."""
+        put_off = unit.connection.put_off
+        if put_off is None:
+            put_off = unit.connection.put_off = OrderedDict()
+        put_off[unit] = None
+        put_off.move_to_end(unit, last=False)
+
+    def _is_behind(self, unit: Unit) -> bool:
+        """Return whether a read of its connection before this one is put off; if not, this one no longer is, either."""
+        put_off = unit.connection.put_off
+        while put_off:
+            first = next(iter(put_off))
+            if first is not unit and first.state == WAITING and not self.sliced.begin_now(first):
+                return True
+            del put_off[first]
+            if first is unit:
+                break
+        return False
 
     # -- sliced reads ------------------------------------------------------------------------------------------------
 

@@ -21,7 +21,7 @@ from zattredis.resp.replies import Pairs, append_pairs, append_replies, encode, 
 from zattredis.server.clock import monotonic, perf_counter, random_64
 from zattredis.server.executor import BROKEN, Executor
 from zattredis.server.proposals import refusal, write_behind
-from zattredis.server.units import SLICED, WAITING, Run
+from zattredis.server.units import SLICED, WAITING, Run, Unit
 
 SLICE_S: Final = 0.003
 """How long sliced reads run before others get their turn."""
@@ -69,8 +69,8 @@ class _Sliced:
 class SlicedReads:
     """One per node. A run given to `start` has one command, and is answered, in its connection's order, by this."""
 
-    __slots__ = ("_call_soon", "_executor", "_parked", "_resubmit", "_running", "_scheduled", "_seed", "_source",
-                 "_waiting")  # fmt: skip
+    __slots__ = ("_call_soon", "_executor", "_in_front", "_parked", "_resubmit", "_running", "_scheduled", "_seed",
+                 "_source", "_waiting")  # fmt: skip
 
     def __init__(
         self,
@@ -78,12 +78,15 @@ class SlicedReads:
         source: FreezableSource,
         executor: Executor,
         call_soon: Callable[[Callable[[], None]], Any],
-        resubmit: Callable[[Run], None],
+        resubmit: Callable[[list[Unit]], None],
+        in_front: Callable[[Unit], None],
     ) -> None:
+        """`resubmit` is given reads that need a fresh read point, `in_front` one that no later read may pass."""
         self._source = source
         self._executor = executor
         self._call_soon = call_soon
         self._resubmit = resubmit
+        self._in_front = in_front
         self._running: deque[_Sliced] = deque()
         self._parked: list[_Sliced] = []
         self._waiting: deque[tuple[Run, int, FrozenReader | None]] = deque()
@@ -98,7 +101,8 @@ class SlicedReads:
     def start(self, run: Run, now_ms: int) -> None:
         """Carry out the run's one command at this point of time, or at a later one when too many are under way.
 
-        Not at a later one where its client has sent a write behind it: the reply must not show that.
+        Not at a later one where its client has sent a write behind it: the reply must not show that. A read behind it
+        that is answered meanwhile calls `begin_now`.
         """
         crowded = len(self._running) >= RUNNING_MAX or len(self._running) + len(self._parked) >= OPEN_MAX
         if crowded and not write_behind(run):
@@ -108,6 +112,7 @@ class SlicedReads:
             if run not in connection.reads:  # it rode, or its client reads stale data
                 connection.reads = [unit for unit in connection.units if unit.state == WAITING and not unit.is_write]
             self._waiting.append((run, now_ms, None))
+            self._in_front(run)
             return
         run.state = SLICED  # no write takes it along any more
         reader = self._source.freeze()
@@ -116,6 +121,15 @@ class SlicedReads:
             return
         self._running.append(_Sliced(run, reader, now_ms))
         self._schedule()
+
+    def begin_now(self, unit: Unit) -> bool:
+        """If this read waits for others, let it show the state of this moment; return whether it does."""
+        for position, (run, now_ms, reader) in enumerate(self._waiting):
+            if run is unit and reader is None:
+                run.state = SLICED
+                self._waiting[position] = (run, now_ms, self._source.freeze())
+                return True
+        return False
 
     def tick(self) -> None:
         """Look again at those that wait for their clients, or for the replies before theirs."""
@@ -148,11 +162,13 @@ class SlicedReads:
         for sliced in begun:
             if sliced.sent:
                 sliced.run.connection.close("the node's data was replaced by a snapshot in the midst of a reply")
+        again: list[Unit] = []
         for run in [sliced.run for sliced in begun if not sliced.sent] + waiting:
             if write_behind(run):
                 run.finish(refusal(run))  # what was written behind it may be applied by then
             else:
-                self._resubmit(run)
+                again.append(run)
+        self._resubmit(again)
 
     def stop(self) -> None:
         """End all; their clients are gone or are told by the closing of the connection."""
