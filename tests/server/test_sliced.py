@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from tests.server.mini_node import MiniNode
+from tests.server.mini_node import Client, MiniNode
 from zattredis.commands.context import Context, Steps, Stream
 from zattredis.commands.table import COMMANDS, Flag, command
 from zattredis.errors import DefiniteError, StateDamaged
@@ -146,6 +146,51 @@ def test_nor_where_it_has_to_wait_for_others_to_end(
     assert client.received() == b"*1\r\n$1\r\na\r\n+OK\r\n"
     assert other.received() == numbers(b"*5000\r\n", 5000)
     assert node.reads.idle
+
+
+@pytest.fixture
+def two_long_reads(node: MiniNode, monkeypatch: pytest.MonkeyPatch) -> tuple[Client, list[float]]:
+    """A client that has sent two of them and taken a first piece, and the clock."""
+    clock = [0.0]
+    monkeypatch.setattr("zattredis.server.sliced.PIECE_BYTES", 1000)
+    monkeypatch.setattr("zattredis.server.sliced.monotonic", lambda: clock[0])
+    client = node.connect()
+    client.send("LONG list 5000", "LONG list 5000")
+    node.reads.flush()
+    node.reads.on_confirmed(node.asked[-1], node.index, node.now_ms)
+    client.connection.pause_writing()
+    node.settle()
+    return client, clock
+
+
+def test_a_client_that_takes_nothing_of_a_long_reply_for_a_minute_is_closed(
+    node: MiniNode, two_long_reads: tuple[Client, list[float]]
+) -> None:
+    client, clock = two_long_reads
+    clock[0] = 59.0
+    node.reads.tick()
+    assert not client.socket.closing
+    clock[0] = 61.0
+    node.reads.tick()
+    assert client.socket.closing
+
+
+def test_a_client_that_reads_one_long_reply_for_minutes_is_not_closed_for_the_next_one(
+    node: MiniNode, two_long_reads: tuple[Client, list[float]]
+) -> None:
+    client, clock = two_long_reads
+    for _ in range(10):
+        clock[0] += 20.0
+        client.connection.resume_writing()
+        client.connection.pause_writing()
+        node.settle()
+        node.reads.tick()
+    assert not client.socket.closing
+    client.connection.resume_writing()
+    node.settle()
+    node.reads.tick()  # the first is through: it is the other's turn
+    node.settle()
+    assert client.received() == numbers(b"*5000\r\n", 5000) * 2
 
 
 def test_a_read_behind_a_long_one_that_waits_for_others_does_not_show_less(

@@ -136,7 +136,11 @@ class SlicedReads:
         now = monotonic()
         for sliced in self._parked:
             connection = sliced.run.connection
-            if not connection.closed and now - sliced.parked_at > UNREAD_S:
+            if connection.closed:
+                continue
+            if not connection.is_next(sliced.run):
+                sliced.parked_at = now  # for its turn: the replies before it are on their way
+            elif now - sliced.parked_at > UNREAD_S:
                 connection.close("took nothing of a long reply for too long")
         if self._parked:
             self.resume()
