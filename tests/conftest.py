@@ -45,6 +45,7 @@ LONGEST_S = {
     f"{_UNIT}type/list-3]": 95,
     f"{_UNIT}type/zset]": 90,
     f"{_UNIT}type/list-2]": 80,
+    "tests/chaos/test_chaos.py": 95,
     "tests/benchmarks/test_smoke.py": 65,
     f"{_UNIT}geo]": 65,
     f"{_UNIT}type/set]": 55,

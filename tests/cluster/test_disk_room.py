@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.storage.test_failing_disk import LoopDisk
 from tests.support.cluster import ZattCluster, wait_until
+from tests.support.loop_disk import LoopDisk, fill
 from tests.support.resp_client import Argument, RespClient
 
 MIB = 1 << 20
@@ -32,17 +32,6 @@ def small_disk() -> Iterator[Path]:
         yield disk.mount_point
         with contextlib.suppress(subprocess.CalledProcessError):
             disk.unmount()
-
-
-def fill(disk: Path, free_bytes: int) -> None:
-    """Leave so much free, by a file that somebody else might have put there."""
-    filler = disk / "filler"
-    with filler.open("ab") as file:
-        held = filler.stat().st_size
-        usage = os.statvfs(disk)
-        size = held + usage.f_bavail * usage.f_frsize - free_bytes
-        os.ftruncate(file.fileno(), min(held, size))
-        os.posix_fallocate(file.fileno(), 0, size)
 
 
 def refusal(client: RespClient, *words: Argument) -> str:

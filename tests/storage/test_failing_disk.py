@@ -6,8 +6,6 @@ Always the same question: is everything there that the process said was durable?
 from __future__ import annotations
 
 import contextlib
-import ctypes
-import fcntl
 import os
 import random
 import re
@@ -24,6 +22,7 @@ import pytest
 
 from tests.storage.conftest import SMALL_MEMTABLES, all_entries, changes
 from tests.storage.writer import written
+from tests.support.loop_disk import LoopDisk
 from zattredis.errors import StorageFailed, WriteStalled
 from zattredis.storage.log_store import LogStore, marks_path
 from zattredis.storage.marks import Marks
@@ -162,50 +161,6 @@ def test_a_refused_write_or_sync_stops_the_writer_and_loses_nothing(
 
 
 # -- a file system of its own ---------------------------------------------------------------------------------------
-
-
-class LoopDisk:
-    """An ext4 file system in a file, mounted through a loop device."""
-
-    def __init__(self, root: Path, size_bytes: int) -> None:
-        self.image = root / "disk.img"
-        self.mount_point = root / "disk"
-        self.mount_point.mkdir()
-        with self.image.open("wb") as file:
-            file.truncate(size_bytes)
-        run("mkfs.ext4", "-q", "-F", str(self.image))
-        self.mount()
-
-    def mount(self) -> None:
-        run("mount", "-o", "loop", str(self.image), str(self.mount_point))
-
-    def unmount(self) -> None:
-        run("umount", str(self.mount_point))
-
-    def remount(self) -> None:
-        """Mount what is on the device, as a machine does that starts again.
-
-        From a copy: any process that made itself a mount namespace meanwhile still holds the old, dead file system.
-        """
-        self.unmount()
-        fresh = self.image.with_name(self.image.name + ".new")
-        run("cp", "--sparse=always", str(self.image), str(fresh))
-        self.image.unlink()
-        fresh.rename(self.image)
-        self.mount()
-
-    def cut_power(self) -> None:
-        """Stop the file system at once: what is not on the device, journal included, is gone."""
-        shutdown, without_log_flush = 0x8004587D, ctypes.c_uint32(2)
-        descriptor = os.open(self.mount_point, os.O_RDONLY)
-        try:
-            fcntl.ioctl(descriptor, shutdown, without_log_flush)
-        finally:
-            os.close(descriptor)
-
-
-def run(*command: str) -> None:
-    subprocess.run(command, check=True, capture_output=True)
 
 
 @pytest.fixture

@@ -53,6 +53,7 @@ class Network:
         self.addresses = [str(self.subnet[10 + i]) for i in range(size)]
         self.hub = f"{self.tag}hub"
         self.outside = f"{self.tag}o"  # interface names have 15 characters at most
+        self._slow: set[int] = set()
 
     def namespace(self, i: int) -> str:
         return f"{self.tag}n{i}"
@@ -107,10 +108,24 @@ class Network:
                         for j in other:
                             self.cut(i, j)
 
+    def lose(self, i: int, share: float) -> None:
+        """Node i loses so large a share of the packets that other nodes send it."""
+        dice = ("-m", "statistic", "--mode", "random", "--probability", f"{share:.3f}")
+        for address in self.addresses[:i] + self.addresses[i + 1 :]:
+            _run(*self.prefix(i), "iptables", "-w", "-A", "INPUT", "-s", address, *dice, "-j", "DROP")
+
+    def slow_down(self, i: int, kilobits: int) -> None:
+        """All that node i sends, to clients too, leaves it at this rate, up to a second late."""
+        shape = ("tbf", "rate", f"{kilobits}kbit", "burst", "16kb", "latency", "1000ms")
+        _run("tc", "-n", self.namespace(i), "qdisc", "replace", "dev", "eth0", "root", *shape)
+        self._slow.add(i)
+
     def heal(self) -> None:
-        """Everyone hears everyone."""
+        """Everyone hears everyone, at once."""
         for i in range(len(self.addresses)):
             _run(*self.prefix(i), "iptables", "-w", "-F", "INPUT")
+        while self._slow:
+            _run("tc", "-n", self.namespace(self._slow.pop()), "qdisc", "delete", "dev", "eth0", "root")
 
 
 class NetworkCluster(ZattCluster):

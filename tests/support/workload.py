@@ -22,7 +22,7 @@ import hiredis
 
 from tests.support.cluster import Node, wait_until
 from tests.support.linearizability import APPEND, DELETE, INCREMENT, READ, WRITE, WRITE_IF_ABSENT, Operation
-from tests.support.resp_client import encode_command
+from tests.support.resp_client import Argument, encode_command
 
 RECONNECT_S = 0.02
 STALL_S = 60.0
@@ -42,20 +42,21 @@ Plan = Callable[[random.Random, int, int], Operation]
 """(random generator of the client, number of the client, number of the operation) -> what to do next"""
 
 
-def encode_operation(operation: Operation) -> bytes:
+def words_of(operation: Operation) -> tuple[Argument, ...]:
+    """The command that carries the operation out."""
     kind, key, argument = operation.kind, operation.key, operation.argument
     if kind == READ:
-        return encode_command(("GET", key))
+        return ("GET", key)
     if kind == WRITE:
-        return encode_command(("SET", key, argument))
+        return ("SET", key, argument)
     if kind == INCREMENT:
-        return encode_command(("INCRBY", key, argument))
+        return ("INCRBY", key, argument)
     if kind == APPEND:
-        return encode_command(("APPEND", key, argument))
+        return ("APPEND", key, argument)
     if kind == DELETE:
-        return encode_command(("DEL", key))
+        return ("DEL", key)
     if kind == WRITE_IF_ABSENT:
-        return encode_command(("SETNX", key, argument))
+        return ("SETNX", key, argument)
     raise ValueError(kind)
 
 
@@ -189,7 +190,7 @@ class Load:
         left = list(batch)
         invoked = time.monotonic()
         try:
-            writer.write(b"".join(map(encode_operation, batch)))
+            writer.write(b"".join(encode_command(words_of(each)) for each in batch))
             await writer.drain()
             while left:
                 async with asyncio.timeout(STALL_S):
@@ -215,6 +216,10 @@ class Load:
             return
         result = bool(reply) if operation.kind == WRITE_IF_ABSENT else reply
         self._note(operation, client, result, invoked, known=True)
+        self.count(node)
+
+    def count(self, node: int) -> None:
+        """One more operation was acknowledged by this node."""
         self.acknowledged += 1
         self._acknowledged_at[node] += 1
 

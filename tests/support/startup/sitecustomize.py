@@ -1,7 +1,8 @@
 """Read by every Python process that has this directory in PYTHONPATH: puts a test's fault in before anything runs.
 
 ZATTREDIS_TEST_MUTANT names a mutant of `tests.mutants`, ZATTREDIS_TEST_CRASH a point of `tests.crash_points` and what
-is to happen there. With ZATTREDIS_TEST_AS_ON_DISK no path lies on a file system of memory: the log is synced by a
+is to happen there. ZATTREDIS_TEST_CLOCK names a file that says how far the clock is off (`tests.support.wall_clock`).
+With ZATTREDIS_TEST_AS_ON_DISK no path lies on a file system of memory: the log is synced by a
 thread, as on a disk. Nothing of the server knows of this file.
 """
 
@@ -22,6 +23,11 @@ if os.environ.get("ZATTREDIS_TEST_MUTANT") or os.environ.get("ZATTREDIS_TEST_CRA
 
         traceback.print_exc()
         os._exit(70)
+
+if os.environ.get("ZATTREDIS_TEST_CLOCK"):
+    from tests.support.wall_clock import follow
+
+    follow(os.environ["ZATTREDIS_TEST_CLOCK"])
 
 if os.environ.get("ZATTREDIS_TEST_AS_ON_DISK"):
     import zattredis.storage.file_system
