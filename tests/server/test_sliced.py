@@ -148,6 +148,33 @@ def test_nor_where_it_has_to_wait_for_others_to_end(
     assert node.reads.idle
 
 
+def test_a_pipeline_of_long_reads_begins_a_few_at_a_time(node: MiniNode, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Else its neighbours would wait until all of them had begun, and each would keep a point of time of the store."""
+    monkeypatch.setattr("zattredis.server.sliced.RUNNING_MAX", 2)
+    original = stream
+    looked_at: list[int] = []
+
+    def counted(*arguments: Any) -> Any:
+        looked_at.append(1)
+        return original(*arguments)
+
+    monkeypatch.setitem(long_read.__globals__, "stream", counted)
+    client, other = node.connect(), node.connect()
+    client.send(*["LONG list 300"] * 20, "EXISTS a")
+    other.send("EXISTS a")
+    node.proposals.flush()
+    node.reads.flush()
+    node.reads.on_confirmed(node.asked[-1], node.index, node.now_ms)
+    node.dispatcher.flush()
+    assert other.received() == b":0\r\n"
+    assert len(looked_at) <= 3, "two begin, one waits"
+    for _ in range(40):
+        node.turn()
+        node.confirm()
+    assert client.received() == numbers(b"*300\r\n", 300) * 20 + b":0\r\n"
+    assert node.reads.idle
+
+
 @pytest.fixture
 def two_long_reads(node: MiniNode, monkeypatch: pytest.MonkeyPatch) -> tuple[Client, list[float]]:
     """A client that has sent two of them and taken a first piece, and the clock."""

@@ -83,8 +83,8 @@ class Reads:
     """One per node."""
 
     __slots__ = (
-        "_alone", "_ask", "_call_soon", "_choked", "_confirmed", "_context", "_crowd", "_executor", "_gathering",
-        "_gathers_since", "_retry_s", "_round", "_running", "_schedule", "_seed", "_source", "on_needed",
+        "_alone", "_ask", "_call_soon", "_choked", "_confirmed", "_context", "_crowd", "_crowded_out", "_executor",
+        "_gathering", "_gathers_since", "_retry_s", "_round", "_running", "_schedule", "_seed", "_source", "on_needed",
         "request_timeout_s", "rounds", "sliced",
     )  # fmt: skip
 
@@ -120,8 +120,9 @@ class Reads:
         self._running = False
         self.sliced = SlicedReads(
             source=source, executor=executor, call_soon=call_soon, resubmit=self.submit_again,
-            in_front=self._keep_in_front,
+            in_front=self._keep_in_front, on_room=self._on_room,
         )  # fmt: skip
+        self._crowded_out: list[Unit] = []  # what is behind a long read that waits for others
         self._choked: list[Unit] = []  # runs of clients that do not read what they have been sent, and what is behind
         self.rounds = 0
         self.on_needed: Callable[[Trial], None] = lambda trial: None  # a write that was tried has something to do
@@ -129,7 +130,7 @@ class Reads:
     @property
     def idle(self) -> bool:
         """Whether no read waits."""
-        return not (self._gathering or self._round or self._confirmed) and self.sliced.idle
+        return not (self._gathering or self._round or self._confirmed or self._crowded_out) and self.sliced.idle
 
     def submit(self, unit: Unit) -> None:
         """Take in a read that arrived now."""
@@ -209,6 +210,15 @@ class Reads:
             else:
                 self.submit(unit)
 
+    def _on_room(self) -> None:
+        """More long reads may begin: what is behind those that waited takes a fresh read point."""
+        if self._crowded_out:
+            units, self._crowded_out = self._crowded_out, []
+            for unit in units:
+                if unit.state == WAITING and not unit.connection.closed:
+                    self.submit(unit)
+            self._schedule()
+
     @property
     def held_up(self) -> bool:
         """Whether runs wait for clients to read."""
@@ -220,6 +230,8 @@ class Reads:
         self.sliced.tick()
         if self._choked:
             self.resume()
+        if self._crowded_out and not self.sliced.crowded:  # those before it may have ended with their connections
+            self._on_room()
         found = self._round
         if found is not None:
             if now >= found.deadline:
@@ -403,6 +415,10 @@ class Reads:
             reply, rest = self._executor.read_run(ctx, unit, REPLY_BYTES_A_TURN)
             if reply is None:
                 rest = unit.split(1) if len(unit) > 1 else None
+                if rest is not None and self.sliced.crowded:  # nobody else is to wait until all of them are begun
+                    self._keep_in_front(rest)
+                    self._crowded_out.append(rest)
+                    rest = None
                 self.sliced.start(unit, ctx.now_ms)
                 return rest
             unit.finish(reply)

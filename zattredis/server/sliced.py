@@ -69,8 +69,8 @@ class _Sliced:
 class SlicedReads:
     """One per node. A run given to `start` has one command, and is answered, in its connection's order, by this."""
 
-    __slots__ = ("_call_soon", "_executor", "_in_front", "_parked", "_resubmit", "_running", "_scheduled", "_seed",
-                 "_source", "_waiting")  # fmt: skip
+    __slots__ = ("_call_soon", "_executor", "_in_front", "_on_room", "_parked", "_resubmit", "_running",
+                 "_scheduled", "_seed", "_source", "_waiting")  # fmt: skip
 
     def __init__(
         self,
@@ -80,13 +80,16 @@ class SlicedReads:
         call_soon: Callable[[Callable[[], None]], Any],
         resubmit: Callable[[list[Unit]], None],
         in_front: Callable[[Unit], None],
+        on_room: Callable[[], None],
     ) -> None:
-        """`resubmit` is given reads that need a fresh read point, `in_front` one that no later read may pass."""
+        """`resubmit` is given reads that need a fresh read point, `in_front` one that no later read may pass; `on_room`
+        is called when there is room for more."""
         self._source = source
         self._executor = executor
         self._call_soon = call_soon
         self._resubmit = resubmit
         self._in_front = in_front
+        self._on_room = on_room
         self._running: deque[_Sliced] = deque()
         self._parked: list[_Sliced] = []
         self._waiting: deque[tuple[Run, int, FrozenReader | None]] = deque()
@@ -98,13 +101,18 @@ class SlicedReads:
         """Whether no read is under way or waits."""
         return not (self._running or self._parked or self._waiting)
 
+    @property
+    def crowded(self) -> bool:
+        """Whether a read that is started now has to wait for others."""
+        return len(self._running) >= RUNNING_MAX or len(self._running) + len(self._parked) >= OPEN_MAX
+
     def start(self, run: Run, now_ms: int) -> None:
         """Carry out the run's one command at this point of time, or at a later one when too many are under way.
 
         Not at a later one where its client has sent a write behind it: the reply must not show that. A read behind it
         that is answered meanwhile calls `begin_now`.
         """
-        crowded = len(self._running) >= RUNNING_MAX or len(self._running) + len(self._parked) >= OPEN_MAX
+        crowded = self.crowded
         if crowded and not write_behind(run):
             run.state = WAITING  # a write that is sent meanwhile takes it along
             run.batch = None
@@ -196,15 +204,14 @@ class SlicedReads:
         self._scheduled = False
         if self._running:
             self._advance(self._running.popleft())
-        while (
-            self._waiting and self._source.readable
-            and len(self._running) < RUNNING_MAX and len(self._running) + len(self._parked) < OPEN_MAX
-        ):  # fmt: skip
+        while self._waiting and self._source.readable and not self.crowded:
             run, now_ms, reader = self._waiting.popleft()
             if reader is not None:
                 self._running.append(_Sliced(run, reader, now_ms))
             elif run.state == WAITING:  # else a write took it along
                 self.start(run, now_ms)
+        if not self.crowded:
+            self._on_room()
         if self._running:
             self._schedule()
 
