@@ -687,6 +687,37 @@ def test_a_timeout_whose_entry_is_lost_has_an_unknown_outcome_and_what_it_is_giv
     assert nobody_waits(node)
 
 
+@pytest.mark.parametrize("first_is_lost", [False, True])
+def test_a_client_is_not_told_that_nothing_was_done_while_an_earlier_settling_may_be_done(
+    node: MiniNode, clock: Clock, first_is_lost: bool
+) -> None:
+    """What is reserved for it is being settled when its time is up, and that cannot even be handed over."""
+    client = node.connect()
+    other = OtherNode(node)
+    run(client, "BLPOP k 1")
+    other.run("RPUSH k a")
+    node.tick()  # settles
+    log, node.log = node.log, []
+    if first_is_lost:
+        expire_batches(node)
+        assert client.received() == b"", "it is tried again"
+    node.leader_up = False
+    clock.now += 2
+    node.blocking.expire()
+    node.tick()
+    node.proposals.close_open()
+    node.proposals._queue[-1].deadline = 0.0
+    node.proposals._applied_at = -1e9
+    node.proposals.tick()
+    node.settle()
+    assert client.received().startswith(b"-TIMEOUT")
+    node.leader_up = True
+    node.log = log  # it was committed after all
+    settle(node)
+    assert run(client, "LRANGE k 0 -1") == b"*1\r\n$1\r\na\r\n"
+    assert nobody_waits(node)
+
+
 def test_settling_that_is_lost_is_sent_again_and_the_client_waits(node: MiniNode) -> None:
     client = node.connect()
     other = OtherNode(node)

@@ -60,7 +60,7 @@ from zattredis.keyspace.waiters import (
     Waiters,
     Waiting,
 )
-from zattredis.resp.replies import NULL_ARRAY
+from zattredis.resp.replies import NULL_ARRAY, encode
 from zattredis.server.clock import monotonic
 from zattredis.server.executor import Executor, encode_run
 from zattredis.server.proposals import Proposals
@@ -68,6 +68,8 @@ from zattredis.server.units import Errand, Run
 
 DROP_AFTER_S: Final = 2.0
 """For how long the leader must have heard nothing of a node before it drops the node's waiters."""
+UNKNOWN: Final = b"-" + OutcomeUnknown.prefix.encode()
+"""What the reply of an errand begins with that may have been executed."""
 
 
 class Unblocked(ReplyError):
@@ -80,15 +82,20 @@ class Unblocked(ReplyError):
 
 
 class _Blocked:
-    """A client of this node that waits. `ending` is the reply it gets if it is cancelled now, None while it waits."""
+    """A client of this node that waits. `ending` is the reply it gets if it is cancelled now, None while it waits.
 
-    __slots__ = ("ending", "order", "run", "settling")
+    `errands` counts the settlings handed in whose outcome is open, those lost on the way included: while there is one,
+    the client may have been served.
+    """
+
+    __slots__ = ("ending", "errands", "order", "run", "settling")
 
     def __init__(self, order: int, run: Run) -> None:
         self.order = order
         self.run = run
         self.ending: Any = None
         self.settling = False  # it was, or is about to be, proposed
+        self.errands = 0
 
 
 class Blocking:
@@ -240,7 +247,13 @@ class Blocking:
         self._given = kept
 
     def _give_up(self, blocked: _Blocked, reply: bytes) -> None:
-        """Its end could not be agreed on: the client gets the error, and whatever is given to it later goes back."""
+        """Its end could not be agreed on: the client gets the error, and whatever is given to it later goes back.
+
+        Unless this node takes a snapshot instead of the entry that gives it: so the outcome is unknown while another
+        settling may be executed, though this one certainly was not.
+        """
+        if blocked.errands:
+            reply = encode(OutcomeUnknown(), blocked.run.resp)
         del self._by_order[blocked.order]
         blocked.run.connection.state.unblocked()
         self._withdraw_later(blocked.order)
@@ -310,6 +323,9 @@ class Blocking:
             self._look_at_given()
         if self._settle:
             orders, self._settle = list(self._settle), {}
+            for order in orders:
+                if (blocked := self._by_order.get(order)) is not None:
+                    blocked.errands += 1
             self._send([SETTLE, *[b"%d" % order for order in orders]], lambda e, reply: self._settled(orders, e, reply))
         if self._withdraw:
             gone, self._withdraw = list(self._withdraw), {}
@@ -317,11 +333,13 @@ class Blocking:
 
     def _settled(self, orders: list[int], errand: Errand, reply: bytes) -> None:
         """Events say what became of them. An errand that was lost is sent again, unless its client's time is up."""
-        if errand.executed:
-            return
+        certain = errand.executed or not reply.startswith(UNKNOWN)
         for order in orders:
             blocked = self._by_order.get(order)
             if blocked is None:
+                continue
+            blocked.errands -= certain
+            if errand.executed:
                 continue
             if blocked.ending is not None:
                 self._give_up(blocked, reply)
