@@ -687,6 +687,27 @@ def test_a_timeout_whose_entry_is_lost_has_an_unknown_outcome_and_what_it_is_giv
     assert nobody_waits(node)
 
 
+def test_whether_elements_were_moved_nobody_can_say_without_a_leader(node: MiniNode, clock: Clock) -> None:
+    """They are moved where they are pushed, by an entry that this node may not have yet."""
+    client = node.connect()
+    other = OtherNode(node)
+    run(client, "BLMOVE k to LEFT LEFT 1")
+    other.send("RPUSH k a")
+    log, node.log = node.log, []
+    node.leader_up = False
+    clock.now += 2
+    node.blocking.expire()
+    node.tick()
+    node.proposals.close_open()
+    expire_batches(node)
+    assert client.received().startswith(b"-TIMEOUT")
+    node.leader_up = True
+    node.log = log
+    settle(node)
+    assert run(client, "LRANGE to 0 -1") == b"*1\r\n$1\r\na\r\n"
+    assert nobody_waits(node)
+
+
 @pytest.mark.parametrize("first_is_lost", [False, True])
 def test_a_client_is_not_told_that_nothing_was_done_while_an_earlier_settling_may_be_done(
     node: MiniNode, clock: Clock, first_is_lost: bool

@@ -84,8 +84,8 @@ class Unblocked(ReplyError):
 class _Blocked:
     """A client of this node that waits. `ending` is the reply it gets if it is cancelled now, None while it waits.
 
-    `errands` counts the settlings handed in whose outcome is open, those lost on the way included: while there is one,
-    the client may have been served.
+    `errands` counts what was handed in for it and may serve it, with an outcome that is open, also what was lost on the
+    way: while there is one, the client may have been served.
     """
 
     __slots__ = ("ending", "errands", "order", "run", "settling")
@@ -250,9 +250,10 @@ class Blocking:
         """Its end could not be agreed on: the client gets the error, and whatever is given to it later goes back.
 
         Unless this node takes a snapshot instead of the entry that gives it: so the outcome is unknown while another
-        settling may be executed, though this one certainly was not.
+        errand may be executed, though this one certainly was not. What moves elements is served where they are pushed,
+        and nothing goes back: nobody here can say that it was not.
         """
-        if blocked.errands:
+        if blocked.errands or wanted_by(blocked.run.argvs[0]).target is not None:
             reply = encode(OutcomeUnknown(), blocked.run.resp)
         del self._by_order[blocked.order]
         blocked.run.connection.state.unblocked()
@@ -363,9 +364,11 @@ class Blocking:
         argv = [RESUME, b"%d" % blocked.order, *run.argvs[0]]
 
         def done(errand: Errand, reply: bytes) -> None:
+            blocked.errands -= errand.executed or not reply.startswith(UNKNOWN)
             if not errand.executed and self._by_order.get(blocked.order) is blocked:
                 self._resume(blocked)
 
+        blocked.errands += 1
         self._send(argv, done, run.db)
 
     def _put_back(self, taken: Taken) -> None:
