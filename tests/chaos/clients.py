@@ -28,6 +28,10 @@ JOURNAL_TOKENS = 500
 """Tokens in one journal; the next key comes then, for a value is stored whole by each APPEND."""
 EPOCH = 150
 """Operations on one generation of the shared keys: the checker's work grows steeply with the length of a history."""
+STEP = 1000
+"""From one written number to the next: more than the INCREMENTs of a generation, which must not make the same one.
+
+An EXEC that finds a watched key written with the value it had answers nil, rightly; a compare-and-set would not fail."""
 REFUSALS = ("CLUSTERDOWN", "DISKFULL", "TIMEOUT", "LOADING")
 """What a node in trouble may answer. TIMEOUT leaves the outcome open; the others say that nothing was done."""
 ABORTED = "Watched variable changed."
@@ -53,10 +57,10 @@ class MixedPlan:
         kind = rng.choice(_TEXTS if texts else _NUMBERS)
         key = b"%b:%d:%d" % (b"text" if texts else b"number", serial // EPOCH, rng.randrange(3))
         if kind == COMPARE_AND_SET:
-            return Operation(kind, key, (None, b"%d" % serial))
+            return Operation(kind, key, (None, b"%d" % (serial * STEP)))
         if kind == INCREMENT:
             return Operation(kind, key, 1)
-        return Operation(kind, key, b"%d;" % serial if texts else b"%d" % serial)
+        return Operation(kind, key, b"%d;" % serial if texts else b"%d" % (serial * STEP))
 
 
 class RedisPyLoad(Load):

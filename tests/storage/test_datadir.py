@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import multiprocessing
 import os
+import re
 import shutil
 from collections.abc import Callable
 from multiprocessing.connection import Connection
@@ -45,16 +47,27 @@ def path(tmp_path: Path) -> Path:
 def contents(path: Path) -> dict[str, bytes]:
     """Return all files but the lock, whose pid changes, and RocksDB's own notes about who opened it."""
     found = (p for p in path.rglob("*") if p.is_file() and p.name not in ("lock", "LOCK") and "LOG" not in p.name)
-    return {str(p.relative_to(path)): p.read_bytes() for p in found}
+    read: dict[str, bytes] = {}
+    for p in found:
+        with contextlib.suppress(FileNotFoundError):  # purged by its holder just now
+            read[str(p.relative_to(path))] = p.read_bytes()
+    return read
 
 
-def refused(path: Path, error: type[StorageError], match: str, **other: Any) -> None:
-    """Opening must fail with one clear line and change nothing."""
+PURGED = re.compile(r"state-\d+/(MANIFEST-\d+|\d+\.log)")
+"""What RocksDB's own thread takes away a moment after it opened a database: the files of the time before."""
+
+
+def refused(path: Path, error: type[StorageError], match: str, *, held: bool = False, **other: Any) -> None:
+    """Opening must fail with one clear line and change nothing; but the holder of the directory may still tidy up."""
     before = contents(path)
     with pytest.raises(error, match=match) as caught:
         opened(path, **other)
     assert "\n" not in str(caught.value)
-    assert contents(path) == before
+    after = contents(path)
+    if held:
+        before = {name: data for name, data in before.items() if name in after or not PURGED.fullmatch(name)}
+    assert after == before
 
 
 def test_a_new_directory_is_private_and_empty(path: Path) -> None:
@@ -87,7 +100,7 @@ def test_a_second_opening_keeps_identity_and_content(path: Path) -> None:
 
 def test_a_directory_that_is_in_use_names_the_process(path: Path) -> None:
     data = opened(path)
-    refused(path, DataDirectoryBusy, f"in use by process {os.getpid()}$")
+    refused(path, DataDirectoryBusy, f"in use by process {os.getpid()}$", held=True)
     data.close()
     opened(path).close()
 
@@ -105,7 +118,7 @@ def test_another_process_is_named_and_its_death_frees_the_directory(path: Path) 
     process.start()
     try:
         assert ours.recv() == "ready"
-        refused(path, DataDirectoryBusy, f"in use by process {process.pid}$")
+        refused(path, DataDirectoryBusy, f"in use by process {process.pid}$", held=True)
     finally:
         process.kill()
         process.join()
