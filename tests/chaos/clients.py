@@ -31,7 +31,7 @@ EPOCH = 150
 STEP = 1000
 """From one written number to the next: more than the INCREMENTs of a generation, which must not make the same one.
 
-An EXEC that finds a watched key written with the value it had answers nil, rightly; a compare-and-set would not fail."""
+An EXEC answers nil, rightly, where the watched key was written with the value it had; a compare-and-set succeeds."""
 REFUSALS = ("CLUSTERDOWN", "DISKFULL", "TIMEOUT", "LOADING")
 """What a node in trouble may answer. TIMEOUT leaves the outcome open; the others say that nothing was done."""
 ABORTED = "Watched variable changed."
