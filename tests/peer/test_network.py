@@ -150,7 +150,7 @@ def test_a_newer_connection_replaces_the_older() -> None:
         async with nets(Net("n1"), connected=False) as (one,):
             first = await dial(one, "n2")
             second = await dial(one, "n2")
-            await asyncio.wait_for(first.closed, 5)
+            await asyncio.wait_for(first.closed, 30)
             second.send(heartbeat("n2", "n1", 7))
             await one.until(lambda: one.messages)
             third = await dial(one, "n3")
@@ -169,7 +169,7 @@ def test_a_message_in_anothers_name_closes_the_link(src: str, dst: str) -> None:
             connection.send(heartbeat("n2", "n1", 1))
             connection.send(heartbeat(src, dst, 2))
             connection.send(heartbeat("n2", "n1", 3))
-            assert "on a link from 'n2'" in await asyncio.wait_for(connection.closed, 5)
+            assert "on a link from 'n2'" in await asyncio.wait_for(connection.closed, 30)
             assert [message.round for message in one.messages] == [1]
 
     run(main)
@@ -188,7 +188,7 @@ def test_a_stranger_that_speaks_something_else_is_closed(data: bytes) -> None:
             reader, writer = await raw(one)
             writer.write(data)
             with contextlib.suppress(ConnectionError):
-                await asyncio.wait_for(reader.read(), 5)
+                await asyncio.wait_for(reader.read(), 30)
             writer.close()
             await (await dial(one, "n2")).ready
             assert one.messages == []
@@ -201,7 +201,7 @@ def test_a_stranger_that_says_nothing_is_closed() -> None:
         hasty = Timing(handshake_ms=50)
         async with nets(Net("n1", timing=hasty), connected=False) as (one,):
             reader, writer = await raw(one)
-            assert await asyncio.wait_for(reader.read(), 5) == b""
+            assert await asyncio.wait_for(reader.read(), 30) == b""
             writer.close()
 
     run(main)
@@ -214,10 +214,10 @@ def test_strangers_are_few_and_keep_no_node_out(monkeypatch: pytest.MonkeyPatch)
         async with nets(Net("n1"), connected=False) as (one,):
             some = [await raw(one) for _ in range(6)]
             for reader, _ in some[:3]:  # the oldest
-                assert await asyncio.wait_for(reader.read(), 5) == b""
+                assert await asyncio.wait_for(reader.read(), 30) == b""
             assert len(one.network._listener._strangers) == 3
             await (await dial(one, "n2")).ready
-            assert await asyncio.wait_for(some[3][0].read(), 5) == b""
+            assert await asyncio.wait_for(some[3][0].read(), 30) == b""
             for _, writer in some:
                 writer.close()
 
@@ -230,7 +230,7 @@ def test_bytes_before_the_handshake_is_done_are_refused() -> None:
             hello = Connecting(Identity("n2", "c", "i"), "n1", Purpose.MESSAGES).begin()
             reader, writer = await raw(one)
             writer.write(encode_frame(hello, 0) + encode_frame(hello, 0))
-            answer = await asyncio.wait_for(reader.read(), 5)
+            answer = await asyncio.wait_for(reader.read(), 30)
             assert b"more than one frame" in answer
             writer.close()
 
@@ -243,7 +243,7 @@ def test_a_node_too_many_is_told_so(monkeypatch: pytest.MonkeyPatch) -> None:
     async def main() -> None:
         async with nets(Net("n1"), connected=False) as (one,):
             await dial(one, "n2")
-            reason = await asyncio.wait_for((await dial(one, "n3")).closed, 5)
+            reason = await asyncio.wait_for((await dial(one, "n3")).closed, 30)
             assert reason == "refused by the other side: too many nodes are connected"
 
     run(main)
@@ -420,7 +420,7 @@ def test_messages_do_not_come_in_on_an_outbound_link() -> None:
             one.network.set_peers({"n2": fake.address})
             await fake.until(lambda: fake.connections)
             fake.connections[0].send(heartbeat("n2", "n1"))
-            assert "does not belong here" in await asyncio.wait_for(fake.connections[0].closed, 5)
+            assert "does not belong here" in await asyncio.wait_for(fake.connections[0].closed, 30)
             assert one.messages == []
 
     run(main)

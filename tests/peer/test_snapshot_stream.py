@@ -311,7 +311,7 @@ def test_a_newer_stream_begins_when_the_older_has_ended() -> None:
             await one.until(lambda: log == ["begin first"])
             second = await dial(one, "n2", purpose=Purpose.SNAPSHOT)
             second.send(SnapshotBegin(b"second"))
-            await asyncio.wait_for(first.closed, 5)
+            await asyncio.wait_for(first.closed, 30)
             assert log == ["begin first"]
             hold.set()
             await one.until(lambda: log[:3] == ["begin first", "close", "begin second"])
@@ -333,7 +333,7 @@ def test_frames_out_of_turn_end_the_stream(frames: list[Any]) -> None:
             connection.receive = lambda frames: None
             assert connection.transport is not None
             connection.transport.write(b"".join(map(encode_frame, frames)))
-            await asyncio.wait_for(connection.closed, 5)
+            await asyncio.wait_for(connection.closed, 30)
         assert all(sink.calls[-1] == "close" for sink in one.sinks)
 
     run(main)
