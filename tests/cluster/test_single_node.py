@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import signal
 import socket
 import subprocess
@@ -34,6 +35,28 @@ def test_counters_survive_kill() -> None:
         load.stop()
         values = read_keys(cluster.nodes[0], keys_of(load.history))
         check_counters(load.history, {key: int(value or 0) for key, value in values.items()})
+
+
+def test_at_level_debug_the_log_tells_who_comes_and_goes() -> None:
+    with ZattCluster(1, in_memory=True) as cluster:
+        node = cluster.nodes[0]
+        with cluster.client() as client:
+            client.call("CONFIG", "SET", "loglevel", "debug")
+        with cluster.client() as client:
+            client.call("CLIENT", "SETNAME", "billing")
+            address = client.call("CLIENT", "INFO").decode().partition(" addr=")[2].partition(" ")[0]
+        wait_until(lambda: "billing" in node.log(), "the client's end is in the log")
+        told = [json.loads(line) for line in node.log().splitlines() if address in line]
+        assert [(each["level"], each["event"]) for each in told] == [
+            ("debug", "client_connected"), ("debug", "client_left"),
+        ]  # fmt: skip
+        with cluster.client() as client:
+            client.call("CONFIG", "SET", "loglevel", "info")
+        before = node.log().count("client_connected")
+        cluster.client().close()
+        with cluster.client() as client:
+            client.call("PING")
+        assert node.log().count("client_connected") == before
 
 
 def test_all_of_the_state_survives_a_restart() -> None:

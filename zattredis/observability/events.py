@@ -34,6 +34,11 @@ class Log:
     def __init__(self, **always: object) -> None:
         self._always = always
 
+    def debug(self, event: str, **fields: object) -> None:
+        """Tell what is of interest to whoever looks for a fault."""
+        if LEVELS["debug"] >= _threshold or _embedded:
+            self._tell("debug", event, fields)
+
     def info(self, event: str, **fields: object) -> None:
         """Tell what happens."""
         self._tell("info", event, fields)

@@ -169,6 +169,7 @@ class Dispatcher:
         """A client was accepted."""
         self._clients.add(connection.state)
         self._statistics.connections_received += 1
+        self._log.debug("client_connected", client=connection.state.id, address=connection.state.address)
 
     def disconnected(self, connection: ClientConnection) -> None:
         """A client is gone."""
@@ -177,6 +178,8 @@ class Dispatcher:
         self._clients.remove(state)
         if state.closed_because:
             self._log.info("client_closed", client=state.id, address=state.address, reason=state.closed_because)
+        else:
+            self._log.debug("client_left", client=state.id, address=state.address, name=state.name)
 
     def count_input(self, size: int) -> None:
         """Count bytes that a client sent."""
