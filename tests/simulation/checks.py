@@ -45,6 +45,7 @@ class Checks:
         self._leaders: dict[int, str] = {}
         self._contents: dict[tuple[int, int], tuple[int, int]] = {}
         self._committed: dict[int, int] = {}
+        self._known_in: dict[int, int] = {}  # index → a term in which the entry was known to be committed
         self._digests: dict[int, int] = {}
         self.memberships: list[Membership] = [first_membership]
         self.committed_index = 0
@@ -56,12 +57,19 @@ class Checks:
         """Election safety and leader completeness."""
         other = self._leaders.setdefault(core.term, node_id)
         require(other == node_id, f"election safety: {other} and {node_id} lead term {core.term}")
-        index = self.committed_index
+        index = self._committed_before(core.term)
         if index >= core.log.first_index:
             complete = core.log.matches(index, self._committed[index])
             require(complete, f"leader completeness: {node_id} leads term {core.term} without committed entry {index}")
         else:
             require(core.last_index >= index, f"leader completeness: {node_id}'s log ends before {index}")
+
+    def _committed_before(self, term: int) -> int:
+        """Return up to where a leader of this term must know the log: a vote may reach it when a later one has led."""
+        index = self.committed_index
+        while index and self._known_in[index] >= term:
+            index -= 1
+        return index
 
     def sent(self, message: Message) -> None:
         """No answer leaves before what it promises is durable."""
@@ -91,9 +99,10 @@ class Checks:
             known = self._contents.setdefault((entry.index, entry.term), fact)
             require(known == fact, f"log matching: {node_id} has another entry at {entry.index} of term {entry.term}")
 
-    def applied(self, node_id: str, entry: Entry, state: State) -> None:
-        """State machine safety, nothing applied before it is committed, state equality."""
+    def applied(self, node_id: str, entry: Entry, state: State, term: int) -> None:
+        """State machine safety, nothing applied before it is committed, state equality. `term` is the node's."""
         index = entry.index
+        self._known_in.setdefault(index, term)
         disk = self._disks[node_id]
         require(disk.durable_last_index >= index, f"{node_id} applied {index} ahead of its durable log")
         if index > self.committed_index:

@@ -161,7 +161,7 @@ class Node:
         batch, self._unapplied = self._unapplied, []
         for entry in batch:
             self.state.apply(entry)
-            self.world.checks.applied(self.node_id, entry, self.state)
+            self.world.checks.applied(self.node_id, entry, self.state, core.term)
             if self._proposed.pop(entry.index, None) == entry.term:
                 self.world.checks.acknowledged(entry.index)
                 self.world.writes_acknowledged += 1

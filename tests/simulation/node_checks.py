@@ -27,7 +27,6 @@ class NodeChecks(Checks):
         super().__init__(world.disks, simple_membership(world.ids))  # type: ignore[arg-type]
         self._world = world
         self._states: dict[tuple[int, int, int], tuple[int, str]] = {}
-        self._known_in: dict[int, int] = {}  # index → a term in which the entry was known to be committed
         self._executed: dict[tuple[int, int], int] = {}  # (session, sequence) → index
         self._admitted: dict[tuple[int, int], int] = {}  # (term, session) → the last sequence its leader took
         self._stamps: dict[int, int] = {}
@@ -42,9 +41,7 @@ class NodeChecks(Checks):
         """Election safety and leader completeness. A paused process may hear of its election long after it."""
         other = self._leaders.setdefault(term, node_id)
         require(other == node_id, f"election safety: {other} and {node_id} lead term {term}")
-        index = self.committed_index
-        while index and self._known_in[index] >= term:
-            index -= 1  # perhaps committed by a later leader
+        index = self._committed_before(term)
         if core.term == term and index >= core.log.first_index:
             complete = core.log.matches(index, self._committed[index])
             require(complete, f"leader completeness: {node_id} leads term {term} without committed entry {index}")
@@ -52,7 +49,6 @@ class NodeChecks(Checks):
     def applied_entry(self, node_id: str, entry: Entry, term: int) -> None:
         """Nothing applied before a majority holds it durably, and everywhere the same."""
         self._world.applied += 1
-        self._known_in.setdefault(entry.index, term)
         earlier = self._stamps.get(entry.index - 1, 0)
         require(
             entry.stamp_ms >= earlier, f"{entry}'s stamp {entry.stamp_ms} lies before {earlier}, that of the one before"
@@ -64,7 +60,7 @@ class NodeChecks(Checks):
             self.committed_index = entry.index
             self._committed[entry.index] = entry.term
             self._digests[entry.index] = 0
-        super().applied(node_id, entry, _NO_DIGEST)  # type: ignore[arg-type]
+        super().applied(node_id, entry, _NO_DIGEST, term)  # type: ignore[arg-type]
 
     def written(self, node_id: str, entries: list[Entry]) -> None:
         """Log matching; a term's leader takes the batches of a session in order and once; stamps never fall."""

@@ -7,11 +7,12 @@ import subprocess
 import sys
 from functools import partial
 from multiprocessing.pool import Pool
+from types import SimpleNamespace
 
 import pytest
 
 from tests.simulation.checks import Violation
-from tests.simulation.disk import Disk
+from tests.simulation.disk import Disk, State
 from tests.simulation.world import World, run_seed
 from zattredis.raft.entry import BATCH, make_entry
 from zattredis.raft.membership import simple_membership
@@ -101,6 +102,21 @@ def test_a_second_leader_is_seen() -> None:
     world.checks.leader_elected("n1", nodes[0].core)  # type: ignore[arg-type]
     with pytest.raises(Violation, match="election safety"):
         world.checks.leader_elected("n2", nodes[1].core)  # type: ignore[arg-type]
+
+
+def test_a_leader_without_what_was_committed_before_it_is_seen() -> None:
+    """And not one whose votes came when a later leader had committed: seed 6006312 of the core with membership."""
+    checks = started(3).checks
+    node = SimpleNamespace(term=2, last_index=1, log=SimpleNamespace(first_index=1, matches=lambda *_: False))
+    entry = make_entry(1, 1, BATCH, 1, 0, b"")
+    for each in checks._disks.values():
+        each.append(1, [entry], HardState(1, None, 0))
+        each.sync(1)
+    checks.applied("n1", entry, State(simple_membership("abc")), 2)
+    checks.leader_elected("n1", node)  # type: ignore[arg-type]
+    node.term = 3
+    with pytest.raises(Violation, match="leader completeness: n2 leads term 3 without committed entry 1"):
+        checks.leader_elected("n2", node)  # type: ignore[arg-type]
 
 
 def test_a_stale_read_is_seen() -> None:
