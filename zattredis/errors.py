@@ -80,6 +80,10 @@ class BackupDamaged(ZattredisError):
     """A backup is of an unknown version, cut short, or fails a checksum; the text says where."""
 
 
+class SnapshotRefused(SnapshotFailed):
+    """The receiver of a snapshot wants nothing of it, now at least."""
+
+
 class LogCompacted(ZattredisError):
     """The asked-for log index lies before the first one held."""
 

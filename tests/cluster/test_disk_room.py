@@ -112,6 +112,29 @@ def test_a_follower_whose_disk_is_full_stays_alive_and_catches_up(small_disk: Pa
         cluster.wait_equal()
 
 
+def test_a_snapshot_that_its_disk_cannot_hold_does_not_end_a_follower(small_disk: Path) -> None:
+    with ZattCluster(3, start=False) as cluster:
+        for node in cluster.nodes:
+            node.flags = ["--disk-free-bytes-min", str(16 * MIB)]
+            node.flags += ["--log-compaction-bytes", "8mb", "--log-retain-for-followers-bytes", "8mb"]
+        cluster.nodes[2].flags += ["--dir", str(small_disk / "data")]
+        cluster.start()
+        cluster.kill(2)
+        cluster.wait_leader()
+        with cluster.client(0) as one:
+            for i in range(100):
+                one.call("SET", f"large{i}", os.urandom(MIB))
+            fill(small_disk, 64 * MIB)
+            cluster.restart(2, wait=False)
+            wait_until(lambda: "there is no room on the disk of n3 for a snapshot" in cluster.nodes[2].log(), "refused")
+            assert one.call("SET", "k", "v") == b"OK"
+            wait_until(lambda: cluster.nodes[2].log().count("there is no room") > 2, "asked again")
+            assert cluster.nodes[2].running
+            assert os.statvfs(small_disk).f_bavail * os.statvfs(small_disk).f_frsize > 50 * MIB, "nothing is left of it"
+        (small_disk / "filler").unlink()
+        cluster.wait_equal()
+
+
 def test_a_leader_without_room_hands_over_and_a_majority_without_room_refuses_everywhere() -> None:
     with ZattCluster(3, in_memory=True) as cluster:
         leader = cluster.wait_leader()

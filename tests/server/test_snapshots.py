@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from zattredis.errors import SnapshotFailed, StorageFailed
+from zattredis.errors import SnapshotFailed, SnapshotRefused, StorageFailed
 from zattredis.server import snapshots
 from zattredis.server.snapshots import Receiver, Snapshots
 
@@ -183,3 +183,23 @@ def test_another_refusal_is_one(monkeypatch: pytest.MonkeyPatch) -> None:
     asyncio.run(node.send())
     assert node.reports == [False]
     assert node.snapshots.under_way == {}
+
+
+def test_whoever_refuses_is_not_offered_the_next_one_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """To make a snapshot costs the leader every byte of its state."""
+    node = FakeNode(monkeypatch)
+    monkeypatch.setattr(snapshots, "AGAIN_S", 0.2)
+
+    async def refuse(node_id: str, offer: bytes, chunks: Any) -> None:
+        raise SnapshotRefused("the receiver refused the snapshot: no room")
+
+    async def run() -> None:
+        node.snapshots.send_to("n2")
+        await asyncio.sleep(0.05)
+        node.snapshots.send_to("n2")
+        assert node.reports == [] and len(node.made) == 1
+        await node.send()
+
+    node.network.send_snapshot = refuse
+    asyncio.run(run())
+    assert node.reports == [False] and len(node.made) == 1

@@ -406,6 +406,10 @@ class SimDataDirectory:
             raise SnapshotDamaged(f"the snapshot of entry {index} is what this node's state began with")
         return SimPath(self.disk, name)
 
+    def clear_incoming(self, kept: SimPath) -> None:
+        for name in [name for name in self.disk.snapshots if name.startswith("state-") and name != kept.name]:
+            del self.disk.snapshots[name]
+
     def outgoing_path(self, index: int) -> SimPath:
         return SimPath(self.disk, f"snapshot-{index}")
 
@@ -613,6 +617,10 @@ class SimSink:
         if self._manifest is None or self.position.file != 1:
             raise SnapshotDamaged("a snapshot was ended before it was complete")
         return self._manifest
+
+    def abandon(self) -> None:
+        self._directory.disk.snapshots.pop(self._directory.name, None)
+        self._manifest = None
 
     def close(self) -> None:
         """Nothing is open."""

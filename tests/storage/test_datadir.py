@@ -366,6 +366,20 @@ def test_an_installed_snapshot_is_the_state(path: Path, snapshot: SnapshotSource
     data.close()
 
 
+def test_what_earlier_transfers_have_left_is_deleted(path: Path, snapshot: SnapshotSource) -> None:
+    data = opened(path)
+    (path / "state-40").mkdir()
+    (path / "state-40" / "000007.sst").write_bytes(b"some of it")
+    target = receive(data, snapshot)
+    data.clear_incoming(target)
+    assert sorted(p.name for p in path.glob("state-*")) == ["state-0", "state-50"]
+    data.install(target, 50, 1, snapshot.manifest.membership)
+    data.clear_incoming(data.incoming_path(60))
+    assert [p.name for p in path.glob("state-*")] == ["state-50"]
+    assert data.state.get(b"key") == b"of the leader"
+    data.close()
+
+
 def test_a_snapshot_of_another_entry_changes_nothing(path: Path, snapshot: SnapshotSource) -> None:
     data = opened(path)
     target = receive(data, snapshot)

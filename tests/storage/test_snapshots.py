@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
 import threading
@@ -12,7 +13,7 @@ import msgspec
 import pytest
 
 from tests.storage.conftest import OPTIONS, changes
-from zattredis.errors import SnapshotDamaged, StateDamaged
+from zattredis.errors import SnapshotDamaged, SnapshotFailed, StateDamaged, StorageFailed
 from zattredis.storage import snapshots
 from zattredis.storage.snapshots import (
     DIGEST_BYTES,
@@ -222,6 +223,21 @@ def test_files_are_verified_while_others_arrive_and_again_by_a_later_connection(
     assert second.begin(source.manifest).file == len(source.manifest.files)
     second.finish()
     assert sorted(verified) == sorted(file.name for file in source.manifest.files)
+
+
+@pytest.mark.parametrize(("number", "expected"), [(errno.ENOSPC, SnapshotFailed), (errno.EIO, StorageFailed)])
+def test_a_full_disk_costs_the_transfer_and_a_broken_one_the_node(
+    source: SnapshotSource, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int, expected: type[Exception]
+) -> None:
+    sink = SnapshotSink(tmp_path / "state-50")
+
+    def refuse(*_: object) -> int:
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(snapshots.os, "pwrite", refuse)
+    with pytest.raises(expected, match=os.strerror(number)):
+        send(source, sink)
+    assert (tmp_path / "state-50").exists() is (number == errno.EIO), "what came is of no use to a full disk"
 
 
 def test_an_unfinished_snapshot_is_not_complete(source: SnapshotSource, sink: SnapshotSink) -> None:

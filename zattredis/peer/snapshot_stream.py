@@ -19,7 +19,7 @@ from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Final, Protocol
 
-from zattredis.errors import FatalError, FrameError, SnapshotFailed, ZattredisError
+from zattredis.errors import FatalError, FrameError, SnapshotFailed, SnapshotRefused, ZattredisError
 from zattredis.observability.events import get_logger
 from zattredis.peer.connection import CHUNK_BYTES_MAX, Connection, Timing, watch_task
 from zattredis.peer.control import (
@@ -82,8 +82,8 @@ class SnapshotSender:
     async def send(self, manifest: bytes, chunks: ChunkSource) -> None:
         """Return when the receiver has all of it, verified and durable.
 
-        Raises SnapshotFailed when it refuses, falls silent or speaks out of turn, ConnectionError when the connection
-        breaks, and whatever `chunks` raises.
+        Raises SnapshotRefused when it refuses, SnapshotFailed when it falls silent or speaks out of turn,
+        ConnectionError when the connection breaks, and whatever `chunks` raises.
         """
         self._connection.send(SnapshotBegin(manifest))
         while self.position is None:
@@ -135,7 +135,7 @@ class SnapshotSender:
         frame = self._frames.popleft()
         if isinstance(frame, Refused):
             self._connection.close("refused by the receiver")
-            raise SnapshotFailed(f"the receiver refused the snapshot: {frame.reason}")
+            raise SnapshotRefused(f"the receiver refused the snapshot: {frame.reason}")
         return frame
 
 

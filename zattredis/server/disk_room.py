@@ -10,7 +10,8 @@ stand, and each decides for its own clients, before anything enters the log:
 - A leader that is LOW hands over to a voter that has room. If there is none it goes on, since a majority has to follow.
 - A node that is OUT takes no more entries into its log, as if they had been lost on the way: its databases must never
   run into the end of the disk, which would end it. It goes on voting and answering heartbeats; it falls behind, its
-  linearizable reads wait, and both end by themselves once there is room. While a majority is OUT, and so nobody writes,
+  linearizable reads wait, and both end by themselves once there is room. Nor does it take a snapshot, and no node takes
+  one with which it would be OUT. While a majority is OUT, and so nobody writes,
   short entries are taken: a new leader's first one must be stored before anybody may read.
 
 Nothing of this is remembered: free space is asked for ten times a second, and room ends every refusal at once.
@@ -74,6 +75,11 @@ class DiskRoom:
             return True
         return self._of_majority() == OUT and sum(map(len, message.entries)) <= SHORT_BYTES
 
+    @property
+    def reserve_bytes(self) -> int:
+        """How much must be left, or the node is OUT."""
+        return self._wanted() // 4
+
     def _wanted(self) -> int:
         settings = self._node.settings
         percent = settings.disk_free_percent_min
@@ -84,7 +90,7 @@ class DiskRoom:
         wanted = self._wanted()
         # What was left is not come back to by a few bytes more: each step would be a line in the log.
         margin = wanted // 16
-        if free < wanted // 4 + (margin if self.level == OUT else 0):
+        if free < self.reserve_bytes + (margin if self.level == OUT else 0):
             return OUT
         return LOW if free < wanted + (margin if self.level != ROOM else 0) else ROOM
 

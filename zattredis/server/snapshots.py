@@ -9,15 +9,23 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Iterator
 from itertools import accumulate
-from typing import TYPE_CHECKING, TypeVar, TypeVarTuple
+from typing import TYPE_CHECKING, Final, TypeVar, TypeVarTuple
 
 import msgspec
 
-from zattredis.errors import FatalError, SnapshotDamaged, SnapshotFailed, StorageError, ZattredisError
+from zattredis.errors import (
+    FatalError,
+    SnapshotDamaged,
+    SnapshotFailed,
+    SnapshotRefused,
+    StorageError,
+    ZattredisError,
+)
 from zattredis.observability.events import get_logger
 from zattredis.raft.membership import Membership
 from zattredis.raft.messages import InstallSnapshot
 from zattredis.server.clock import monotonic
+from zattredis.server.disk_room import OUT
 from zattredis.server.driver import STALL_RETRY_S
 from zattredis.storage.snapshots import (
     REFUSED_BY_FORMER,
@@ -31,6 +39,11 @@ from zattredis.storage.snapshots import (
 
 if TYPE_CHECKING:
     from zattredis.server.node import Node
+
+AGAIN_S: Final = 1.0
+AGAIN_S_MAX: Final = 30.0
+"""A follower that refuses, for lack of room perhaps, is asked again after so long, and ten times as long as it took to
+make what it refused: that costs the leader every byte of its state."""
 
 Result = TypeVar("Result")
 Arguments = TypeVarTuple("Arguments")
@@ -95,10 +108,11 @@ class Snapshots:
         """Send a snapshot as the leader of `term`, which this node perhaps leads no more when the snapshot is ready."""
         node = self._node
         started = monotonic()
-        index, ok = 0, False
+        index, ok, making_s = 0, False, 0.0
         try:
             shared = await self._make()
             shared.users += 1
+            making_s = monotonic() - started
             source = shared.source
             manifest = source.manifest
             index = manifest.index
@@ -125,6 +139,8 @@ class Snapshots:
             raise
         except ZattredisError as error:
             _log.warning("snapshot_not_sent", peer=node_id, reason=str(error))
+            if isinstance(error, SnapshotRefused):
+                await asyncio.sleep(min(AGAIN_S_MAX, max(AGAIN_S, 10 * making_s)))
         finally:
             self._sending.pop(node_id, None)
             if node.is_open:
@@ -223,10 +239,24 @@ class Receiver:
 
     async def begin(self, manifest: bytes) -> tuple[int, int]:
         """Return where the sender is to begin, or to go on."""
-        return await _on_thread(self._sink.begin, self._manifest)
+        data = self._node.data
+        await _on_thread(data.clear_incoming, data.incoming_path(self._manifest.index))
+        position = await _on_thread(self._sink.begin, self._manifest)
+        lacking = self._manifest.size_behind(position)
+        room = data.free_bytes() - self._node.disk_room.reserve_bytes
+        if lacking > room:
+            await self._refuse(f"that lacks {lacking} bytes; {max(0, room)} may be taken")
+        return position
+
+    async def _refuse(self, why: str) -> None:
+        """Give up for lack of room what came so far, too: log and state may need it. Raises SnapshotFailed."""
+        await _on_thread(self._sink.abandon)
+        raise SnapshotFailed(f"there is no room on the disk of {self._node.core.node_id} for a snapshot {why}")
 
     async def write(self, file: int, offset: int, data: bytes, crc: int) -> tuple[int, int]:
         """Write a chunk and return the position behind it."""
+        if self._node.disk_room.level == OUT:
+            await self._refuse("any more: it is nearly full")
         await _on_thread(self._sink.write, Chunk(file, offset, data, crc))
         return self._sink.position
 

@@ -105,6 +105,18 @@ class DataDirectory:
             raise SnapshotDamaged(f"the snapshot of entry {index} is what this node's state began with")
         return self.path / name
 
+    def clear_incoming(self, kept: Path) -> None:
+        """Delete what earlier transfers of snapshots have left, but at `kept`: each may be as large as the state.
+
+        For a thread, while nothing is installed.
+        """
+        if self._discarding is not None:
+            self._discarding.join()
+        in_use = (kept.name, self.log.state_directory.name)
+        for name in os.listdir(self.path):
+            if name.startswith(STATE_PREFIX) and name not in in_use:
+                shutil.rmtree(self.path / name, ignore_errors=True)
+
     def outgoing_path(self, number: int) -> Path:
         """Return where snapshot `number` of this run is to be made for sending; the next start deletes what is left."""
         return self.path / f"{SNAPSHOT_PREFIX}{number}"

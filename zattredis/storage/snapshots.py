@@ -8,6 +8,7 @@ size and digest; the receiver accepts bytes only in the manifest's order, and us
 from __future__ import annotations
 
 import contextlib
+import errno
 import hashlib
 import os
 import re
@@ -22,7 +23,7 @@ import msgspec
 from rocksdict import Cache
 
 from zattredis.checksum import crc32
-from zattredis.errors import SnapshotDamaged, StateDamaged, StorageFailed
+from zattredis.errors import SnapshotDamaged, SnapshotFailed, StateDamaged, StorageFailed, ZattredisError
 from zattredis.storage.rocks import MIB, StoreOptions, fsync_directory, open_database, state_options, write_back
 from zattredis.storage.state_store import APPLIED_KEY, MEMBERSHIP_KEY, Applied, StateStore, decode_applied
 
@@ -38,6 +39,8 @@ whose digests have nothing before them; they refuse a manifest with others befor
 REFUSED_BY_FORMER: Final = "a malformed size or digest"
 """What such a version says then."""
 
+_NO_ROOM: Final = (errno.ENOSPC, errno.EDQUOT)
+"""Nothing that counts was written then: the disk is as good as before."""
 _READ_BYTES: Final = MIB
 _VERIFIED_AT_ONCE: Final = 2
 """Files that are verified and synced at a time: one computes while the other's sync waits."""
@@ -70,6 +73,10 @@ class Manifest(msgspec.Struct, array_like=True, frozen=True):
     def size_bytes(self) -> int:
         """Bytes of all files."""
         return sum(file.size for file in self.files)
+
+    def size_behind(self, position: Position) -> int:
+        """Bytes from a position on."""
+        return sum(file.size for file in self.files[position.file :]) - position.offset
 
     def encode(self) -> bytes:
         """Return the manifest's bytes."""
@@ -294,7 +301,7 @@ class SnapshotSink:
 
     def begin(self, manifest: Manifest) -> Position:
         """Prepare for `manifest` and return where its sender is to go on: further than the start only after a broken
-        transfer of the very same snapshot. Raises StorageFailed.
+        transfer of the very same snapshot. Raises StorageFailed, or SnapshotFailed where the disk is full.
         """
         self._close_file()
         self._stop_verifying()
@@ -324,7 +331,9 @@ class SnapshotSink:
         return Position(len(manifest.files), 0)
 
     def write(self, chunk: Chunk) -> None:
-        """Write the next chunk. Raises SnapshotDamaged when it is not the next one, too long or fails its checksum."""
+        """Write the next chunk. Raises SnapshotDamaged when it is not the next one, too long or fails its checksum.
+
+        Where the disk is full everything received is deleted, and SnapshotFailed raised."""
         manifest = self._manifest
         if manifest is None:
             raise SnapshotDamaged("a snapshot chunk before its manifest")
@@ -376,8 +385,8 @@ class SnapshotSink:
     def finish(self) -> Manifest:
         """Verify every digest, make files and directory durable, and return the manifest. Blocks: for a thread.
 
-        Raises SnapshotDamaged (then everything received is deleted) or StorageFailed. Afterwards the directory may be
-        given to `DataDirectory.install`.
+        Raises SnapshotDamaged or SnapshotFailed (then everything received is deleted), or StorageFailed. Afterwards the
+        directory may be given to `DataDirectory.install`.
         """
         manifest = self._manifest
         if manifest is None or not self.complete:
@@ -415,5 +424,9 @@ class SnapshotSink:
             with contextlib.suppress(OSError):
                 os.close(descriptor)
 
-    def _failed(self, error: OSError) -> StorageFailed:
-        return StorageFailed(f"receiving a snapshot into {self._directory} failed: {error.strerror}")
+    def _failed(self, error: OSError) -> ZattredisError:
+        text = f"receiving a snapshot into {self._directory} failed: {error.strerror}"
+        if error.errno in _NO_ROOM:
+            self.abandon()  # log and state need what is left
+            return SnapshotFailed(text)
+        return StorageFailed(text)
