@@ -36,8 +36,8 @@ def test_the_wheel_holds_the_package_and_its_commands_and_nothing_else(built: Pa
     console = REPOSITORY / "zattredis" / "server" / "admin" / "console"
     assert {str(path.relative_to(REPOSITORY)) for path in console.iterdir()} <= names
     assert {name.split("/")[0] for name in names} == {"zattredis", info}
-    assert "zattd = zattredis.cli.zattd:main" in commands
-    assert "zattctl = zattredis.cli.zattctl:main" in commands
+    assert "zattd = zattredis.cli.entry:zattd" in commands
+    assert "zattctl = zattredis.cli.entry:zattctl" in commands
     assert metadata["Name"] == "zattredis"
     assert metadata["License-Expression"] == "Apache-2.0"
     assert metadata["Requires-Python"] == ">=3.11"

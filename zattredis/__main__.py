@@ -1,6 +1,6 @@
 """`python -m zattredis` is `zattd`."""
 
-from zattredis.cli.zattd import main
+from zattredis.cli.entry import zattd
 
 if __name__ == "__main__":
-    raise SystemExit(main())
+    raise SystemExit(zattd())

@@ -32,6 +32,28 @@ def test_version(tmp_path: Path) -> None:
     assert (done.returncode, done.stdout) == (0, f"zattredis {__version__}\n")
 
 
+INTERRUPTED_WHILE_LOADING = """
+import sys
+from zattredis.cli import entry
+class Finder:
+    def find_spec(self, name, *_):
+        if name == "zattredis.raft":  # both need it, deep in what they import
+            raise KeyboardInterrupt
+sys.meta_path.insert(0, Finder())
+sys.exit(entry.{command}())
+"""
+
+
+@pytest.mark.parametrize("command", ["zattd", "zattctl"])
+def test_ctrl_c_while_the_program_is_loaded_is_no_traceback(command: str, tmp_path: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", INTERRUPTED_WHILE_LOADING.format(command=command)], cwd=tmp_path, capture_output=True,
+        text=True, timeout=60, check=False, env={**os.environ, "PYTHONPATH": str(REPOSITORY)},
+    )  # fmt: skip
+    assert (done.returncode, done.stdout, done.stderr) == (130, "", "")
+    assert list(tmp_path.iterdir()) == []
+
+
 @pytest.mark.parametrize("words", [["--help"], ["config", "--help"], ["demo", "--help"]])
 def test_help(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as ended:

@@ -4,7 +4,8 @@ Owns: the commands `zattd` (the server, `config`, `demo`) and `zattctl` (asking 
 signals.
 
 Invariants
-- Exit codes: 0 done or stopped as asked, 1 could not start or had to end, 2 the arguments or settings are wrong.
+- Exit codes: 0 done or stopped as asked, 1 could not start or had to end, 2 the arguments or settings are wrong,
+  130 ended by Ctrl-C before there was anything to stop (`entry`).
 - Whatever goes wrong is one line on standard error that a person understands; no traceback for anything foreseen.
 - Processes are ended by their own pid only, and only those that were started here.
 
