@@ -406,7 +406,7 @@ def transfer(s: RaftState, target: str | None) -> None:
         if target is None:
             raise ProposalRefused("there is no other live voter")
     elif target == s.node_id or not s.membership.is_voter(target):
-        raise ProposalRefused(f"{target} is not another voter")
+        raise ProposalRefused(f"{target} is not another voter; those are {', '.join(sorted(s.other_voters)) or 'none'}")
     s.transferring_to = target
     s.transfer_elapsed = 0
     s.events.append(ready.TransferStarted(target))
