@@ -82,6 +82,41 @@ def test_on_a_terminal_a_start_says_what_a_person_needs(tmp_path: Path) -> None:
         assert node.end() == 0
 
 
+@pytest.mark.parametrize("redirections", ["<&-", ">&-", "2>&-", "<&- >&- 2>&-", ">/dev/full 2>&1"])
+def test_closed_or_full_standard_streams_harm_nothing(redirections: str, tmp_path: Path) -> None:
+    port = free_port()
+    words = [sys.executable, "-m", "zattredis", "--port", str(port), "--dir", str(tmp_path / "data")]
+    words = ["sh", "-c", f'exec "$@" {redirections}', "sh", *words]
+    process = subprocess.Popen(words, env={**os.environ, "PYTHONPATH": str(REPOSITORY)}, stdout=subprocess.DEVNULL)
+    try:
+
+        def answers() -> bool:
+            assert process.poll() is None, "it ended"
+            try:
+                with RespClient(port) as client:
+                    return client.try_call("SET", "k", "v") == b"OK"
+            except OSError:
+                return False
+
+        wait_until(answers, "it serves")
+        opened = [os.readlink(f"/proc/{process.pid}/fd/{number}") for number in range(3)]
+        assert not [path for path in opened if str(tmp_path) in path or not path.startswith(("/", "pipe:"))]
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(WAIT_S) == 0
+    finally:
+        process.kill()
+        process.wait()
+
+
+def test_a_complaint_that_nobody_can_read_changes_no_exit_code(tmp_path: Path) -> None:
+    words = [sys.executable, "-m", "zattredis", "--port", "none", "--dir", str(tmp_path)]
+    with open("/dev/full", "wb") as full:
+        done = subprocess.run(
+            words, env={**os.environ, "PYTHONPATH": str(REPOSITORY)}, stdout=full, stderr=full, check=False, timeout=60
+        )
+    assert done.returncode == 2
+
+
 def test_shutdown_ends_the_process_well(tmp_path: Path) -> None:
     port = free_port()
     with terminal("--port", str(port), directory=tmp_path) as node:

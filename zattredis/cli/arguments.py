@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import difflib
 import os
 import sys
@@ -12,6 +13,7 @@ from typing import Final, NoReturn
 from zattredis.config import CONFIG_VARIABLE, SECTIONS, SETTINGS, Settings, SettingSpec, load_settings
 from zattredis.errors import NodeRemoved, StateDiverged
 
+_STDERR: Final = 2
 EXIT_DONE: Final = 0
 EXIT_FATAL: Final = 1
 EXIT_USAGE: Final = 2
@@ -45,8 +47,22 @@ def exit_code_of(error: Exception) -> int:
 
 
 def complain(program: str, text: object) -> None:
-    """Print one line of complaint on standard error."""
-    print(f"{program}: {text}", file=sys.stderr, flush=True)
+    """Print one line of complaint on standard error. Where that cannot be written the exit code has to do."""
+    with contextlib.suppress(OSError):
+        print(f"{program}: {text}", file=sys.stderr, flush=True)
+
+
+def open_standard_streams() -> None:
+    """Put the null device where standard input, output or error is closed. To be called before anything is opened.
+
+    The next file or socket would get that number, and whatever a library then has to say would be written into it.
+    """
+    while (descriptor := os.open(os.devnull, os.O_RDWR)) <= _STDERR:
+        os.set_inheritable(descriptor, True)
+    os.close(descriptor)
+    for name, number, mode in (("stdin", 0, "r"), ("stdout", 1, "w"), ("stderr", _STDERR, "w")):
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(number, mode, encoding="utf-8", closefd=False))  # noqa: SIM115 (for good)
 
 
 class OneLineParser(argparse.ArgumentParser):

@@ -113,7 +113,8 @@ async def serve(node: ServedNode, settings: Settings) -> int:
         await running
     except FatalError as error:
         complain("zattd", error)
-        sys.stdout.flush()
+        with contextlib.suppress(OSError):
+            sys.stdout.flush()
         os._exit(exit_code_of(error))
     signalled.cancel()
     supervisor.close()

@@ -14,6 +14,7 @@ from zattredis.cli.arguments import (
     complain,
     config_file_of,
     exit_code_of,
+    open_standard_streams,
     settings_from,
 )
 from zattredis.errors import ConfigError, FatalError
@@ -43,6 +44,7 @@ Stop a node with Ctrl-C or SIGTERM: it hands over, finishes what it accepted and
 def main(argv: Sequence[str] | None = None) -> int:
     """Run `zattd` with `argv` (default: the process's own) and return the exit code."""
     words = list(sys.argv[1:] if argv is None else argv)
+    open_standard_streams()
     try:
         match words[:1]:
             case ["config"]:
