@@ -406,9 +406,13 @@ class SimDataDirectory:
             raise SnapshotDamaged(f"the snapshot of entry {index} is what this node's state began with")
         return SimPath(self.disk, name)
 
-    def clear_incoming(self, kept: SimPath) -> None:
+    def wait_discarded(self) -> None:
+        """An install has done so at once."""
+
+    def set_aside(self, kept: SimPath) -> list[SimPath]:
         for name in [name for name in self.disk.snapshots if name.startswith("state-") and name != kept.name]:
             del self.disk.snapshots[name]
+        return []
 
     def outgoing_path(self, index: int) -> SimPath:
         return SimPath(self.disk, f"snapshot-{index}")

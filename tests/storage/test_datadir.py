@@ -366,18 +366,31 @@ def test_an_installed_snapshot_is_the_state(path: Path, snapshot: SnapshotSource
     data.close()
 
 
-def test_what_earlier_transfers_have_left_is_deleted(path: Path, snapshot: SnapshotSource) -> None:
+def test_what_earlier_transfers_have_left_is_set_aside_but_never_what_is_in_use(
+    path: Path, snapshot: SnapshotSource
+) -> None:
     data = opened(path)
-    (path / "state-40").mkdir()
-    (path / "state-40" / "000007.sst").write_bytes(b"some of it")
+    for name in ("state-40", "state-41"):
+        (path / name).mkdir()
+        (path / name / "000007.sst").write_bytes(b"some of it")
     target = receive(data, snapshot)
-    data.clear_incoming(target)
+    data.wait_discarded()
+    aside = data.set_aside(target)
     assert sorted(p.name for p in path.glob("state-*")) == ["state-0", "state-50"]
+    # A transfer that was broken off deletes what it set aside for long: others come to be under the same names.
+    (path / "state-40").mkdir()
     data.install(target, 50, 1, snapshot.manifest.membership)
-    data.clear_incoming(data.incoming_path(60))
+    for left in aside:
+        assert [p.name for p in left.iterdir()] == ["000007.sst"]
+        shutil.rmtree(left)
+    assert (path / "state-40").exists()
+    data.wait_discarded()
+    assert len(data.set_aside(data.incoming_path(60))) == 1
     assert [p.name for p in path.glob("state-*")] == ["state-50"]
     assert data.state.get(b"key") == b"of the leader"
     data.close()
+    opened(path).close()
+    assert sorted(p.name for p in path.iterdir() if p.name.startswith("s")) == ["state-50"]
 
 
 def test_a_snapshot_of_another_entry_changes_nothing(path: Path, snapshot: SnapshotSource) -> None:

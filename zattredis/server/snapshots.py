@@ -7,7 +7,9 @@ before it is installed. Installing is one synced write in the log; until then th
 from __future__ import annotations
 
 import asyncio
+import shutil
 from collections.abc import Callable, Iterator
+from functools import partial
 from itertools import accumulate
 from typing import TYPE_CHECKING, Final, TypeVar, TypeVarTuple
 
@@ -240,7 +242,9 @@ class Receiver:
     async def begin(self, manifest: bytes) -> tuple[int, int]:
         """Return where the sender is to begin, or to go on."""
         data = self._node.data
-        await _on_thread(data.clear_incoming, data.incoming_path(self._manifest.index))
+        await _on_thread(data.wait_discarded)
+        for left in data.set_aside(data.incoming_path(self._manifest.index)):
+            await _on_thread(partial(shutil.rmtree, left, ignore_errors=True))
         position = await _on_thread(self._sink.begin, self._manifest)
         lacking = self._manifest.size_behind(position)
         room = data.free_bytes() - self._node.disk_room.reserve_bytes

@@ -73,7 +73,7 @@ class Identity:
 class DataDirectory:
     """A locked directory with its open log and state. The server may use `log` and `state` until `close`."""
 
-    __slots__ = ("_cache", "_discarding", "_lock", "_options", "identity", "log", "path", "state")
+    __slots__ = ("_cache", "_discarding", "_lock", "_options", "_set_aside", "identity", "log", "path", "state")
 
     def __init__(
         self,
@@ -94,6 +94,7 @@ class DataDirectory:
         self._options = options
         self._cache = cache
         self._discarding: threading.Thread | None = None
+        self._set_aside = 0
 
     def incoming_path(self, index: int) -> Path:
         """Return where a snapshot of `index` is to be received: a state directory that no record names yet.
@@ -105,17 +106,27 @@ class DataDirectory:
             raise SnapshotDamaged(f"the snapshot of entry {index} is what this node's state began with")
         return self.path / name
 
-    def clear_incoming(self, kept: Path) -> None:
-        """Delete what earlier transfers of snapshots have left, but at `kept`: each may be as large as the state.
-
-        For a thread, while nothing is installed.
-        """
+    def wait_discarded(self) -> None:
+        """Return once the state that an installed snapshot replaced is deleted. Blocks: for a thread."""
         if self._discarding is not None:
             self._discarding.join()
+
+    def set_aside(self, kept: Path) -> list[Path]:
+        """Rename what earlier transfers of snapshots have left, but `kept`, and return what may be deleted, at leisure.
+
+        Each may be as large as the state. Renamed first, because a deletion may go on for long after its transfer was
+        broken off, and must not take away what the next one receives or has made the state. After `wait_discarded`.
+        """
         in_use = (kept.name, self.log.state_directory.name)
+        aside: list[Path] = []
         for name in os.listdir(self.path):
             if name.startswith(STATE_PREFIX) and name not in in_use:
-                shutil.rmtree(self.path / name, ignore_errors=True)
+                self._set_aside += 1
+                target = self.path / f"{SNAPSHOT_PREFIX}left-{self._set_aside}"
+                with contextlib.suppress(OSError):
+                    os.rename(self.path / name, target)
+                    aside.append(target)
+        return aside
 
     def outgoing_path(self, number: int) -> Path:
         """Return where snapshot `number` of this run is to be made for sending; the next start deletes what is left."""
