@@ -130,18 +130,26 @@ def test_a_disk_that_fails_is_told_as_such(node: FakeNode) -> None:
         asyncio.run(node.snapshots._make())
 
 
-def test_a_snapshot_replaces_no_log_that_a_write_waits_for(node: FakeNode, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_snapshot_replaces_no_log_that_a_write_or_a_compaction_waits_for(
+    node: FakeNode, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """What waits would come behind a log that it does not belong to; and the term of the offer must be stored first."""
     done: list[str] = []
     core: Any = node.core
     core.node_id, core.accepts_snapshot = "n1", lambda offer: not done.append("checked")
-    node.compaction = SimpleNamespace(running=False)  # type: ignore[attr-defined]
+    compaction = SimpleNamespace(running=False)
+    node.compaction = compaction  # type: ignore[attr-defined]
     node.data.incoming_path = lambda index: "state-50"
     monkeypatch.setattr(snapshots, "SnapshotSink", lambda path: SimpleNamespace(finish=lambda: done.append("received")))
     driver = node.driver
-    driver.pump, driver.write_waits = lambda: done.append("pumped"), True
+    driver.pump, driver.write_waits = lambda: done[-1] == "pumped" or done.append("pumped"), True
     receiver = Receiver(node, node.snapshots, "n2", 3, SimpleNamespace(index=50, term=3))  # type: ignore[arg-type]
     monkeypatch.setattr(Receiver, "_install", lambda self: done.append("installed"))
+
+    async def compact() -> None:
+        await asyncio.sleep(0)
+        compaction.running = False
+        done.append("compacted")
 
     async def run() -> None:
         finishing = asyncio.get_running_loop().create_task(receiver.finish())
@@ -149,11 +157,13 @@ def test_a_snapshot_replaces_no_log_that_a_write_waits_for(node: FakeNode, monke
             await asyncio.sleep(0.001)
         await asyncio.sleep(0)
         assert done == ["received", "pumped"]
+        # Begun while the write is waited for: it would find the state that it was to flush closed.
+        compaction.running, compaction.start = True, compact
         driver.write_waits = False
         await finishing
 
     asyncio.run(run())
-    assert done == ["received", "pumped", "checked", "installed"]
+    assert done == ["received", "pumped", "compacted", "pumped", "checked", "installed"]
 
 
 def test_a_node_of_an_older_version_gets_the_digests_that_it_knows(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -267,12 +267,15 @@ class Receiver:
     async def finish(self) -> None:
         """Verify everything, make it durable, and put it in the place of state and log."""
         await _on_thread(self._sink.finish)
-        if self._node.compaction.running:
-            await self._node.compaction.start()
-        driver = self._node.driver
-        driver.pump()  # the term of the offer is stored before a log that begins with an entry of it
-        while driver.write_waits:  # what it holds would come behind a log, and to a state, that it does not belong to
-            await asyncio.sleep(STALL_RETRY_S)
+        driver, compaction = self._node.driver, self._node.compaction
+        while True:
+            driver.pump()  # the term of the offer is stored before a log that begins with an entry of it
+            if compaction.running:  # it would flush a state that is closed
+                await compaction.start()
+            elif driver.write_waits:  # what it holds would come to a log and a state that it is not for
+                await asyncio.sleep(STALL_RETRY_S)
+            else:
+                break
         self.check()
         self._install()
 
