@@ -84,6 +84,22 @@ def test_a_new_directory_is_private_and_empty(path: Path) -> None:
     ]  # fmt: skip
 
 
+def test_every_directory_that_is_made_is_durable(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    synced: list[Path] = []
+    monkeypatch.setattr(datadir, "fsync_directory", synced.append)
+    opened(path / "several" / "levels" / "deep").close()
+    for made in (path / "several" / "levels" / "deep", path / "several" / "levels", path / "several", path):
+        assert made.parent in synced, made
+
+
+def test_a_link_that_leads_nowhere_is_told(path: Path, tmp_path: Path) -> None:
+    path.symlink_to(tmp_path / "volume")
+    for directory in (path, path / "data"):
+        with pytest.raises(DataDirectoryMismatch, match=r"leads to .*volume, which is not there; is its disk mounted\?$"):
+            opened(directory)
+    assert not (tmp_path / "volume").exists()
+
+
 def test_a_second_opening_keeps_identity_and_content(path: Path) -> None:
     data = opened(path)
     data.log.append(entries(1, 3), HardState(1, "n1", 0))

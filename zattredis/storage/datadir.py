@@ -267,8 +267,14 @@ def _close(descriptor: int) -> None:
 
 def _ensure_directory(path: Path) -> None:
     if not path.exists():
+        missing = [path, *(above for above in path.parents if not above.exists())]
+        for link in missing:
+            if link.is_symlink():
+                where = os.readlink(link)
+                raise DataDirectoryMismatch(f"{link} leads to {where}, which is not there; is its disk mounted?")
         path.mkdir(mode=0o700, parents=True)
-        fsync_directory(path.parent)
+        for made in reversed(missing):  # or a power cut could take the one that holds all the others
+            fsync_directory(made.parent)
     elif not path.is_dir():
         raise DataDirectoryMismatch(f"{path} is not a directory")
 
