@@ -95,7 +95,7 @@ def test_every_directory_that_is_made_is_durable(path: Path, monkeypatch: pytest
 def test_a_link_that_leads_nowhere_is_told(path: Path, tmp_path: Path) -> None:
     path.symlink_to(tmp_path / "volume")
     for directory in (path, path / "data"):
-        with pytest.raises(DataDirectoryMismatch, match=r"leads to .*volume, which is not there; is its disk mounted\?$"):
+        with pytest.raises(DataDirectoryMismatch, match=r"leads to .*volume, which is not there"):
             opened(directory)
     assert not (tmp_path / "volume").exists()
 
