@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import subprocess
 import threading
@@ -14,6 +15,8 @@ import pytest
 from tests.support.cluster import Node, ZattCluster, content_digest, free_port, wait_until
 from tests.support.growing import GrowingCluster
 from tests.support.zattctl import COMMAND, ENVIRONMENT, zattctl
+from zattredis.cli.ctl import backup
+from zattredis.storage import rocks
 
 
 def fill(cluster: ZattCluster) -> None:
@@ -133,6 +136,14 @@ def test_through_pipes_to_one_node(trio: ZattCluster, tmp_path: Path, compressio
         alone.nodes = [node]
         alone.start()
         assert content_digest(node) == content_digest(trio.nodes[0])
+
+
+def test_a_backup_that_is_said_to_be_done_keeps_its_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    synced: list[list[str]] = []
+    monkeypatch.setattr(rocks, "fsync_directory", lambda path: synced.append(sorted(os.listdir(path))))
+    with backup._output(str(tmp_path / "saved"), force=False) as stream:
+        stream.write(b"everything")
+    assert synced == [["saved"]]
 
 
 def test_nothing_is_overwritten(trio: ZattCluster, saved: Path, tmp_path: Path) -> None:

@@ -27,6 +27,7 @@ from zattredis.errors import (
     StorageFailed,
 )
 from zattredis.raft.ready import HardState
+from zattredis.server import offline
 from zattredis.storage import datadir
 from zattredis.storage.datadir import DataDirectory, Identity, open_data_directory
 from zattredis.storage.log_store import LogStore
@@ -90,6 +91,13 @@ def test_every_directory_that_is_made_is_durable(path: Path, monkeypatch: pytest
     opened(path / "several" / "levels" / "deep").close()
     for made in (path / "several" / "levels" / "deep", path / "several" / "levels", path / "several", path):
         assert made.parent in synced, made
+
+
+def test_so_is_that_of_a_restore(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    synced: list[Path] = []
+    monkeypatch.setattr(datadir, "fsync_directory", synced.append)
+    os.close(offline._Target(path / "above" / "restored", "n1", "state-0").lock)
+    assert {path / "above", path} <= set(synced)
 
 
 def test_a_link_that_leads_nowhere_is_told(path: Path, tmp_path: Path) -> None:

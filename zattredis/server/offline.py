@@ -39,7 +39,15 @@ from zattredis.server.clock import random_64
 from zattredis.server.rejoin import must_wait
 from zattredis.server.upgrades import FIRST_VERSION, STATE_MACHINE_VERSION
 from zattredis.storage.backup_file import BackupHeader, BackupReader, Piece
-from zattredis.storage.datadir import FORMAT, RESTORING, STATE_PREFIX, Identity, check_together, take_lock
+from zattredis.storage.datadir import (
+    FORMAT,
+    RESTORING,
+    STATE_PREFIX,
+    Identity,
+    check_together,
+    make_directory,
+    take_lock,
+)
 from zattredis.storage.log_store import LogStore
 from zattredis.storage.repair import REJOINING, noted_damage, remember_members, write_file
 from zattredis.storage.rocks import StoreOptions, fsync_directory, write_back
@@ -92,7 +100,8 @@ class _Target:
         path = self.path
         if path.exists() and (not path.is_dir() or set(os.listdir(path)) - {"lost+found"}):
             raise DataDirectoryMismatch(f"{path} is there already and not empty; nothing is overwritten")
-        path.mkdir(mode=0o700, parents=True, exist_ok=True)
+        if not path.exists():
+            make_directory(path)
         with contextlib.suppress(PermissionError):
             path.chmod(0o700)
         lock = os.open(path / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)

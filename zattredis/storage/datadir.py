@@ -267,16 +267,21 @@ def _close(descriptor: int) -> None:
 
 def _ensure_directory(path: Path) -> None:
     if not path.exists():
-        missing = [path, *(above for above in path.parents if not above.exists())]
-        for link in missing:
-            if link.is_symlink():
-                where = os.readlink(link)
-                raise DataDirectoryMismatch(f"{link} leads to {where}, which is not there; is its disk mounted?")
-        path.mkdir(mode=0o700, parents=True)
-        for made in reversed(missing):  # or a power cut could take the one that holds all the others
-            fsync_directory(made.parent)
+        make_directory(path)
     elif not path.is_dir():
         raise DataDirectoryMismatch(f"{path} is not a directory")
+
+
+def make_directory(path: Path) -> None:
+    """Make a directory that is not there, and those above it, durable. Raises DataDirectoryMismatch or OSError."""
+    missing = [path, *(above for above in path.parents if not above.exists())]
+    for link in missing:
+        if link.is_symlink():
+            where = os.readlink(link)
+            raise DataDirectoryMismatch(f"{link} leads to {where}, which is not there; is its disk mounted?")
+    path.mkdir(mode=0o700, parents=True)
+    for made in reversed(missing):  # or a power cut could take the one that holds all the others
+        fsync_directory(made.parent)
 
 
 def _refuse_strangers(path: Path) -> None:

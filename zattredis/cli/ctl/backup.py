@@ -114,6 +114,9 @@ def _output(name: str, force: bool) -> Iterator[BinaryIO]:
             yield stream
             os.fsync(stream.fileno())
         os.replace(partial, path)
+        from zattredis.storage.rocks import fsync_directory
+
+        fsync_directory(path.parent)
     except OSError as error:
         raise StorageFailed(f"cannot write {partial}: {error.strerror}") from None
     finally:
