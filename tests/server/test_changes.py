@@ -108,6 +108,35 @@ def test_overlapping_changes_are_refused() -> None:
     assert node.take(Change(remove=["c"])).status == APPENDED
 
 
+@pytest.mark.parametrize(
+    "change",
+    [
+        Change(add=[("d", "h:1@2")], learner=True),
+        Change(add=[("d", "h:1@2")]),
+        Change(add=[("d", "h:1@2")], remove=["c"]),
+        Change(remove=["c"]),
+        Change(remove=["b", "c"]),
+        Change(demote=["c"]),
+        Change(demote=["b", "c"]),
+    ],
+)
+def test_who_asks_for_the_change_that_is_under_way_waits_for_it(change: Change) -> None:
+    """Be it not yet agreed, or between its two configurations: the first request's answer may have been lost."""
+    cluster = Cluster("abc")
+    node = leader_of(cluster)
+    cluster.isolate("b", "c")
+    assert node.take(change).status == APPENDED
+    again = node.take(change)
+    assert (again.status, again.text) == (APPENDED, "")
+    assert again.index > node.core.membership_index
+    assert node.take(Change(remove=["b"])).status == REFUSED or change.remove == ["b", "c"]
+    assert node.take(Change(add=[("e", "h:3@4")])).status == REFUSED
+    cluster.heal()
+    cluster.tick_all(20)
+    assert not node.core.membership.joint
+    assert node.take(change, "a").status == APPENDED
+
+
 def test_no_change_before_the_first_commit_of_the_term() -> None:
     cluster = Cluster("abc")
     node = leader_of(cluster)

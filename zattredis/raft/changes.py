@@ -44,7 +44,7 @@ def plan(now: Membership, change: Change) -> Membership:
     """
     if not (change.add or change.promote or change.demote or change.remove):
         return now
-    if _on_its_way(now, change):
+    if on_its_way(now, change):
         return now
     if (now.leaving or now.demoting) and not {*change.remove} & {*now.joining}:
         raise ProposalRefused(
@@ -80,7 +80,7 @@ def plan(now: Membership, change: Change) -> Membership:
     )  # fmt: skip
 
 
-def _on_its_way(now: Membership, change: Change) -> bool:
+def on_its_way(now: Membership, change: Change) -> bool:
     """Return whether `now` holds all that `change` asks for: made, or to be made once learners have caught up."""
     gone = {*now.removed, *now.leaving}
     less = {*now.learners, *now.demoting} - {*now.joining}

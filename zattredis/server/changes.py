@@ -237,13 +237,14 @@ class Changes:
         core = node.core
         now = core.membership
         under_way = core.membership_index > core.commit_index or now.joint
-        if under_way and change != Change():
+        after = now.leave_joint() if now.joint else now
+        if under_way and change != Change() and not changes.on_its_way(after, change):
             raise ProposalRefused("another membership change is under way; one at a time")
-        target = changes.plan(now, change)
+        target = now if under_way else changes.plan(now, change)
         if change.add and node.peer_problem:
             raise ProposalRefused(f"the leader {core.node_id} cannot be reached by other nodes: {node.peer_problem}")
         if target == now:
-            # Nothing is left to do, if this node still leads: the commit of any entry shows that.
+            # Nothing is left to begin, if this node still leads: the commit of any entry shows that.
             index = node.driver.admission.propose(TIME, b"")
             if index is None:
                 raise ProposalRefused("the leader takes no entries at the moment")
