@@ -409,7 +409,7 @@ class SimDataDirectory:
     def wait_discarded(self) -> None:
         """An install has done so at once."""
 
-    def set_aside(self, kept: SimPath) -> list[SimPath]:
+    def take_leftovers(self, kept: SimPath) -> list[SimPath]:
         for name in [name for name in self.disk.snapshots if name.startswith("state-") and name != kept.name]:
             del self.disk.snapshots[name]
         return []

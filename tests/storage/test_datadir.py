@@ -390,7 +390,7 @@ def test_an_installed_snapshot_is_the_state(path: Path, snapshot: SnapshotSource
     data.close()
 
 
-def test_what_earlier_transfers_have_left_is_set_aside_but_never_what_is_in_use(
+def test_what_earlier_transfers_have_left_is_taken_away_but_never_what_is_in_use(
     path: Path, snapshot: SnapshotSource
 ) -> None:
     data = opened(path)
@@ -399,7 +399,7 @@ def test_what_earlier_transfers_have_left_is_set_aside_but_never_what_is_in_use(
         (path / name / "000007.sst").write_bytes(b"some of it")
     target = receive(data, snapshot)
     data.wait_discarded()
-    aside = data.set_aside(target)
+    aside = data.take_leftovers(target)
     assert sorted(p.name for p in path.glob("state-*")) == ["state-0", "state-50"]
     # A transfer that was broken off deletes what it set aside for long: others come to be under the same names.
     (path / "state-40").mkdir()
@@ -409,7 +409,7 @@ def test_what_earlier_transfers_have_left_is_set_aside_but_never_what_is_in_use(
         shutil.rmtree(left)
     assert (path / "state-40").exists()
     data.wait_discarded()
-    assert len(data.set_aside(data.incoming_path(60))) == 1
+    assert len(data.take_leftovers(data.incoming_path(60))) == 1
     assert [p.name for p in path.glob("state-*")] == ["state-50"]
     assert data.state.get(b"key") == b"of the leader"
     data.close()
@@ -444,7 +444,7 @@ def test_a_crash_around_the_switch_leaves_the_old_or_the_new_state(
     with monkeypatch.context() as patch:
         patch.setattr(datadir.shutil, "rmtree", lambda *_, **__: None)
         data.install(target, 50, 1, snapshot.manifest.membership)
-        data._finish_discarding()
+        data.wait_discarded()
     after = shutil.copytree(path, path.parent / "after")
     data.close()
     for image, applied, name in ((before, Applied(3, 1), "state-0"), (after, Applied(50, 1), "state-50")):

@@ -23,6 +23,7 @@ from zattredis.cli.ctl import (
     verify,
 )
 from zattredis.cli.ctl.frame import EXIT_UNKNOWN, PROGRAM, Subcommand, parse
+from zattredis.cli.entry import INTERRUPTED
 from zattredis.cli.resp_client import ErrorReply
 from zattredis.errors import ConfigError, ZattredisError
 
@@ -65,7 +66,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         sys.stderr.close()
         return EXIT_DONE
     except KeyboardInterrupt:
-        return 130
+        return INTERRUPTED
 
 
 if __name__ == "__main__":

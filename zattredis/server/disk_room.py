@@ -11,8 +11,8 @@ stand, and each decides for its own clients, before anything enters the log:
 - A node that is OUT takes no more entries into its log, as if they had been lost on the way: its databases must never
   run into the end of the disk, which would end it. It goes on voting and answering heartbeats; it falls behind, its
   linearizable reads wait, and both end by themselves once there is room. Nor does it take a snapshot, and no node takes
-  one with which it would be OUT. While a majority is OUT, and so nobody writes,
-  short entries are taken: a new leader's first one must be stored before anybody may read.
+  one with which it would be OUT. While a majority is OUT, and so nobody writes, short entries are taken: a new leader's
+  first one must be stored before anybody may read.
 
 Nothing of this is remembered: free space is asked for ten times a second, and room ends every refusal at once.
 """

@@ -243,7 +243,7 @@ class Receiver:
         """Return where the sender is to begin, or to go on."""
         data = self._node.data
         await _on_thread(data.wait_discarded)
-        for left in data.set_aside(data.incoming_path(self._manifest.index)):
+        for left in data.take_leftovers(data.incoming_path(self._manifest.index)):
             await _on_thread(partial(shutil.rmtree, left, ignore_errors=True))
         position = await _on_thread(self._sink.begin, self._manifest)
         lacking = self._manifest.size_behind(position)

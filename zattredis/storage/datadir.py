@@ -73,7 +73,7 @@ class Identity:
 class DataDirectory:
     """A locked directory with its open log and state. The server may use `log` and `state` until `close`."""
 
-    __slots__ = ("_cache", "_discarding", "_lock", "_options", "_set_aside", "identity", "log", "path", "state")
+    __slots__ = ("_cache", "_discarding", "_lock", "_options", "_taken", "identity", "log", "path", "state")
 
     def __init__(
         self,
@@ -94,7 +94,7 @@ class DataDirectory:
         self._options = options
         self._cache = cache
         self._discarding: threading.Thread | None = None
-        self._set_aside = 0
+        self._taken = 0
 
     def incoming_path(self, index: int) -> Path:
         """Return where a snapshot of `index` is to be received: a state directory that no record names yet.
@@ -111,22 +111,22 @@ class DataDirectory:
         if self._discarding is not None:
             self._discarding.join()
 
-    def set_aside(self, kept: Path) -> list[Path]:
+    def take_leftovers(self, kept: Path) -> list[Path]:
         """Rename what earlier transfers of snapshots have left, but `kept`, and return what may be deleted, at leisure.
 
         Each may be as large as the state. Renamed first, because a deletion may go on for long after its transfer was
         broken off, and must not take away what the next one receives or has made the state. After `wait_discarded`.
         """
         in_use = (kept.name, self.log.state_directory.name)
-        aside: list[Path] = []
+        taken: list[Path] = []
         for name in os.listdir(self.path):
             if name.startswith(STATE_PREFIX) and name not in in_use:
-                self._set_aside += 1
-                target = self.path / f"{SNAPSHOT_PREFIX}left-{self._set_aside}"
+                self._taken += 1
+                target = self.path / f"{SNAPSHOT_PREFIX}left-{self._taken}"
                 with contextlib.suppress(OSError):
                     os.rename(self.path / name, target)
-                    aside.append(target)
-        return aside
+                    taken.append(target)
+        return taken
 
     def outgoing_path(self, number: int) -> Path:
         """Return where snapshot `number` of this run is to be made for sending; the next start deletes what is left."""
@@ -150,14 +150,9 @@ class DataDirectory:
             )
         self.log.switch_state(directory.name, index, term, membership)
         old, self.state = self.state, incoming
-        self._finish_discarding()
+        self.wait_discarded()
         self._discarding = threading.Thread(target=_discard, args=(old.detach(), old.path), name="discard-state")
         self._discarding.start()
-
-    def _finish_discarding(self) -> None:
-        thread, self._discarding = self._discarding, None
-        if thread is not None:
-            thread.join()
 
     def remember_members(self, voters: tuple[str, ...], addresses: Mapping[str, str]) -> None:
         """Keep whom a repair can ask (see `repair`); nothing is decided by it."""
@@ -181,7 +176,7 @@ class DataDirectory:
 
     def close(self) -> None:
         """Flush and close everything and give up the lock; harmless when repeated. Raises StorageFailed."""
-        self._finish_discarding()
+        self.wait_discarded()
         try:
             try:
                 self.state.close()
