@@ -15,6 +15,7 @@ import pytest
 from tests.support.cluster import wait_until
 from tests.support.growing import GrowingCluster
 from tests.support.zattctl import COMMAND, ENVIRONMENT, zattctl
+from zattredis.cli.ctl.frame import CtlParser
 from zattredis.cli.zattctl import SUBCOMMANDS
 
 NAMES = [each.name for each in SUBCOMMANDS]
@@ -144,6 +145,7 @@ def test_nobody_there() -> None:
 @pytest.mark.parametrize("name", NAMES)
 def test_every_subcommand_has_help_with_examples(name: str) -> None:
     text = zattctl(name, "--help")
+    assert "\x1b" not in text, "no colours where there is no terminal"
     assert "examples:" in text
     assert "exit code:" in text
     assert f"zattctl {name}" in text
@@ -160,6 +162,12 @@ def test_every_subcommand_has_help_with_examples(name: str) -> None:
 )  # fmt: skip
 def test_wrong_arguments_are_one_line(words: tuple[str, ...]) -> None:
     assert zattctl(*words, code=2).count("\n") == 1
+
+
+def test_the_parsers_take_what_argparse_hands_on_to_those_of_subcommands() -> None:
+    actions = CtlParser("zattctl", "Since Python 3.14 it hands on one word more.").add_subparsers()
+    made = actions.add_parser("job", description="It has been done.", conflict_handler="resolve")
+    assert (made.prog, made.description, made.conflict_handler) == ("zattctl job", "It has been done.", "resolve")
 
 
 def test_completion_of_bash() -> None:

@@ -8,7 +8,7 @@ import difflib
 import os
 import sys
 from collections.abc import Sequence
-from typing import Final, NoReturn
+from typing import Any, Final, NoReturn
 
 from zattredis.config import CONFIG_VARIABLE, SECTIONS, SETTINGS, Settings, SettingSpec, load_settings
 from zattredis.errors import NodeRemoved, StateDiverged
@@ -68,7 +68,9 @@ def open_standard_streams() -> None:
 class OneLineParser(argparse.ArgumentParser):
     """An ArgumentParser whose every complaint is one line with a remedy, and which never guesses abbreviations."""
 
-    def __init__(self, prog: str, description: str, epilog: str = "", usage: str | None = None) -> None:
+    def __init__(
+        self, prog: str, description: str, epilog: str = "", usage: str | None = None, **further: Any
+    ) -> None:
         super().__init__(
             prog=prog,
             usage=usage,
@@ -76,6 +78,7 @@ class OneLineParser(argparse.ArgumentParser):
             epilog=epilog,
             allow_abbrev=False,
             formatter_class=argparse.RawDescriptionHelpFormatter,
+            **further,
         )
 
     def error(self, message: str) -> NoReturn:

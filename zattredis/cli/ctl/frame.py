@@ -6,7 +6,7 @@ import argparse
 import difflib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
 from zattredis.cli.arguments import EXIT_USAGE, OneLineParser, complain
 from zattredis.cli.ctl.target import add_target_flags
@@ -52,8 +52,9 @@ class Subcommand:
 class CtlParser(OneLineParser):
     """The parser of `zattctl` and of each subcommand."""
 
-    def __init__(self, prog: str, description: str, epilog: str = "") -> None:
-        super().__init__(prog, description, epilog)
+    def __init__(self, prog: str, description: str, epilog: str = "", **further: Any) -> None:
+        """`further`: what argparse itself hands on to the parsers of subcommands, more with each Python."""
+        super().__init__(prog, description, epilog, **further)
         self.jobs: dict[str, CtlParser] = {}
         """The parsers of the subcommands by their names."""
 
