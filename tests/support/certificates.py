@@ -27,7 +27,8 @@ class Authority:
         self._count = 0
         openssl(
             "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-days", "3650",
-            "-keyout", self._key, "-out", self.ca, "-subj", f"/CN={name}",
+            "-addext", "keyUsage=critical,keyCertSign,cRLSign", "-keyout", self._key, "-out", self.ca,
+            "-subj", f"/CN={name}",
         )  # fmt: skip
 
     def make(self, *alternative_names: str, expired: bool = False, usage: str = "") -> Pair:
