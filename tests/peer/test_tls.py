@@ -20,7 +20,7 @@ from zattredis.peer import listener
 from zattredis.peer.connection import Connection, connect
 from zattredis.peer.control import Challenge, Hello, Proof, Purpose
 from zattredis.peer.handshake import Connecting, Identity, Listening
-from zattredis.peer.tls import Channel, Files, PeerTls
+from zattredis.peer.tls import Channel, Files, PeerTls, in_words
 from zattredis.peer.tls_listener import TlsListener
 from zattredis.peer.wire import encode_frame
 
@@ -250,6 +250,13 @@ def test_a_connection_played_back_byte_for_byte_is_refused() -> None:
         ]
 
     run(main, "asyncio")
+
+
+@pytest.mark.parametrize("reason", ["DECRYPTION_FAILED_OR_BAD_RECORD_MAC", "RECORD_LAYER_FAILURE"])
+def test_changed_bytes_are_named_by_whichever_openssl(reason: str) -> None:
+    error = ssl.SSLError(1, f"[SSL: {reason}] {reason.lower().replace('_', ' ')} (_ssl.c:1029)")
+    error.reason = reason
+    assert in_words(error) == "bytes were changed on the way, or played back"
 
 
 def test_nothing_is_sent_to_a_listener_that_shows_no_good_certificate(papers: Papers) -> None:

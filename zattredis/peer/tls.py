@@ -190,7 +190,6 @@ def node_ids_of(certificate: dict[str, Any]) -> frozenset[str]:
 _WORDS: Final = {
     "WRONG_VERSION_NUMBER": "the other side does not speak TLS",
     "HTTP_REQUEST": "HTTP was sent, not TLS",
-    "RECORD_LAYER_FAILURE": "the other side does not speak TLS",
     "PEER_DID_NOT_RETURN_A_CERTIFICATE": "the other side has no certificate",
     "TLSV13_ALERT_CERTIFICATE_REQUIRED": "the other side wants a certificate, and got none",
     "SSLV3_ALERT_CERTIFICATE_EXPIRED": "the other side refuses our certificate: it has expired",
@@ -203,6 +202,7 @@ _WORDS: Final = {
     "NO_SHARED_CIPHER": "the two sides have no cipher in common",
     "SSLV3_ALERT_HANDSHAKE_FAILURE": "the other side could not agree on a cipher, or wants a certificate",
     "DECRYPTION_FAILED_OR_BAD_RECORD_MAC": "bytes were changed on the way, or played back",
+    "RECORD_LAYER_FAILURE": "bytes were changed on the way, or played back",  # the last word of OpenSSL since 3.2
     "SSLV3_ALERT_BAD_RECORD_MAC": "bytes were changed on the way, or played back",
     "KEY_VALUES_MISMATCH": "the key does not belong to the certificate",
     "NO_CERTIFICATE_OR_CRL_FOUND": "there is no certificate in it",
