@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.resp.conftest import PASSWORD, converse
+from tests.resp.conftest import PASSWORD, converse, converse_with_redis
 from tests.support.resp_client import encode_command
 from zattredis.resp import ProtocolLimits, RequestParser, encode_error
 
@@ -87,7 +87,7 @@ CASES = [
 
 @pytest.mark.parametrize("data", CASES, ids=lambda data: repr(data[:40]))
 def test_like_redis(redis_port: int, data: bytes) -> None:
-    assert expected_from(redis_port, data) == converse(redis_port, data)
+    assert expected_from(redis_port, data) == converse_with_redis(redis_port, data)
 
 
 GUARDED_CASES = [
@@ -102,7 +102,7 @@ GUARDED_CASES = [
 
 @pytest.mark.parametrize("data", GUARDED_CASES, ids=lambda data: repr(data[:40]))
 def test_like_redis_before_authentication(guarded_redis_port: int, data: bytes) -> None:
-    assert expected_from(guarded_redis_port, data, authenticated=False) == converse(guarded_redis_port, data)
+    assert expected_from(guarded_redis_port, data, authenticated=False) == converse_with_redis(guarded_redis_port, data)
 
 
 FRAGMENT = st.sampled_from(
@@ -119,4 +119,4 @@ FRAGMENT = st.sampled_from(
 @given(st.lists(FRAGMENT, min_size=1, max_size=12))
 def test_any_mixture_like_redis(redis_port: int, fragments: list[bytes]) -> None:
     data = b"".join(fragments)
-    assert expected_from(redis_port, data) == converse(redis_port, data)
+    assert expected_from(redis_port, data) == converse_with_redis(redis_port, data)

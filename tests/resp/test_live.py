@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.resp.conftest import PASSWORD, converse
+from tests.resp.conftest import PASSWORD, converse, converse_with_redis
 from tests.resp.test_against_redis import CASES, FRAGMENT, GUARDED_CASES
 from tests.support.cluster import ZattCluster
 from tests.support.resp_client import RespClient, encode_command
@@ -31,26 +31,26 @@ def guarded_zatt_port() -> Iterator[int]:
 
 @pytest.mark.parametrize("data", CASES, ids=lambda data: repr(data[:40]))
 def test_like_redis(zatt_port: int, redis_port: int, data: bytes) -> None:
-    assert converse(zatt_port, data) == converse(redis_port, data)
+    assert converse(zatt_port, data) == converse_with_redis(redis_port, data)
 
 
 @pytest.mark.parametrize("data", GUARDED_CASES, ids=lambda data: repr(data[:40]))
 def test_like_redis_before_authentication(guarded_zatt_port: int, guarded_redis_port: int, data: bytes) -> None:
-    assert converse(guarded_zatt_port, data) == converse(guarded_redis_port, data)
+    assert converse(guarded_zatt_port, data) == converse_with_redis(guarded_redis_port, data)
 
 
 @settings(max_examples=200, deadline=None)
 @given(st.lists(FRAGMENT, min_size=1, max_size=12))
 def test_any_mixture_like_redis(zatt_port: int, redis_port: int, fragments: list[bytes]) -> None:
     data = b"".join(fragments)
-    assert converse(zatt_port, data) == converse(redis_port, data)
+    assert converse(zatt_port, data) == converse_with_redis(redis_port, data)
 
 
 @settings(max_examples=200, deadline=None)
 @given(st.binary(max_size=60), st.booleans())
 def test_garbage_like_redis(zatt_port: int, redis_port: int, garbage: bytes, array: bool) -> None:
     data = (b"*2\r\n$4\r\nECHO\r\n" if array else b"ECHO ") + garbage
-    assert converse(zatt_port, data) == converse(redis_port, data)
+    assert converse(zatt_port, data) == converse_with_redis(redis_port, data)
 
 
 def test_a_deep_pipeline_is_answered_in_order(zatt_port: int) -> None:
