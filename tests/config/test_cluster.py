@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from zattredis.config import Member, load_settings, parse_address, parse_cluster, parse_member
+from zattredis.config import Member, is_loopback, load_settings, parse_address, parse_cluster, parse_member
 from zattredis.errors import ConfigError
 
 ZATT = (
@@ -72,11 +72,28 @@ def test_wrong_members(text: str, expected: str) -> None:
     st.integers(1, 65535),
 )  # fmt: skip
 def test_an_address_reads_back(node_id: str, host: str, port: int, peer_port: int) -> None:
-    if host in ("0.0.0.0", "::"):
+    if host in ("0.0.0.0", "::", "::ffff:0.0.0.0"):
         return
     member = Member(node_id, host, port, peer_port)
     assert parse_address(node_id, member.address) == member
     assert parse_member(str(member)) == member
+
+
+@pytest.mark.parametrize("host", ["0.0.0.0", "::", "::ffff:0.0.0.0", "::ffff:0:0"])
+def test_everywhere_is_no_address_to_connect_to(host: str) -> None:
+    with pytest.raises(ConfigError, match="is no address that others could connect to"):
+        parse_address("n1", f"[{host}]:7001" if ":" in host else f"{host}:7001")
+
+
+@pytest.mark.parametrize(
+    ("host", "here"),
+    [
+        ("127.0.0.1", True), ("127.8.9.1", True), ("::1", True), ("::ffff:127.0.0.1", True), ("localhost", True),
+        ("10.0.0.1", False), ("::ffff:10.0.0.1", False), ("::", False), ("fe80::1%eth0", False), ("elsewhere", False),
+    ],
+)  # fmt: skip
+def test_what_is_loopback(host: str, here: bool) -> None:
+    assert is_loopback(host) is here
 
 
 @given(st.text(max_size=40))

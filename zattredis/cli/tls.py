@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import argparse
-import ipaddress
 import ssl
 from typing import Any
 
-from zattredis.config import Settings
+from zattredis.config import Settings, is_loopback
 from zattredis.errors import ConfigError
 
 
@@ -62,9 +61,5 @@ def context_of(authority: str, cert: str, key: str, password: str, insecure: boo
 
 def names_to_check(context: ssl.SSLContext, host: str) -> ssl.SSLContext:
     """Return the context for a host. On this machine the certificate need not name the address it was reached by."""
-    try:
-        here = ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        here = host == "localhost"
-    context.check_hostname = context.verify_mode == ssl.CERT_REQUIRED and not here
+    context.check_hostname = context.verify_mode == ssl.CERT_REQUIRED and not is_loopback(host)
     return context

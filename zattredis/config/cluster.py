@@ -75,6 +75,23 @@ def check_node_id(node_id: str) -> str:
     return node_id
 
 
+def _address(text: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address:
+    """Return an IP address; of an IPv4 address written as IPv6 the IPv4 address. Raises ValueError.
+
+    Only since Python 3.13 is what is said of the one true of the other.
+    """
+    address = ipaddress.ip_address(text)
+    return getattr(address, "ipv4_mapped", None) or address
+
+
+def is_loopback(host: str) -> bool:
+    """Return whether an address, or `localhost`, is of the machine itself. Other names are not looked up."""
+    try:
+        return _address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
 def check_host(host: str, listening: bool = False) -> str:
     """Return `host`. Raises ConfigError unless it is an IP address or looks like a host name.
 
@@ -83,7 +100,7 @@ def check_host(host: str, listening: bool = False) -> str:
     if not host:
         raise ConfigError("the host is missing; write host:port, for example 127.0.0.1:7001")
     try:
-        address = ipaddress.ip_address(host)
+        address = _address(host)
     except ValueError:
         if not _HOST_NAME.fullmatch(host):
             hint = "; write an IPv6 address in brackets, like [::1]:7001" if ":" in host else ""

@@ -9,12 +9,11 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import ipaddress
 import ssl
 from pathlib import Path
 from typing import Final
 
-from zattredis.config import Settings
+from zattredis.config import Settings, is_loopback
 from zattredis.errors import ConfigError, DefiniteError, FatalError
 from zattredis.observability.events import get_logger
 from zattredis.peer.tls import Files, PeerTls, load_files
@@ -174,7 +173,7 @@ class Security:
 
     def _tell(self, settings: Settings) -> None:
         """Warn of what an operator may not have meant."""
-        if self.peers is None and (settings.peers or settings.join) and not _is_loopback(settings.peer_listen[0]):
+        if self.peers is None and (settings.peers or settings.join) and not is_loopback(settings.peer_listen[0]):
             _log.warning(
                 "peers_unprotected", listens="{}:{}".format(*settings.peer_listen),
                 hint="whoever reaches this port can be a node; set cluster_secret, or tls_cluster with certificates",
@@ -193,7 +192,7 @@ def tell_who_comes_in(settings: Settings, nopass: bool) -> None:
     ports = [] if settings.tls_only else [*settings.client_listen]
     if settings.tls_auth_clients != "yes":
         ports += settings.tls_listen
-    reached = [f"{host}:{port}" for host, port in ports if not _is_loopback(host)]
+    reached = [f"{host}:{port}" for host, port in ports if not is_loopback(host)]
     if anyone and reached:
         _log.warning(
             "clients_unprotected", listens=reached,
@@ -201,18 +200,11 @@ def tell_who_comes_in(settings: Settings, nopass: bool) -> None:
             "set requirepass, or users",
         )  # fmt: skip
     admin = settings.admin_listen
-    if admin is not None and not _is_loopback(admin[0]):
+    if admin is not None and not is_loopback(admin[0]):
         hint = "the admin port speaks plain HTTP, and serves /metrics to everybody who reaches it"
         if anyone:
             hint += ", the console and its actions, too: set requirepass, or users"
         _log.warning("admin_port_reachable", listens="{}:{}".format(*admin), hint=hint)
-
-
-def _is_loopback(host: str) -> bool:
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
 
 
 def _digest(settings: Settings) -> bytes:

@@ -6,10 +6,10 @@ So whoever sends HTTP is cut off at its first line, before a later one could be 
 
 from __future__ import annotations
 
-import ipaddress
 from collections.abc import Sequence
 from typing import Any, Final, Protocol
 
+from zattredis.config import is_loopback
 from zattredis.server.clock import monotonic
 
 LINES_A_MINUTE: Final = 30
@@ -37,12 +37,7 @@ def is_local(peer: Any) -> bool:
     """Return whether a socket's peer name is of this machine: loopback, or a Unix socket."""
     if not isinstance(peer, tuple) or not peer:
         return True
-    try:
-        address = ipaddress.ip_address(str(peer[0]).partition("%")[0])
-    except ValueError:
-        return False
-    mapped = getattr(address, "ipv4_mapped", None)
-    return bool((mapped or address).is_loopback)
+    return is_loopback(str(peer[0]).partition("%")[0])
 
 
 def speaks_http(argv: Sequence[bytes]) -> bool:

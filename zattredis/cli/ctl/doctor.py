@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import ipaddress
 import json
 import statistics
 import time
@@ -20,7 +19,7 @@ from zattredis.cli.ctl.status import fsync_usec, lag_of
 from zattredis.cli.ctl.table import milliseconds, size
 from zattredis.cli.ctl.target import Target
 from zattredis.cli.resp_client import ErrorReply, NoAnswer
-from zattredis.config import SETTINGS
+from zattredis.config import SETTINGS, is_loopback
 from zattredis.config.spec import split_bind
 from zattredis.errors import ConfigError
 
@@ -388,10 +387,7 @@ def _is_loopback(bind: str) -> bool:
     host = bind
     with contextlib.suppress(ConfigError):
         host = split_bind(bind)[0]
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
+    return is_loopback(host)
 
 
 _LOOKS: Final[tuple[Callable[[Sequence[Patient]], Iterator[Finding]], ...]] = (
