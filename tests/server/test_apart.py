@@ -198,6 +198,31 @@ def test_what_fails_late_leaves_nothing_behind(monkeypatch: pytest.MonkeyPatch) 
     assert node.store.data == whole.store.data
 
 
+@pytest.mark.parametrize("line", ["COPY s s2", "COPY z z2", "ZUNIONSTORE z2 2 z s", "SUNIONSTORE s2 s t"])
+def test_what_would_write_too_much_stops_before_it_has(line: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    lines = [line, "MULTI", "SET a 1", line, "SET b 1", "EXEC", "EXISTS a b s2 z2"]
+    whole, node = RecordingNode(), RecordingNode()
+    ran(whole, *BUILD)
+    ran(node, *BUILD)
+    for module in (executor, spilling):
+        monkeypatch.setattr(module, "EFFECT_BYTES_MAX", 20_000)
+    expected = ran(whole, *lines)
+    assert expected.count(b"writes more than") == 2
+    all_apart(monkeypatch)
+    monkeypatch.setattr(spilling, "PIECE_KEYS", 16)
+    write, written = node.store.write, 0
+
+    def measured(changes: dict[bytes, bytes | None]) -> None:
+        nonlocal written
+        written += sum(len(value) + len(key) for key, value in changes.items() if value is not None)
+        write(changes)
+
+    node.store.write = measured  # type: ignore[method-assign]
+    assert ran(node, *lines) == expected
+    assert written < 2 * 25_000
+    assert node.store.data == whole.store.data
+
+
 def test_a_store_that_asks_to_wait_delays_it(monkeypatch: pytest.MonkeyPatch) -> None:
     node = RecordingNode()
     ran(node, *BUILD)

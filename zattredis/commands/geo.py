@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Generator, Iterator
+from itertools import chain, count, islice
 from typing import Any, Final, NamedTuple
 
 from zattredis.commands.arguments import Options, parse_double, parse_integer
@@ -15,6 +16,7 @@ from zattredis.errors import DefiniteError, NamesCommand, SyntaxReplyError
 from zattredis.keyspace import geohash
 from zattredis.keyspace.geohash import EXACT, LATITUDE_MAX, LIBM, LONGITUDE_MAX, Shape
 from zattredis.keyspace.sizes import SLICED_ELEMENTS
+from zattredis.keyspace.spilling import HELD_MAX, Scratch, scratch_of
 from zattredis.keyspace.zsets import Zset, put_zset
 from zattredis.resp.replies import NULL_ARRAY, DoubleText
 
@@ -161,6 +163,10 @@ class Found(NamedTuple):
     latitude: float
 
 
+_Row = tuple[float, int, bytes, float, float, float]
+"""A member as it is put in order: its distance, which one it was, and the rest."""
+
+
 class Search:
     """One search: what it asks for, parsed in Redis's order, and its outcome."""
 
@@ -241,10 +247,11 @@ class Search:
         ranks = self._candidates(self.zset, shape)
         if reader_may_slice and sum(stop - start for start, stop in ranks) > SLICED_ELEMENTS:
             return self._sliced(self.zset, shape, ranks)
-        found = [one for piece in self._pieces(self.zset, shape, ranks) for one in piece]
-        if self.store is None:
-            return self._reply(self._chosen(found), unit)
-        return self._stored(ctx, self.store, self._chosen(found), unit)
+        found = chain.from_iterable(self._pieces(self.zset, shape, ranks))
+        if self.store is not None:
+            again = len(set(ranks)) < len(ranks)  # a huge circle may look at a cell twice
+            return self._stored(ctx, self.store, found, unit, again)
+        return self._reply(self._chosen(list(found)), unit)
 
     def _sliced(self, zset: Zset, shape: Shape, ranks: list[tuple[int, int]]) -> Steps:
         found: list[Found] = []
@@ -291,10 +298,33 @@ class Search:
         if self.with_place:
             yield _shown_place(one.longitude, one.latitude)
 
-    def _stored(self, ctx: Context, key: bytes, found: list[Found], unit: float) -> int:
-        items = [(one.member, one.distance / unit if self.store_distance else one.score) for one in found]
-        # A huge circle may look at a cell twice; a set holds a member once.
-        return put_zset(ctx.view, ctx.db, key, dict(items).items(), ctx.now_ms // 1000)
+    def _stored(self, ctx: Context, key: bytes, found: Iterator[Found], unit: float, again: bool) -> int:
+        if self.count and not self.any:
+            found = self._nearest(ctx, found)
+        items = ((one.member, one.distance / unit if self.store_distance else one.score) for one in found)
+        return put_zset(ctx.view, ctx.db, key, items, ctx.now_ms // 1000, distinct=not again)
+
+    def _nearest(self, ctx: Context, found: Iterator[Found]) -> Iterator[Found]:
+        """Return the COUNT nearest, or farthest, of what is found; of equal distances those that are found first."""
+        scratch = scratch_of(ctx.view, _Row) if self.count > HELD_MAX else None
+        if scratch is not None:
+            return islice(_by_distance(scratch, found, self.descending), self.count)
+        chosen: list[Found] = []
+        while some := list(islice(found, max(self.count, _BATCH))):
+            chosen += some
+            chosen.sort(key=lambda one: one.distance, reverse=self.descending)
+            del chosen[self.count :]
+        return iter(chosen)
+
+
+def _by_distance(scratch: Scratch, found: Iterator[Found], descending: bool) -> Iterator[Found]:
+    """Yield what is found in order of distance, as a stable sort would have it."""
+    numbers = count(0, -1 if descending else 1)
+    while some := list(islice(found, _BATCH)):
+        rows = [(one.distance, next(numbers), *one[1:]) for one in some]
+        scratch.put(rows, sum([len(one.member) for one in some]))
+    for distance, _, *rest in scratch.drain(descending):
+        yield Found(distance, *rest)
 
 
 def _radius(ctx: Context, key: bytes, words: tuple[bytes, ...], by_member: bool, may_store: bool) -> Any:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Generator, Iterable, Iterator, Sequence
 from heapq import merge
-from itertools import islice
+from itertools import chain, count, islice
 from typing import Any, Final, NamedTuple
 
 from zattredis.commands.arguments import parse_double, parse_integer
@@ -22,6 +22,7 @@ from zattredis.keyspace.hashes import hash_values
 from zattredis.keyspace.lists import QuickList, put_list
 from zattredis.keyspace.metadata import HASH, LIST, SET, STRING, TYPE_MASK, ZSET
 from zattredis.keyspace.sizes import SLICED_ELEMENTS
+from zattredis.keyspace.spilling import HELD_BYTES_MAX, HELD_MAX, Scratch, forget, scratch_of
 from zattredis.keyspace.strings import string_value
 from zattredis.keyspace.types import functions_of
 from zattredis.keyspace.zsets import open_zset
@@ -74,6 +75,7 @@ class _Pattern:
                 found.append(string_value(view, record))
             else:
                 found += hash_values(view, record, (field,), now_ms)
+        forget(view, db, keys)
         return found
 
 
@@ -146,8 +148,28 @@ def _keys(ctx: Context, options: _Options, elements: Sequence[bytes]) -> Iterabl
     return values if options.by is None else [(value is not None, value or b"") for value in values]
 
 
+def _sorted_outside(ctx: Context, options: _Options, elements: Iterator[bytes], scratch: Scratch) -> Iterator[bytes]:
+    """Return the elements in order, which are put into it outside of memory."""
+    numbers = count(0, -1 if options.descending else 1)  # as in `_sorted`
+    while some := list(islice(elements, _SLICE)):
+        scratch.put(list(zip(_keys(ctx, options, some), numbers, some, strict=False)), 2 * sum(map(len, some)))
+    return (element for _, _, element in scratch.drain(options.descending))
+
+
 def _sorted(ctx: Context, options: _Options, elements: Iterator[bytes]) -> Generator[None, None, Iterator[bytes]]:
     """Return the elements in order; yields now and then."""
+    key_type: Any = tuple[float, bytes]
+    if options.alpha:
+        key_type = bytes if options.by is None else tuple[bool, bytes]
+    if options.store is not None and (scratch := scratch_of(ctx.view, tuple[key_type, int, bytes])) is not None:
+        held: list[bytes] = []
+        held_bytes = 0
+        for element in elements:
+            held.append(element)
+            held_bytes += len(element)
+            if len(held) > HELD_MAX or held_bytes > HELD_BYTES_MAX:
+                return _sorted_outside(ctx, options, chain(held, elements), scratch)
+        elements = iter(held)
     runs: list[list[tuple[SortKey, int, bytes]]] = []
     sign = -1 if options.descending else 1  # elements that compare as equal stay in their order, whichever way
     number = 0
@@ -232,9 +254,9 @@ def _sort(ctx: Context, key: bytes, options: _Options) -> Steps | list[bytes | N
         # What is stored must not depend on the order in which a set happens to be held.
         options = options._replace(sorts=True, alpha=True)
     steps = _steps(ctx, record, options)
-    if options.store is None and functions_of(record).length(ctx.view, record, ctx.now_ms) > SLICED_ELEMENTS:
-        return steps
-    return drain(steps)  # type: ignore[no-any-return]
+    if options.store is None and functions_of(record).length(ctx.view, record, ctx.now_ms) <= SLICED_ELEMENTS:
+        return drain(steps)  # type: ignore[no-any-return]
+    return steps
 
 
 _COMPLEXITY: Final = (
@@ -300,7 +322,11 @@ def sort(ctx: Context, key: bytes, *words: bytes) -> Steps | list[bytes | None] 
     result = _sort(ctx, key, options)
     if options.store is None:
         return result
-    assert isinstance(result, list)
-    elements = [b"" if element is None else element for element in result]
-    put_list(ctx.view, ctx.db, options.store, elements, ctx.now_ms // 1000)
-    return len(elements)
+    return put_list(ctx.view, ctx.db, options.store, _elements(result), ctx.now_ms // 1000)
+
+
+def _elements(result: Steps | list[bytes | None]) -> Iterator[bytes]:
+    for piece in result:
+        if isinstance(piece, list):
+            for element in piece:
+                yield element or b""

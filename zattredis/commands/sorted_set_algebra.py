@@ -1,13 +1,16 @@
 """The sorted-set group: unions, intersections and differences of sorted sets, and of sets, whose members score 1.
 
+What is stored is not held: intersections and differences follow from their first input piece by piece, a large union
+comes together in the store.
+
 Scores are added and multiplied as IEEE doubles, in Redis's order (the smallest input first), so they agree with its to
 the last bit.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Iterator, Sequence
-from itertools import islice
+from collections.abc import Callable, Iterator, Sequence
+from itertools import chain, islice
 from math import isnan
 from typing import Any, Final
 
@@ -22,13 +25,13 @@ from zattredis.keyspace.metadata import SET, TYPE_MASK, ZSET
 from zattredis.keyspace.sets import has_members, set_length, set_members
 from zattredis.keyspace.sizes import SLICED_ELEMENTS
 from zattredis.keyspace.sorting import sort, sort_in_steps
+from zattredis.keyspace.spilling import HELD_BYTES_MAX, HELD_MAX, Scratch, scratch_of
 from zattredis.keyspace.view import View
 from zattredis.keyspace.zsets import open_zset, put_zset
 from zattredis.resp.replies import Pairs
 
-Scores = dict[bytes, float]
-Work = Generator[None, None, Scores]
-"""Yields where others may have their turn; returns member → score."""
+Work = Iterator[Sequence[tuple[bytes, float]]]
+"""Yields what is found, (member, score) in no order, in pieces; empty ones, too, where others may have their turn."""
 
 _BATCH: Final = 512
 
@@ -95,7 +98,7 @@ class Source:
 class Query:
     """A command's words, parsed: inputs, weights, aggregate, WITHSCORES, LIMIT (0: none)."""
 
-    __slots__ = ("aggregate", "limit", "sources", "with_scores")
+    __slots__ = ("aggregate", "limit", "sources", "view", "with_scores")
 
     def __init__(self, ctx: Context, name: str, numkeys: bytes, words: tuple[bytes, ...], allowed: frozenset[bytes]):
         """Parse, and open the inputs. Raises what Redis would, in its order."""
@@ -105,6 +108,7 @@ class Query:
         if number > len(words):
             raise SyntaxReplyError
         keys = words[:number]
+        self.view = ctx.view
         ctx.view.prefetch([(ctx.db, key) for key in keys])
         self.sources = [Source(ctx.view, key, ctx.view.record(ctx.db, key, ctx.now_ms)) for key in keys]
         self.aggregate: Callable[[float, float], float] = _sum
@@ -146,26 +150,70 @@ class Query:
         return sum(source.size for source in self.sources)
 
 
+class _Sum:
+    """Member → score, of members that come from several inputs; held while there are few, then put in order outside."""
+
+    __slots__ = ("_aggregate", "_found", "_found_bytes", "_scratch", "_view")
+
+    def __init__(self, view: View, aggregate: Callable[[float, float], float]) -> None:
+        self._view = view
+        self._aggregate = aggregate
+        self._found: dict[bytes, float] = {}
+        self._found_bytes = 0
+        self._scratch: Scratch | None = None
+
+    def add(self, batch: Sequence[tuple[bytes, float]], weight: float, number: int) -> None:
+        """Take in members of input `number`, counted from 1, which come after those of all lower numbers."""
+        aggregate, found = self._aggregate, self._found
+        size = sum([len(member) for member, _ in batch])
+        values = [(member, 0.0 if isnan(value := weight * score) else value) for member, score in batch]
+        if self._scratch is not None:
+            self._scratch.put([(member, number, value) for member, value in values], size)
+            return
+        for member, value in values:
+            old = found.get(member)
+            found[member] = value if old is None else aggregate(old, value)
+        self._found_bytes += size
+        if len(found) > HELD_MAX or self._found_bytes > HELD_BYTES_MAX:
+            self._scratch = scratch_of(self._view, tuple[bytes, int, float])
+            if self._scratch is not None:
+                items = iter(found.items())
+                while some := [(member, 0, value) for member, value in islice(items, _BATCH)]:
+                    self._scratch.put(some, sum([len(member) for member, _, _ in some]))
+                self._found = {}
+
+    def items(self) -> Iterator[tuple[bytes, float]]:
+        """Return all (member, score); at the end."""
+        return iter(self._found.items()) if self._scratch is None else self._summed(self._scratch)
+
+    def _summed(self, scratch: Scratch) -> Iterator[tuple[bytes, float]]:
+        aggregate = self._aggregate
+        rows = scratch.drain()
+        last, _, total = next(rows)
+        for member, _, value in rows:
+            if member == last:
+                total = aggregate(total, value)
+            else:
+                yield last, total
+                last, total = member, value
+        yield last, total
+
+
 def _union(query: Query) -> Work:
-    aggregate = query.aggregate
-    found: Scores = {}
-    for source in sorted(query.sources, key=lambda source: source.size):
-        weight = source.weight
+    total = _Sum(query.view, query.aggregate)
+    for number, source in enumerate(sorted(query.sources, key=lambda source: source.size), 1):
         for batch in source.batches():
-            for member, score in batch:
-                value = weight * score
-                if isnan(value):
-                    value = 0.0
-                old = found.get(member)
-                found[member] = value if old is None else aggregate(old, value)
-            yield
-    return found
+            total.add(batch, source.weight, number)
+            yield ()
+    items = total.items()
+    while piece := list(islice(items, _BATCH)):
+        yield piece
 
 
 def _intersection(query: Query) -> Work:
     aggregate, limit = query.aggregate, query.limit
     first, *others = sorted(query.sources, key=lambda source: source.size)
-    found: Scores = {}
+    left = limit or -1
     for batch in first.batches():
         alive = [(member, score, 0.0 if isnan(first.weight * score) else first.weight * score)
                  for member, score in batch]  # fmt: skip
@@ -177,17 +225,14 @@ def _intersection(query: Query) -> Work:
                 for (member, own, score), value in zip(alive, values, strict=True)
                 if value is not None
             ]
-        for member, _, score in alive:
-            found[member] = score
-        if limit and len(found) >= limit:
-            break
-        yield
-    return found
+        yield [(member, score) for member, _, score in alive]
+        left -= len(alive) if limit else 0
+        if limit and left <= 0:
+            return
 
 
 def _difference(query: Query) -> Work:
     first, *others = query.sources
-    found: Scores = {}
     others.sort(key=lambda source: -source.size)
     for batch in first.batches():
         alive = batch
@@ -195,37 +240,25 @@ def _difference(query: Query) -> Work:
             if alive:
                 held = source.scores([member for member, _ in alive])
                 alive = [pair for pair, value in zip(alive, held, strict=True) if value is None]
-        found.update(alive)
-        yield
-    return found
+        yield alive
 
 
 Operation = Callable[[Query], Work]
 
 
-def _whole(work: Work) -> Scores:
-    try:
-        while True:
-            next(work)
-    except StopIteration as end:
-        return end.value  # type: ignore[no-any-return]
-
-
 def _answer(query: Query, operation: Operation) -> list[bytes] | Pairs | Steps:
     if query.work > SLICED_ELEMENTS:
         return _sliced(query, operation)
-    pairs = sort([(score, member) for member, score in _whole(operation(query)).items()])
+    pairs = sort([(score, member) for piece in operation(query) for member, score in piece])
     if query.with_scores:
         return Pairs((member, score) for score, member in pairs)
     return [member for _, member in pairs]
 
 
 def _sliced(query: Query, operation: Operation) -> Steps:
-    found = yield from operation(query)
     pairs: list[tuple[float, bytes]] = []
-    items = iter(found.items())
-    while some := [(score, member) for member, score in islice(items, _BATCH)]:
-        pairs += some
+    for found in operation(query):
+        pairs += [(score, member) for member, score in found]
         yield None
     pairs = yield from sort_in_steps(pairs)
     yield Stream(Pairs if query.with_scores else list, len(pairs))
@@ -236,8 +269,7 @@ def _sliced(query: Query, operation: Operation) -> Steps:
 
 
 def _stored(ctx: Context, destination: bytes, query: Query, operation: Operation) -> int:
-    found = _whole(operation(query))
-    return put_zset(ctx.view, ctx.db, destination, found.items(), ctx.now_ms // 1000)
+    return put_zset(ctx.view, ctx.db, destination, chain.from_iterable(operation(query)), ctx.now_ms // 1000)
 
 
 _WEIGHED: Final = frozenset((b"WEIGHTS", b"AGGREGATE"))
@@ -295,12 +327,15 @@ def zintercard(ctx: Context, numkeys: bytes, *words: bytes) -> int | Steps:
     query = Query(ctx, "zintercard", numkeys, words, _LIMIT)
     if query.work > SLICED_ELEMENTS:
         return _counted(query)
-    found = len(_whole(_intersection(query)))
+    found = sum(map(len, _intersection(query)))
     return min(found, query.limit) if query.limit else found
 
 
 def _counted(query: Query) -> Steps:
-    found = len((yield from _intersection(query)))
+    found = 0
+    for piece in _intersection(query):
+        found += len(piece)
+        yield None
     return min(found, query.limit) if query.limit else found
 
 

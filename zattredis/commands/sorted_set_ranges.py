@@ -284,7 +284,7 @@ def zrangestore(ctx: Context, destination: bytes, key: bytes, low: bytes, high: 
     zset = zset_of(ctx, key)
     slices = () if zset is None else zset.slices(*query.ranks(zset))
     items = (pair for members, scores in slices for pair in zip(members, scores, strict=True))
-    return put_zset(ctx.view, ctx.db, destination, items, ctx.now_ms // 1000)
+    return put_zset(ctx.view, ctx.db, destination, items, ctx.now_ms // 1000, in_order=True)
 
 
 # -- counting and removing ---------------------------------------------------------------------------------------------

@@ -67,8 +67,8 @@ def list_elements(view: View, record: bytes, start: int = 0, stop: int | None = 
 
 def put_list(
     view: View, db: int, key: bytes, elements: Iterable[bytes], touched_s: int, expire_ms: int = 0
-) -> None:
-    """Make the key this list, whatever it was; delete it if there are no elements."""
+) -> int:
+    """Make the key this list, whatever it was; delete it if there are no elements. Return how many there are."""
     content = QuickList(view)
     content.begin()
     content.expire_ms = expire_ms
@@ -76,6 +76,7 @@ def put_list(
     while some := list(islice(waiting, _BULK)):
         content.push(some, left=False)
     content.save(db, key, touched_s)
+    return content.size
 
 
 def copy_list(view: View, record: bytes, db: int, key: bytes, expire_ms: int, touched_s: int) -> None:

@@ -15,5 +15,7 @@ POINT_DELETES_MAX: Final = 128
 """A dead string of at most so many chunks is deleted by its own command; maintenance reclaims longer ones."""
 EFFECT_OVERHEAD_BYTES: Final = 48
 """What an effect is reckoned to weigh beside its value."""
+EFFECT_BYTES_MAX: Final = 1 << 30
+"""What one command or EXEC may write."""
 SLICED_ELEMENTS: Final = 1024
 """A read of more elements than this runs in slices."""

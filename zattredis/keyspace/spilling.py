@@ -8,40 +8,73 @@ piece, and what the view holds stays bounded however large a collection is copie
 counter, which gives those ids again. A command that fails erases them at once; whoever opens a state erases what is
 found above its counter (`leftovers`). So no subkey ever lies above the counter while anything else is carried out, and
 the state stays a function of the log alone: a command that is carried out again gives the same ids and the same bytes.
+
+**Scratch.** What a command has to put in order, and may be more than memory holds, is sorted in runs, which are written
+under a collection id that no collection ever has, and merged (`Scratch`). They are no effects and count as none; they
+are deleted as they are walked through, what is left at the latest when the command is done.
+
+**A bound.** What a command, or an EXEC, may write is bounded (EFFECT_BYTES_MAX), which is found out when a piece is
+written ahead, and not when the command is done: a disk could be full by then, on every node, and again after a restart.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from heapq import merge
 from itertools import islice
 from typing import Any, Final
 
+import msgspec
+
+from zattredis.errors import ReplyError, StateDamaged
 from zattredis.keyspace.keys import s_prefix
 from zattredis.keyspace.pages import Page, encode_page
 from zattredis.keyspace.reader import Reader
 from zattredis.keyspace.registers import Registers
+from zattredis.keyspace.sizes import EFFECT_BYTES_MAX
 from zattredis.keyspace.view import _RAW, View
 
 PIECE_KEYS: Final = 4096
 PIECE_BYTES: Final = 1 << 20
 """A piece that is written ahead is not much larger than the one or the other: writing it takes a few milliseconds."""
+HELD_MAX: Final = 65_536
+HELD_BYTES_MAX: Final = 8 << 20
+"""More rows than this, or more bytes of them, are put in order outside of memory where that can be."""
+RUN_ROWS: Final = 16_384
+RUN_BYTES: Final = 16 << 20
+"""Rows that are sorted at once: of short ones in 12 ms."""
+PAGE_ROWS: Final = 128
+_PAGE_BYTES: Final = 16 << 10
+"""Of each run that is merged one page is held."""
+_ROW_BYTES: Final = 32
+_encode: Final = msgspec.msgpack.Encoder().encode
 _PUTS_A_BREATH: Final = 64
 _SUBKEYS_END: Final = b"t"
+_SCRATCH: Final = s_prefix((1 << 64) - 1)
 
 Changes = Mapping[bytes, "bytes | None"]
+
+
+class TooLarge(ReplyError):
+    """A command or EXEC writes more than the constant bound."""
+
+    def __init__(self) -> None:
+        super().__init__(f"the command writes more than {EFFECT_BYTES_MAX} bytes")
 
 
 class SpillingView(View):
     """See the module. `breathe` is called often and may take its time; `write_ahead` returns once it has written."""
 
     __slots__ = (
-        "_breathe", "_made", "_made_bytes", "_made_reckoned", "_may_spill", "_puts", "_spilled_bytes", "_write_ahead",
+        "_breathe", "_made", "_made_bytes", "_made_reckoned", "_may_spill", "_puts", "_scratches",
+        "_spilled_bytes", "_write_ahead",
     )  # fmt: skip
 
     def __init__(
         self, reader: Reader, registers: Registers, write_ahead: Callable[[Changes], None], breathe: Callable[[], None]
     ) -> None:
         super().__init__(reader, registers)
+        self._scratches: list[Scratch] = []
         self._write_ahead = write_ahead
         self._breathe = breathe
         self._puts = 0
@@ -58,6 +91,29 @@ class SpillingView(View):
         self._may_spill = True
         self._made.clear()
         self._made_bytes = self._made_reckoned = 0
+
+    def commit(self) -> None:
+        """Keep the command's effects, and nothing that it kept aside."""
+        for scratch in self._scratches:
+            scratch.clear()
+        self._scratches.clear()
+        super().commit()
+
+    def scratch(self, row: Any) -> Scratch | None:
+        """See `scratch_of`."""
+        if not self._may_spill:
+            return None
+        scratch = Scratch(self.reader, self._write_ahead, len(self._scratches), row)
+        self._scratches.append(scratch)
+        return scratch
+
+    def forget(self, db: int, keys: Iterable[bytes]) -> None:
+        """See the function."""
+        table = self._tables[db]
+        if table is not None:
+            for key in keys:
+                if key in table.records and table.k_keys[key] not in self._effects:
+                    table.forget(key)
 
     def savepoint(self) -> tuple[int, int, int]:
         """Return a mark for `rollback_to`. What can be undone in part is held until the command is done."""
@@ -106,7 +162,9 @@ class SpillingView(View):
             self._breathe()
 
     def _spill(self) -> None:
-        """Write what the command has made of collections of its own, and forget it."""
+        """Write what the command has made of collections of its own, and forget it. Raises TooLarge."""
+        if self.effect_bytes - (self._mark_bytes if self._unit is None else self._unit[1]) > EFFECT_BYTES_MAX:
+            raise TooLarge
         effects: dict[bytes, Any] = self._effects
         made = {key: effects.pop(key) for key in self._made if key in effects}
         changes = self._undo[self._mark :]
@@ -125,9 +183,102 @@ class SpillingView(View):
 
     def _undo_to(self, mark: int, mark_bytes: int, mark_counter: int) -> None:
         super()._undo_to(mark, mark_bytes, mark_counter)
-        if self._spilled_bytes:
+        if self._spilled_bytes or self._scratches:
             for piece in leftovers(self.reader, self.registers):
                 self._write_ahead(piece)
+            self._scratches.clear()
+
+
+class Scratch:
+    """Rows of one command, tuples that can be compared, put in order: sorted runs of them, in pages, that are merged.
+
+    Pages, because a row of its own in the store costs five times what all else does.
+    """
+
+    __slots__ = ("_bytes", "_decode", "_gone", "_pages", "_prefix", "_reader", "_rows", "_write_ahead")
+
+    def __init__(self, reader: Reader, write_ahead: Callable[[Changes], None], number: int, row: Any) -> None:
+        self._reader = reader
+        self._write_ahead = write_ahead
+        self._prefix = _SCRATCH + number.to_bytes(4, "big")
+        self._decode: Callable[[bytes], list[Any]] = msgspec.msgpack.Decoder(list[row]).decode
+        self._rows: list[Any] = []
+        self._bytes = 0
+        self._pages: list[int] = []
+        """How many pages each run has."""
+        self._gone: dict[bytes, bytes | None] = {}
+
+    def put(self, rows: Sequence[Any], size: int) -> None:
+        """Add rows, of about `size` bytes in all; not many at once."""
+        self._rows += rows
+        self._bytes += size + _ROW_BYTES * len(rows)
+        if len(self._rows) >= RUN_ROWS or self._bytes >= RUN_BYTES:
+            self._write_run()
+
+    def drain(self, reverse: bool = False) -> Iterator[Any]:
+        """Return an iterator over all rows in order, or backwards, that deletes what it has passed; add none then."""
+        last, self._rows = sorted(self._rows, reverse=reverse), []
+        runs = [self._run(number, reverse) for number in range(len(self._pages))]
+        return merge(last, *runs, reverse=reverse)
+
+    def clear(self) -> None:
+        """Delete what is left."""
+        self._rows = []
+        for number, pages in enumerate(self._pages):
+            for page in range(pages):
+                self._delete(self._name(number, page))
+        self._write_ahead(self._gone)
+        self._gone = {}
+        self._pages = []
+
+    def _write_run(self) -> None:
+        rows, self._rows = sorted(self._rows), []
+        fill = max(1, min(PAGE_ROWS, _PAGE_BYTES * len(rows) // self._bytes))
+        starts = range(0, len(rows), fill)
+        pages: dict[bytes, bytes | None] = {}
+        size = 0
+        for number, start in enumerate(starts):
+            pages[self._name(len(self._pages), number)] = page = _encode(rows[start : start + fill])
+            size += len(page)
+            if size >= PIECE_BYTES:
+                self._write_ahead(pages)
+                pages, size = {}, 0
+        self._write_ahead(pages)
+        self._pages.append(len(starts))
+        self._bytes = 0
+
+    def _run(self, number: int, reverse: bool) -> Iterator[Any]:
+        pages = range(self._pages[number])
+        for page in reversed(pages) if reverse else pages:
+            name = self._name(number, page)
+            stored = self._reader.get(name)
+            if stored is None:
+                raise StateDamaged("what a command had put aside is gone")
+            rows = self._decode(stored)
+            yield from reversed(rows) if reverse else rows
+            self._delete(name)
+
+    def _name(self, run: int, page: int) -> bytes:
+        return self._prefix + run.to_bytes(4, "big") + page.to_bytes(4, "big")
+
+    def _delete(self, name: bytes) -> None:
+        self._gone[name] = None
+        if len(self._gone) >= PIECE_KEYS:
+            self._write_ahead(self._gone)
+            self._gone = {}
+
+
+def scratch_of(view: View, row: Any) -> Scratch | None:
+    """Return a place for rows (of this type) that a command has to put in order and should not hold; it lasts until
+    the command is done. None where there is no such place: the command has to hold them."""
+    return view.scratch(row) if isinstance(view, SpillingView) else None
+
+
+def forget(view: View, db: int, keys: Iterable[bytes]) -> None:
+    """Let a long command's view know nothing more of keys that it may have read: a command that reads very many calls
+    this, as long as the view may not hold them."""
+    if isinstance(view, SpillingView):
+        view.forget(db, keys)
 
 
 def leftovers(reader: Reader, registers: Registers) -> Iterator[dict[bytes, bytes | None]]:

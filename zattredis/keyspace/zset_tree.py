@@ -25,7 +25,7 @@ from __future__ import annotations
 
 import struct
 from bisect import bisect_left, bisect_right
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import accumulate
 from typing import Final, Self
 from zlib import crc32
@@ -129,18 +129,21 @@ class Tree:
         self._counts_prefix = prefix + b"c"
 
     @classmethod
-    def build(cls, view: View, collection_id: int, scores: Sequence[float], members: Sequence[bytes]) -> Tree:
-        """Return a tree of these members, at least one, in order, written under a new collection."""
-        tree = cls(view, collection_id, len(members), 0, 1, 0)
+    def build(cls, view: View, collection_id: int, entries: Iterable[tuple[float, bytes]]) -> Tree:
+        """Return a tree of these (score, member), at least one, in order, written under a new collection.
+
+        It holds a bound of each leaf, besides what the view holds.
+        """
+        tree = cls(view, collection_id, 0, 0, 1, 0)
         put_raw, prefix = view.put_raw, tree._members
-        for score, member in zip(scores, members, strict=True):
-            put_raw(prefix + crc32(member).to_bytes(4, "big") + member, pack_score(score))
         splits: list[Split] = []
         before: Leaf | None = None
-        for start, stop in _portions(members, _fill(LEAF_MAX)):
-            leaf = (list(scores[start:stop]), list(members[start:stop]))
+        for leaf in _leaves(entries):
+            for score, member in zip(*leaf, strict=True):
+                put_raw(prefix + crc32(member).to_bytes(4, "big") + member, pack_score(score))
             tree._put_leaf(number := tree._new_number(), leaf)
-            splits.append((b"" if before is None else _bound(before, leaf), number, stop - start))
+            splits.append((b"" if before is None else _bound(before, leaf), number, len(leaf[1])))
+            tree.size += len(leaf[1])
             before = leaf
         while len(splits) > 1:
             above: list[Split] = []
@@ -539,6 +542,21 @@ class Tree:
             self._drop(self.root, self.height)
             self.root = pages[0]
             self.height -= 1
+
+
+def _leaves(entries: Iterable[tuple[float, bytes]]) -> Iterator[Leaf]:
+    """Yield the leaves that many entries come to: the same portions as `_portions` makes."""
+    scores: list[float] = []
+    members: list[bytes] = []
+    weight, fill = 0, _fill(LEAF_MAX)
+    for score, member in entries:
+        if len(members) >= fill or (weight > PAGE_BYTES_MAX // 2 and len(members) >= 2):
+            yield scores, members
+            scores, members, weight = [], [], 0
+        scores.append(score)
+        members.append(member)
+        weight += len(member)
+    yield scores, members
 
 
 def _portions(words: Sequence[bytes], fill: int) -> Iterator[tuple[int, int]]:

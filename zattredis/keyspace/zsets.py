@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Iterator, Sequence
-from itertools import pairwise
+from itertools import chain, islice, pairwise
 from typing import Final
 
 import msgspec
@@ -32,15 +32,18 @@ from zattredis.keyspace.metadata import (
     separate_body,
     size_of,
 )
+from zattredis.keyspace.sizes import EFFECT_BYTES_MAX
 from zattredis.keyspace.sorting import sort
+from zattredis.keyspace.spilling import HELD_BYTES_MAX, HELD_MAX, Scratch, TooLarge, scratch_of
 from zattredis.keyspace.view import View
 from zattredis.keyspace.zset_batch import BatchTree
-from zattredis.keyspace.zset_tree import ROOT_BYTES, Pairs, Tree, leaf_place
+from zattredis.keyspace.zset_tree import ROOT_BYTES, SCORE, Pairs, Tree, leaf_place
 
 INLINE_ENTRIES_MAX: Final = 128
 INLINE_BYTES_MAX: Final = 2048
 """A sorted set with more members, or more bytes of members, does not fit its record."""
 
+_BULK: Final = 1024
 _ROOT_AT: Final = HEADER_BYTES + 16
 _MEMBER_BYTES: Final = 60
 """What a member of a large set takes beside itself and its copy in the tree, reckoned."""
@@ -172,7 +175,7 @@ def store_zset(
             header = pack_header(kind, expire_ms, view.next_id(), touched_s)
             view.put(db, key, header + _encode((zset.values, members)))
             return
-        zset = Tree.build(view, view.next_id(), zset.values, members)
+        zset = Tree.build(view, view.next_id(), zip(zset.values, members, strict=True))
     kind = ZSET | SEPARATE | (VOLATILE if expire_ms else 0) | (LARGE if large else 0)
     header = pack_header(kind, expire_ms, version or view.next_id(), touched_s)
     view.put(db, key, header + separate_body(zset.collection_id, zset.size) + zset.body_tail())
@@ -182,7 +185,7 @@ def outgrown(view: View, zset: SmallZset) -> Zset:
     """Return the set, in pages if it has more members than fit its record: a small one is slow with thousands."""
     if zset.size <= INLINE_ENTRIES_MAX:
         return zset
-    return Tree.build(view, view.next_id(), zset.values, zset.members)
+    return Tree.build(view, view.next_id(), zip(zset.values, zset.members, strict=True))
 
 
 def is_large(view: View, zset: Zset) -> bool:
@@ -202,13 +205,34 @@ def put_zset(
     touched_s: int,
     expire_ms: int = 0,
     large: bool | None = None,
+    in_order: bool = False,
+    distinct: bool = True,
 ) -> int:
-    """Make the key this sorted set, whatever it was; members are distinct, their order is free. Return their number.
+    """Make the key this sorted set, whatever it was; members are distinct, or else come with the same score each time.
 
-    Whether Redis would hold it as a skiplist follows from size and members unless `large` is given.
+    Return how many there are.
+
+    Their order is free; that they are `in_order` spares a long command of many the sorting outside of memory.
+    Whether Redis would hold it as a skiplist follows from size and members unless `large` is given. Raises TooLarge.
     """
-    pairs = [(score, member) for member, score in items]
-    if any(one > other for one, other in pairwise(pairs)):
+    entries = ((score, member) for member, score in items)
+    listpack_max = view.registers.parameters.zset_max_listpack_entries
+    pairs: list[tuple[float, bytes]] = []
+    held_bytes = 0
+    while some := list(islice(entries, _BULK)):
+        pairs += some
+        held_bytes += sum([len(member) for _, member in some])
+        much = len(pairs) > HELD_MAX or held_bytes > HELD_BYTES_MAX
+        if much and len(pairs) > listpack_max and (scratch := scratch_of(view, tuple[float, bytes])) is not None:
+            every = chain(pairs, entries)
+            if large is False:
+                every = chain((score + 0.0, member) for score, member in every)
+            tree = Tree.build(view, view.next_id(), every if in_order else _sorted(scratch, every, distinct))
+            store_zset(view, db, key, tree, touched_s, expire_ms, large is not False)
+            return tree.size
+    if not distinct:
+        pairs = sort(list(set(pairs)))
+    elif any(one > other for one, other in pairwise(pairs)):
         pairs = sort(pairs)
     zset = SmallZset([score for score, _ in pairs], [member for _, member in pairs])
     if large is None:
@@ -217,6 +241,27 @@ def put_zset(
         zset.values = [score + 0.0 for score in zset.values]
     store_zset(view, db, key, zset, touched_s, expire_ms, large)
     return len(pairs)
+
+
+def _sorted(
+    scratch: Scratch, entries: Iterator[tuple[float, bytes]], distinct: bool
+) -> Iterator[tuple[float, bytes]]:
+    """Yield entries in order, each once. Raises TooLarge."""
+    size = 0  # less than what they weigh as effects
+    while some := list(islice(entries, _BULK)):
+        some_bytes = sum([len(member) for _, member in some])
+        scratch.put(some, some_bytes)
+        size += some_bytes + SCORE.size * len(some)
+        if size > EFFECT_BYTES_MAX:
+            raise TooLarge
+    if distinct:
+        yield from scratch.drain()
+        return
+    last = None
+    for entry in scratch.drain():
+        if entry != last:
+            yield entry
+        last = entry
 
 
 def zset_length(record: bytes) -> int:

@@ -14,6 +14,8 @@ from zattredis.commands.context import Context, LocalContext, drain
 from zattredis.commands.table import COMMANDS, CommandSpec, Kind, lookup_logged
 from zattredis.errors import FatalError, ReplyError, WriteStalled
 from zattredis.keyspace.serving import drop_session, serve
+from zattredis.keyspace.sizes import EFFECT_BYTES_MAX
+from zattredis.keyspace.spilling import TooLarge
 from zattredis.observability.events import get_logger
 from zattredis.resp.replies import NULL_ARRAY, Bulks, append_reply, encode, encode_many, encoded_in_turns
 from zattredis.server.apart import Apart
@@ -24,9 +26,6 @@ from zattredis.server.units import Run, Transaction, Unit, Watch, WatchUnit
 
 BROKEN: Final = (MemoryError, RecursionError, OSError, FatalError, WriteStalled, AssertionError)
 """Never an answer: the process ends, or the caller tries again."""
-EFFECT_BYTES_MAX: Final = 1 << 30
-"""A constant bound on what one command or EXEC may write, the same on every node."""
-
 _log = get_logger(room="executor")
 
 
@@ -40,13 +39,6 @@ WORDS_A_TURN: Final = 2048
 """Words of command lines carried out between two looks at the time, where there are long ones."""
 HEAVY_ELEMENTS: Final = 16_384
 """A command that has to do with more elements is carried out apart (see `apart`)."""
-
-
-class _TooLarge(ReplyError):
-    """A command or EXEC wrote more than the constant bound."""
-
-    def __init__(self) -> None:
-        super().__init__(f"the command writes more than {EFFECT_BYTES_MAX} bytes")
 
 
 class _Broken(Exception):
@@ -264,7 +256,7 @@ class Executor:
             try:
                 value = spec.handler(ctx, *argv[spec.words :])
                 if view.effect_bytes - before > EFFECT_BYTES_MAX:
-                    raise _TooLarge
+                    raise TooLarge
             except ReplyError as error:
                 view.rollback()
                 if values is not None:
@@ -462,8 +454,8 @@ class Executor:
                 try:
                     values.append(_unit_write(ctx, spec, argv))
                     if view.effect_bytes - before > EFFECT_BYTES_MAX:
-                        raise _TooLarge
-                except (_Broken, _TooLarge) as error:
+                        raise TooLarge
+                except (_Broken, TooLarge) as error:
                     failure, broken = error.__cause__ if isinstance(error.__cause__, Exception) else error, spec
                     break
             elif spec.kind == Kind.READ:
@@ -511,8 +503,8 @@ class Executor:
                 if spec is not None:
                     _unit_write(ctx, spec, argv)
                 if view.effect_bytes - before > EFFECT_BYTES_MAX:
-                    raise _TooLarge
-            except (_Broken, _TooLarge):
+                    raise TooLarge
+            except (_Broken, TooLarge):
                 view.rollback_unit()
                 ctx.session = session
                 return
@@ -557,6 +549,8 @@ def _unit_write(ctx: Context, spec: CommandSpec, argv: list[bytes]) -> Any:
     ctx._random = None
     try:
         value = spec.handler(ctx, *argv[spec.words :])
+    except TooLarge:
+        raise
     except ReplyError as error:
         view.rollback()
         return error.spelt(argv[0])
