@@ -6,32 +6,14 @@ An input that is not taken well is printed with the command that makes it again.
 from __future__ import annotations
 
 import argparse
-import random
 import sys
 import time
-import traceback
 from multiprocessing import Pool
-from resource import RUSAGE_SELF, getrusage
+
+from tests.fuzz.batches import run_batch
 
 NAMES = ("resp", "frames", "settings", "commands", "restore")
 BATCH = 1000
-
-
-def run_batch(arguments: tuple[str, int, int]) -> tuple[int, int, str]:
-    """Feed the inputs of `count` seeds from `first` on; return (how many, peak memory in KiB, trouble or "")."""
-    from tests.fuzz.targets import TARGETS  # not before `run_atheris` can instrument what it imports
-
-    name, first, count = arguments
-    target = TARGETS[name]
-    for seed in range(first, first + count):
-        found = target.make(random.Random(seed))
-        try:
-            target.check(found)
-        except Exception:
-            again = f"python -m tests.fuzz {name} --first {seed} --inputs 1"
-            text = f"{traceback.format_exc()}\ninput: {found!r}\nagain: {again}"
-            return seed - first + 1, getrusage(RUSAGE_SELF).ru_maxrss, text
-    return count, getrusage(RUSAGE_SELF).ru_maxrss, ""
 
 
 def run_atheris(name: str, inputs: int) -> None:

@@ -49,6 +49,20 @@ def test_inputs_from_seeds(name: str) -> None:
             raise
 
 
+@pytest.mark.parametrize("way", ["fork", "forkserver"])  # the ways of Python 3.11 and 3.14
+def test_processes_however_python_starts_them(way: str) -> None:
+    program = (
+        "import multiprocessing, runpy\n"
+        "if __name__ == '__main__':\n"
+        f"    multiprocessing.set_start_method({way!r})\n"
+        "    runpy.run_module('tests.fuzz', run_name='__main__', alter_sys=True)\n"
+    )
+    command = [sys.executable, "-c", program, "resp", "--inputs", "20", "--jobs", "2"]
+    repository = Path(__file__).parents[2]
+    done = subprocess.run(command, cwd=repository, capture_output=True, text=True, timeout=60, check=False)
+    assert "resp: 20 inputs taken well" in done.stdout, done.stderr
+
+
 @pytest.mark.slow
 @pytest.mark.timeout(36_000)
 @pytest.mark.parametrize(
