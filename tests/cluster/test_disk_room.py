@@ -99,12 +99,14 @@ def test_a_follower_whose_disk_is_full_stays_alive_and_catches_up(small_disk: Pa
                 client.call("RAFT", "TRANSFER", "n1")
             cluster.wait_leader(other_than=2)
         with cluster.client(0) as one, cluster.client(2) as three:
-            one.call("SET", "k", "v")
+            one.call("SET", "k", "v")  # acknowledged by a majority, of which it need not have been
+            three.call("READONLY")
+            wait_until(lambda: three.call("GET", "k") == b"v", "it has it")
             fill(small_disk, 4 * MIB)
             until_refused(three, True, "SET", "k", "v")
             for i in range(24):  # more than its disk could hold
                 assert one.call("SET", f"large{i}", os.urandom(MIB // 2)) == b"OK"
-            assert cluster.nodes[2].running and three.call("READONLY") == b"OK"
+            assert cluster.nodes[2].running
             assert three.call("GET", "k") == b"v", "what it has it still tells"
             (small_disk / "filler").unlink()
             until_refused(three, False, "SET", "k", "v2")

@@ -217,7 +217,10 @@ def test_files_are_verified_while_others_arrive_and_again_by_a_later_connection(
     first.begin(source.manifest)
     for chunk in source.chunks(Position(0, 0), 4096):
         first.write(chunk)
+    verifying = first._verifying
     first.close()  # broken off just before its end
+    assert verifying is not None
+    verifying.shutdown()  # what it had begun goes on behind it, and is not what is counted here
     verified.clear()
     second = SnapshotSink(tmp_path / "state-9")
     assert second.begin(source.manifest).file == len(source.manifest.files)
