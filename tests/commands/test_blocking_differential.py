@@ -151,6 +151,7 @@ PLAYS: dict[str, list[str]] = {
     "same key twice": ["a BLPOP k l k l 0", "r RPUSH l 1", "a <", "r EXISTS l"],
     "unblock": ["a BLPOP k 0", "r CLIENT UNBLOCK {a}", "a <", "r CLIENT UNBLOCK {a}", "a BLMOVE k l LEFT LEFT 0",
                 "r CLIENT UNBLOCK {a} TIMEOUT", "a <", "a BZPOPMIN k 0", "r CLIENT UNBLOCK {a} ERROR", "a <",
+                "a WAIT 3 0", "r CLIENT UNBLOCK {a} ERROR", "a <", "a WAIT 3 0", "r CLIENT UNBLOCK {a}", "a <",
                 "r CLIENT UNBLOCK {a} SOON", "r CLIENT UNBLOCK 0", "r CLIENT UNBLOCK x", "a ! PING", "r RPUSH k 1"],
     "kill": ["a BLPOP k 0", "b BLPOP k 0", "r CLIENT KILL ID {a}", "r RPUSH k 1", "b <", "r LLEN k"],
     "gone": ["a BLPOP k 0", "b BLPOP k 0", "a x", "r PING", "r RPUSH k 1 2", "b <"],

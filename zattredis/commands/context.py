@@ -560,7 +560,8 @@ class ServerProtocol(Protocol):
     async def wait_for_replicas(self, client: ClientProtocol, replicas: int, timeout_ms: int) -> int:
         """Return how many other voters durably hold the client's last write.
 
-        It answers once that is `replicas`, or time is up (0 = never), or `client.unblock` ends it.
+        It answers once that is `replicas`, or time is up (0 = never), or `client.unblock` ends it; with an error that
+        is raised.
         """
         ...
 

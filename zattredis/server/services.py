@@ -14,6 +14,7 @@ from zattredis.errors import ClusterDown, DefiniteError
 from zattredis.observability.events import get_logger, set_level
 from zattredis.raft import ready as events
 from zattredis.server.access import Access
+from zattredis.server.blocking import Unblocked
 from zattredis.server.clients import ClientRegistry, ClientState
 from zattredis.server.clock import monotonic
 from zattredis.server.cluster_view import ClusterView
@@ -271,15 +272,17 @@ class Services:
         await asyncio.sleep(seconds)
 
     async def wait_for_replicas(self, client: ClientProtocol, replicas: int, timeout_ms: int) -> int:
-        """Return how many other members durably hold the client's last write."""
+        """Return how many other members durably hold the client's last write. Raises Unblocked."""
         assert isinstance(client, ClientState)
-        ended = asyncio.Event()
-        client.block(lambda error: ended.set())
+        ended: list[bool] = []
+        client.block(ended.append)
         deadline = monotonic() + timeout_ms / 1000 if timeout_ms else None
         try:
             while True:
                 count = self._replicas_holding(client.last_write_index)
-                if count >= replicas or ended.is_set() or (deadline is not None and monotonic() >= deadline):
+                if True in ended:
+                    raise Unblocked
+                if count >= replicas or ended or (deadline is not None and monotonic() >= deadline):
                     return count
                 await asyncio.sleep(WAIT_POLL_S)
         finally:
