@@ -2,24 +2,29 @@
 
 from __future__ import annotations
 
+import os
 import random
+from collections.abc import Iterator
+from pathlib import Path
+from types import GeneratorType
 from typing import Any
 
 import pytest
 
 from tests.support.memory_store import MemoryStore
 from zattredis.commands import geo, sort, sorted_set_algebra
-from zattredis.commands.context import Context
+from zattredis.commands.context import Context, Stream
 from zattredis.commands.table import COMMANDS
-from zattredis.errors import ReplyError, StateDamaged
-from zattredis.keyspace import spilling, zsets
+from zattredis.errors import ReplyError, StateDamaged, StorageFailed
+from zattredis.keyspace import sorting, spilling, zsets
 from zattredis.keyspace.keys import s_prefix
 from zattredis.keyspace.lists import put_list
 from zattredis.keyspace.registers import Registers
 from zattredis.keyspace.sets import put_set
-from zattredis.keyspace.spilling import Changes, SpillingView, TooLarge
+from zattredis.keyspace.spilling import Changes, LongReadView, SpillingView, TooLarge
 from zattredis.keyspace.view import View
 from zattredis.keyspace.zsets import put_zset
+from zattredis.storage.spool import Spool
 
 NOW_MS = 1_700_000_000_000
 HELD = 64
@@ -29,10 +34,11 @@ SCRATCH = s_prefix((1 << 64) - 1)
 
 @pytest.fixture(autouse=True)
 def _small(monkeypatch: pytest.MonkeyPatch) -> None:
-    for module in (zsets, sorted_set_algebra, geo, sort):
+    for module in (zsets, sorted_set_algebra, geo, sorting):
         monkeypatch.setattr(module, "HELD_MAX", HELD)
     monkeypatch.setattr(spilling, "PIECE_KEYS", PIECE)
     monkeypatch.setattr(spilling, "RUN_ROWS", 50)
+    monkeypatch.setattr(spilling, "READ_RUN_ROWS", 30)
     monkeypatch.setattr(spilling, "PAGE_ROWS", 8)
 
 
@@ -219,3 +225,85 @@ def test_there_is_no_scratch_where_a_part_may_be_undone() -> None:
     assert view.scratch(tuple[int]) is None
     view.begin()
     assert view.scratch(tuple[int]) is not None
+
+
+READS = [
+    "ZUNION 3 a b c WITHSCORES", "ZUNION 4 a b c set WEIGHTS 2 -1 0.5 3", "ZUNION 2 a b AGGREGATE MAX WITHSCORES",
+    "ZINTER 2 a b WITHSCORES", "ZINTER 1 a", "ZDIFF 2 a b WITHSCORES", "ZDIFF 1 a",
+    "SORT numbers", "SORT numbers DESC LIMIT 30 400", "SORT texts ALPHA", "SORT texts ALPHA DESC",
+    "SORT numbers BY w* DESC", "SORT_RO numbers BY t* ALPHA GET # GET w*", "SORT_RO set ALPHA LIMIT 5 1",
+    "GEOSEARCH places FROMLONLAT 10 10 BYRADIUS 30000 km ASC WITHDIST",
+    "GEOSEARCH places FROMMEMBER p5 BYRADIUS 30000 km", "GEORADIUS_RO places 10 10 20000 km COUNT 90",
+    "GEOSEARCH places FROMLONLAT 10 10 BYBOX 20000 15000 km DESC COUNT 100 WITHCOORD WITHHASH",
+    "GEOSEARCH places FROMLONLAT 0 0 BYRADIUS 30000 km COUNT 200 ANY DESC",
+    "GEOSEARCH places FROMLONLAT 0 0 BYRADIUS 30000 km COUNT 200 ANY WITHDIST",
+]  # fmt: skip
+
+
+def read_out(view: View, words: list[bytes]) -> tuple[Any, int]:
+    """Return the elements of a reply, and how many were announced."""
+    spec = COMMANDS[words[0]]
+    steps = spec.handler(Context(view, 0, NOW_MS), *words[1:])
+    assert isinstance(steps, GeneratorType)
+    elements: list[Any] = []
+    announced = -1
+
+    def pieces() -> Iterator[Any]:
+        elements.extend((yield from steps) or ())
+
+    for piece in pieces():
+        if isinstance(piece, Stream):
+            announced = piece.count
+        else:
+            elements.extend(piece or ())
+    return elements, announced
+
+
+@pytest.mark.parametrize("room", [True, False])
+@pytest.mark.parametrize("line", READS)
+def test_a_long_read_says_the_same(line: str, room: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for module in (sorted_set_algebra, geo, sort):
+        monkeypatch.setattr(module, "SLICED_ELEMENTS", 0)
+    words = [word.encode() for word in line.split()]
+    store = filled()
+    expected, count = read_out(View(store, Registers.load(store)), words)
+    assert count == len(expected)
+    for module in (sorted_set_algebra, geo, sort):
+        monkeypatch.setattr(module, "SLICED_ELEMENTS", 1 << 30)
+    at_once = COMMANDS[words[0]].handler(Context(View(store, Registers.load(store)), 0, NOW_MS), *words[1:])
+    assert str(getattr(at_once, "pairs", at_once)) == str(expected)
+    for module in (sorted_set_algebra, geo, sort):
+        monkeypatch.setattr(module, "SLICED_ELEMENTS", 0)
+    spools: list[Spool] = []
+
+    def new_spool() -> Spool:
+        spools.append(Spool(tmp_path, lambda: room))
+        return spools[-1]
+
+    view = LongReadView(store, Registers.load(store), new_spool)
+    assert read_out(view, words) == (expected, count)
+    [spool] = spools
+    assert (spool._size > 0) is room
+    assert spool._held or room
+    view.close()
+    assert not spool._held
+    assert spool._file is None
+    assert os.listdir(tmp_path) == []
+
+
+def test_a_spool_whose_directory_is_gone_holds_what_it_is_given(tmp_path: Path) -> None:
+    spool = Spool(tmp_path / "none", lambda: True)
+    spool.write({b"a": b"1", b"b": b"2"})
+    spool.write({b"a": None, b"b": b"3"})
+    assert (spool.get(b"a"), spool.get(b"b")) == (None, b"3")
+
+
+def test_a_spool_that_is_cut_short_is_damage(tmp_path: Path) -> None:
+    spool = Spool(tmp_path, lambda: True)
+    spool.write({b"a": b"12345"})
+    assert spool.get(b"a") == b"12345"
+    assert spool._file is not None
+    os.ftruncate(spool._file.fileno(), 3)
+    with pytest.raises(StorageFailed, match="cut short"):
+        spool.get(b"a")
+    spool.close()

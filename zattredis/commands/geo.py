@@ -16,7 +16,9 @@ from zattredis.errors import DefiniteError, NamesCommand, SyntaxReplyError
 from zattredis.keyspace import geohash
 from zattredis.keyspace.geohash import EXACT, LATITUDE_MAX, LIBM, LONGITUDE_MAX, Shape
 from zattredis.keyspace.sizes import SLICED_ELEMENTS
-from zattredis.keyspace.spilling import HELD_MAX, Scratch, scratch_of
+from zattredis.keyspace.sorting import Sorter, finished
+from zattredis.keyspace.spilling import HELD_MAX
+from zattredis.keyspace.view import View
 from zattredis.keyspace.zsets import Zset, put_zset
 from zattredis.resp.replies import NULL_ARRAY, DoubleText
 
@@ -163,8 +165,8 @@ class Found(NamedTuple):
     latitude: float
 
 
-_Row = tuple[float, int, bytes, float, float, float]
-"""A member as it is put in order: its distance, which one it was, and the rest."""
+_Row = tuple[float, int, float, bytes, float, float, float]
+"""A member as it is put in order: by distance or not at all, by when it was found, and what it is."""
 
 
 class Search:
@@ -246,19 +248,29 @@ class Search:
         shape = Shape(*self.place, unit, width, height, functions, self.store_distance or ordered)
         ranks = self._candidates(self.zset, shape)
         if reader_may_slice and sum(stop - start for start, stop in ranks) > SLICED_ELEMENTS:
-            return self._sliced(self.zset, shape, ranks)
+            return self._sliced(ctx.view, self._pieces(self.zset, shape, ranks), unit)
         found = chain.from_iterable(self._pieces(self.zset, shape, ranks))
         if self.store is not None:
             again = len(set(ranks)) < len(ranks)  # a huge circle may look at a cell twice
             return self._stored(ctx, self.store, found, unit, again)
         return self._reply(self._chosen(list(found)), unit)
 
-    def _sliced(self, zset: Zset, shape: Shape, ranks: list[tuple[int, int]]) -> Steps:
-        found: list[Found] = []
-        for piece in self._pieces(zset, shape, ranks):
-            found += piece
+    def _sliced(self, view: View, pieces: Iterator[list[Found]], unit: float) -> Steps:
+        ordered = self.sort or (self.count > 0 and not self.any)
+        descending = ordered and self.descending
+        sorter = Sorter(view, _Row)
+        numbers = count(0, -1 if descending else 1)
+        for piece in pieces:
+            yield from sorter.add(
+                [(one.distance if ordered else 0.0, next(numbers), *one) for one in piece],
+                sum([len(one.member) for one in piece]),
+            )
             yield None
-        return self._reply(self._chosen(found), shape.unit)
+        number = min(sorter.count, self.count or sorter.count)
+        found = islice((yield from sorter.ordered(descending)), number)
+        yield Stream(list, number)
+        while some := [Found(*rest) for _, _, *rest in islice(found, _BATCH)]:
+            yield self._reply(some, unit)
 
     def _pieces(self, zset: Zset, shape: Shape, ranks: list[tuple[int, int]]) -> Generator[list[Found], None, None]:
         """Yield what is inside, in pieces; with ANY no more than COUNT in all."""
@@ -306,25 +318,19 @@ class Search:
 
     def _nearest(self, ctx: Context, found: Iterator[Found]) -> Iterator[Found]:
         """Return the COUNT nearest, or farthest, of what is found; of equal distances those that are found first."""
-        scratch = scratch_of(ctx.view, _Row) if self.count > HELD_MAX else None
-        if scratch is not None:
-            return islice(_by_distance(scratch, found, self.descending), self.count)
+        if self.count > HELD_MAX:
+            sorter = Sorter(ctx.view, _Row)
+            numbers = count(0, -1 if self.descending else 1)
+            while some := list(islice(found, _BATCH)):
+                rows = [(one.distance, next(numbers), *one) for one in some]
+                finished(sorter.add(rows, sum([len(one.member) for one in some])))
+            return (Found(*rest) for _, _, *rest in islice(finished(sorter.ordered(self.descending)), self.count))
         chosen: list[Found] = []
         while some := list(islice(found, max(self.count, _BATCH))):
             chosen += some
             chosen.sort(key=lambda one: one.distance, reverse=self.descending)
             del chosen[self.count :]
         return iter(chosen)
-
-
-def _by_distance(scratch: Scratch, found: Iterator[Found], descending: bool) -> Iterator[Found]:
-    """Yield what is found in order of distance, as a stable sort would have it."""
-    numbers = count(0, -1 if descending else 1)
-    while some := list(islice(found, _BATCH)):
-        rows = [(one.distance, next(numbers), *one[1:]) for one in some]
-        scratch.put(rows, sum([len(one.member) for one in some]))
-    for distance, _, *rest in scratch.drain(descending):
-        yield Found(distance, *rest)
 
 
 def _radius(ctx: Context, key: bytes, words: tuple[bytes, ...], by_member: bool, may_store: bool) -> Any:

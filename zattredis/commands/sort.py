@@ -8,8 +8,7 @@ It leaves no trace, whereas Redis turns a sorted set that it sorts into a skipli
 from __future__ import annotations
 
 from collections.abc import Generator, Iterable, Iterator, Sequence
-from heapq import merge
-from itertools import chain, count, islice
+from itertools import count, islice
 from typing import Any, Final, NamedTuple
 
 from zattredis.commands.arguments import parse_double, parse_integer
@@ -22,7 +21,8 @@ from zattredis.keyspace.hashes import hash_values
 from zattredis.keyspace.lists import QuickList, put_list
 from zattredis.keyspace.metadata import HASH, LIST, SET, STRING, TYPE_MASK, ZSET
 from zattredis.keyspace.sizes import SLICED_ELEMENTS
-from zattredis.keyspace.spilling import HELD_BYTES_MAX, HELD_MAX, Scratch, forget, scratch_of
+from zattredis.keyspace.sorting import Sorter
+from zattredis.keyspace.spilling import forget
 from zattredis.keyspace.strings import string_value
 from zattredis.keyspace.types import functions_of
 from zattredis.keyspace.zsets import open_zset
@@ -30,8 +30,6 @@ from zattredis.keyspace.zsets import open_zset
 _NOT_DOUBLES: Final = "One or more scores can't be converted into double"
 _BLANKS: Final = b" \t\n\v\f\r"
 _SLICE: Final = 256
-_RUN: Final = 2048
-"""Elements that are sorted at once; longer results are merged of such runs."""
 _EXACT_DIGITS: Final = 15
 _ITSELF: Final = b"#"
 _SKIPPED: Final = {b"LIMIT": 2, b"GET": 1, b"BY": 1}
@@ -148,42 +146,23 @@ def _keys(ctx: Context, options: _Options, elements: Sequence[bytes]) -> Iterabl
     return values if options.by is None else [(value is not None, value or b"") for value in values]
 
 
-def _sorted_outside(ctx: Context, options: _Options, elements: Iterator[bytes], scratch: Scratch) -> Iterator[bytes]:
-    """Return the elements in order, which are put into it outside of memory."""
-    numbers = count(0, -1 if options.descending else 1)  # as in `_sorted`
-    while some := list(islice(elements, _SLICE)):
-        scratch.put(list(zip(_keys(ctx, options, some), numbers, some, strict=False)), 2 * sum(map(len, some)))
-    return (element for _, _, element in scratch.drain(options.descending))
-
-
 def _sorted(ctx: Context, options: _Options, elements: Iterator[bytes]) -> Generator[None, None, Iterator[bytes]]:
     """Return the elements in order; yields now and then."""
-    key_type: Any = tuple[float, bytes]
-    if options.alpha:
-        key_type = bytes if options.by is None else tuple[bool, bytes]
-    if options.store is not None and (scratch := scratch_of(ctx.view, tuple[key_type, int, bytes])) is not None:
-        held: list[bytes] = []
-        held_bytes = 0
-        for element in elements:
-            held.append(element)
-            held_bytes += len(element)
-            if len(held) > HELD_MAX or held_bytes > HELD_BYTES_MAX:
-                return _sorted_outside(ctx, options, chain(held, elements), scratch)
-        elements = iter(held)
-    runs: list[list[tuple[SortKey, int, bytes]]] = []
-    sign = -1 if options.descending else 1  # elements that compare as equal stay in their order, whichever way
-    number = 0
-    while run := list(islice(elements, _RUN)):
-        rows: list[tuple[SortKey, int, bytes]] = []
-        for start in range(0, len(run), _SLICE):
-            part = run[start : start + _SLICE]
-            rows += zip(_keys(ctx, options, part), range(number, number + sign * len(part), sign), part, strict=True)
-            number += sign * len(part)
-            yield
-        rows.sort(reverse=options.descending)
-        runs.append(rows)
-    merged = iter(runs[0]) if len(runs) == 1 else merge(*runs, reverse=options.descending)
-    return (element for _, _, element in merged)
+    sorter = Sorter(ctx.view, _row_type(options))
+    numbers = count(0, -1 if options.descending else 1)  # elements that compare as equal stay in their order
+    while some := list(islice(elements, _SLICE)):
+        rows = list(zip(_keys(ctx, options, some), numbers, some, strict=False))
+        yield from sorter.add(rows, 2 * sum(map(len, some)))
+        yield
+    ordered = yield from sorter.ordered(options.descending)
+    return (element for _, _, element in ordered)
+
+
+def _row_type(options: _Options) -> Any:
+    """Return the type of what is put in order: what an element is compared by, which one it is, and the element."""
+    if not options.alpha:
+        return tuple[tuple[float, bytes], int, bytes]
+    return tuple[bytes, int, bytes] if options.by is None else tuple[tuple[bool, bytes], int, bytes]
 
 
 # -- the result ------------------------------------------------------------------------------------------------------

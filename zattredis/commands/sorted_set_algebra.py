@@ -24,7 +24,7 @@ from zattredis.errors import DefiniteError, SyntaxReplyError, WrongType
 from zattredis.keyspace.metadata import SET, TYPE_MASK, ZSET
 from zattredis.keyspace.sets import has_members, set_length, set_members
 from zattredis.keyspace.sizes import SLICED_ELEMENTS
-from zattredis.keyspace.sorting import sort, sort_in_steps
+from zattredis.keyspace.sorting import Sorter, sort
 from zattredis.keyspace.spilling import HELD_BYTES_MAX, HELD_MAX, Scratch, scratch_of
 from zattredis.keyspace.view import View
 from zattredis.keyspace.zsets import open_zset, put_zset
@@ -162,13 +162,15 @@ class _Sum:
         self._found_bytes = 0
         self._scratch: Scratch | None = None
 
-    def add(self, batch: Sequence[tuple[bytes, float]], weight: float, number: int) -> None:
-        """Take in members of input `number`, counted from 1, which come after those of all lower numbers."""
+    def add(self, batch: Sequence[tuple[bytes, float]], weight: float, number: int) -> Iterator[None]:
+        """Take in members of input `number`, counted from 1, which come after those of all lower numbers; yields now
+        and then."""
         aggregate, found = self._aggregate, self._found
         size = sum([len(member) for member, _ in batch])
         values = [(member, 0.0 if isnan(value := weight * score) else value) for member, score in batch]
         if self._scratch is not None:
             self._scratch.put([(member, number, value) for member, value in values], size)
+            yield
             return
         for member, value in values:
             old = found.get(member)
@@ -180,6 +182,7 @@ class _Sum:
                 items = iter(found.items())
                 while some := [(member, 0, value) for member, value in islice(items, _BATCH)]:
                     self._scratch.put(some, sum([len(member) for member, _, _ in some]))
+                    yield
                 self._found = {}
 
     def items(self) -> Iterator[tuple[bytes, float]]:
@@ -203,7 +206,8 @@ def _union(query: Query) -> Work:
     total = _Sum(query.view, query.aggregate)
     for number, source in enumerate(sorted(query.sources, key=lambda source: source.size), 1):
         for batch in source.batches():
-            total.add(batch, source.weight, number)
+            for _ in total.add(batch, source.weight, number):
+                yield ()
             yield ()
     items = total.items()
     while piece := list(islice(items, _BATCH)):
@@ -256,14 +260,13 @@ def _answer(query: Query, operation: Operation) -> list[bytes] | Pairs | Steps:
 
 
 def _sliced(query: Query, operation: Operation) -> Steps:
-    pairs: list[tuple[float, bytes]] = []
+    sorter = Sorter(query.view, tuple[float, bytes])
     for found in operation(query):
-        pairs += [(score, member) for member, score in found]
+        yield from sorter.add([(score, member) for member, score in found], sum([len(member) for member, _ in found]))
         yield None
-    pairs = yield from sort_in_steps(pairs)
-    yield Stream(Pairs if query.with_scores else list, len(pairs))
-    for start in range(0, len(pairs), _BATCH):
-        piece = pairs[start : start + _BATCH]
+    ordered = yield from sorter.ordered()
+    yield Stream(Pairs if query.with_scores else list, sorter.count)
+    while piece := list(islice(ordered, _BATCH)):
         yield [(member, score) for score, member in piece] if query.with_scores else [member for _, member in piece]
     return None
 

@@ -25,6 +25,7 @@ from zattredis.errors import DiskFull, NotLeader, ProposalRefused
 from zattredis.observability.events import get_logger
 from zattredis.raft.messages import AppendEntries, Message
 from zattredis.server.clock import monotonic
+from zattredis.storage.spool import Spool
 
 if TYPE_CHECKING:
     from zattredis.server.node import Node
@@ -55,6 +56,8 @@ class DiskRoom:
         self._handed_over_at = 0.0
         self.level = ROOM
         self.refused = ROOM
+        # A read may put aside what it puts in order, as long as that cannot fill the disk.
+        node.reads.sliced.new_spool = lambda: Spool(node.data.path, lambda: self.level == ROOM)
 
     def check(self) -> None:
         """Ask how much is free, and follow. Raises StorageFailed when the disk cannot even be asked."""

@@ -16,7 +16,7 @@ from zattredis.commands.context import Context, Steps, Stream
 from zattredis.errors import ReplyError, StateDamaged
 from zattredis.keyspace.reader import FrozenReader
 from zattredis.keyspace.registers import Registers
-from zattredis.keyspace.view import View
+from zattredis.keyspace.spilling import LongReadView, Spool
 from zattredis.resp.replies import Pairs, append_pairs, append_replies, encode, stream_header
 from zattredis.server.clock import monotonic, perf_counter, random_64
 from zattredis.server.executor import BROKEN, Executor
@@ -50,13 +50,14 @@ class FreezableSource(Protocol):
 
 class _Sliced:
     __slots__ = ("append", "began", "count", "now_ms", "out", "out_bytes", "parked_at", "reader", "run", "sent",
-                 "steps")  # fmt: skip
+                 "steps", "view")  # fmt: skip
 
     def __init__(self, run: Run, reader: FrozenReader, now_ms: int) -> None:
         self.run = run
         self.reader = reader
         self.now_ms = now_ms
         self.steps: Steps | None = None
+        self.view: LongReadView | None = None
         self.began = perf_counter()
         self.out: list[bytes] = []
         self.out_bytes = 0
@@ -70,7 +71,7 @@ class SlicedReads:
     """One per node. A run given to `start` has one command, and is answered, in its connection's order, by this."""
 
     __slots__ = ("_call_soon", "_executor", "_in_front", "_on_room", "_parked", "_resubmit", "_running",
-                 "_scheduled", "_seed", "_source", "_waiting")  # fmt: skip
+                 "_scheduled", "_seed", "_source", "_waiting", "new_spool")  # fmt: skip
 
     def __init__(
         self,
@@ -95,6 +96,8 @@ class SlicedReads:
         self._waiting: deque[tuple[Run, int, FrozenReader | None]] = deque()
         self._scheduled = False
         self._seed = random_64() >> 16  # ZRANDMEMBER and its like draw by it
+        self.new_spool: Callable[[], Spool] | None = None
+        """Returns where a read may put aside what it has to put in order; without it reads hold that in memory."""
 
     @property
     def idle(self) -> bool:
@@ -254,7 +257,7 @@ class SlicedReads:
     def _begin(self, sliced: _Sliced) -> Steps:
         """Call the handler; by now it may find so little that it answers at once."""
         run = sliced.run
-        view = View(sliced.reader, Registers.load(sliced.reader))
+        sliced.view = view = LongReadView(sliced.reader, Registers.load(sliced.reader), self.new_spool)
         spec, argv = run.specs[0], run.argvs[0]
         self._seed += 1
         value = spec.handler(Context(view, run.db, sliced.now_ms, seed=self._seed), *argv[spec.words :])
@@ -309,6 +312,8 @@ class SlicedReads:
     def _release(self, sliced: _Sliced) -> None:
         if sliced.steps is not None:
             sliced.steps.close()
+        if sliced.view is not None:
+            sliced.view.close()
         sliced.reader.close()
 
 

@@ -6,6 +6,7 @@ What is here
     sync_thread   SyncThread: runs LogStore.sync for everything asked so far; the loop waits for it, but not for long
     file_system   whether a path lies on a disk at all
     state_store   StateStore: the keyspace; implements keyspace.reader.Reader  (state_readers)
+    spool         what a long read puts aside while it puts it in order
     large_writes  writes too large for one WriteBatch, in pieces, whole or not at all
     snapshots     a checkpoint with its manifest; sending it in chunks; receiving it, resumable and verified
     backup_file   the format of backups: checked pieces in one stream
