@@ -11,9 +11,10 @@ import pytest
 import zattredis.commands  # noqa: F401  (fills the command table)
 from tests.server.test_applier import RecordingNode, Replica
 from tests.support.memory_store import MemoryStore
+from zattredis.commands import sorted_set_algebra
 from zattredis.commands.table import COMMANDS
 from zattredis.errors import WriteStalled
-from zattredis.keyspace import spilling
+from zattredis.keyspace import sorting, spilling, zsets
 from zattredis.server import apart, executor, proposals
 from zattredis.storage import large_writes
 from zattredis.storage.large_writes import finish
@@ -195,6 +196,32 @@ def test_what_fails_late_leaves_nothing_behind(monkeypatch: pytest.MonkeyPatch) 
     assert expected.count(b"writes more than") == 2
     all_apart(monkeypatch)
     assert ran(node, *lines) == expected
+    assert node.store.data == whole.store.data
+
+
+def test_what_an_exec_puts_in_order_outside_of_memory_is_gone_behind_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    lines = [
+        "MULTI", "COPY s s2", "ZUNION 2 z y WITHSCORES", "ZUNIONSTORE u 2 z y", "SORT l ALPHA LIMIT 1 3",
+        "GEOSEARCH g FROMLONLAT 15 15 BYRADIUS 9000 km ASC", "SORT s2 ALPHA DESC", "EXEC",
+    ]  # fmt: skip
+    whole, node = RecordingNode(), RecordingNode()
+    ran(whole, *BUILD)
+    ran(node, *BUILD)
+    expected = ran(whole, *lines)
+    all_apart(monkeypatch)
+    for module in (sorting, zsets, sorted_set_algebra):
+        monkeypatch.setattr(module, "HELD_MAX", 50)
+    monkeypatch.setattr(spilling, "RUN_ROWS", 40)
+    write, runs = node.store.write, 0
+
+    def counted(changes: dict[bytes, bytes | None]) -> None:
+        nonlocal runs
+        runs += sum(1 for key, value in changes.items() if key[1:9] == b"\xff" * 8 and value is not None)
+        write(changes)
+
+    node.store.write = counted  # type: ignore[method-assign]
+    assert ran(node, *lines) == expected
+    assert runs > 20
     assert node.store.data == whole.store.data
 
 

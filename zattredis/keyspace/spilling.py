@@ -96,11 +96,19 @@ class SpillingView(View):
         self._made_bytes = self._made_reckoned = 0
 
     def commit(self) -> None:
-        """Keep the command's effects, and nothing that it kept aside."""
+        """Keep the command's effects, and nothing that it put aside."""
+        self._clear_scratches()
+        super().commit()
+
+    def commit_unit(self) -> None:
+        """Keep the effects of the whole unit, and nothing that its last command put aside, which may be a read."""
+        self._clear_scratches()
+        super().commit_unit()
+
+    def _clear_scratches(self) -> None:
         for scratch in self._scratches:
             scratch.clear()
         self._scratches.clear()
-        super().commit()
 
     def scratch(self, row: Any) -> Scratch | None:
         """See `scratch_of`."""
