@@ -10,10 +10,12 @@ from multiprocessing.pool import Pool
 
 import pytest
 
+from tests.simulation.checks import Violation
 from tests.simulation.node_plan import FAULT_RATES
 from tests.simulation.node_world import NodeWorld
 from tests.simulation.nodes import Job, run, shrink
 from tests.simulation.sim_network import Weather
+from tests.simulation.workload import SimClient
 from zattredis.server import apart
 
 SEEDS_PER_TEST = 50
@@ -160,3 +162,19 @@ def test_every_fault_of_a_disk_happens_and_is_survived(fault: str) -> None:
         signs = ("a bit flips in", "disk is full", "disk hangs", "a chunk fails its checksum", "the write failed")
         happened += any(sign in line for line in world.lines for sign in signs)
     assert happened
+
+
+@pytest.mark.parametrize("sent", [False, True])
+def test_what_a_client_had_not_read_when_it_went_is_on_its_way_and_not_lost(sent: bool) -> None:
+    world = NodeWorld(0)
+    client = SimClient(world, 0, "n1", world.load)
+    client._open = client.deaf = True
+    world.load.queues._pushed.add(b"v3")
+    if sent:
+        client.to_client(client.connections, b"*2\r\n$6\r\nlist:0\r\n$2\r\nv3\r\n")
+    client._gone("left")
+    if sent:
+        world.load.queues._judge([])
+    else:
+        with pytest.raises(Violation, match="1 elements are gone"):
+            world.load.queues._judge([])

@@ -264,6 +264,9 @@ class SimClient:
 
     def _gone(self, outcome: str = "unknown") -> None:
         if self._open:
+            for number, data in self.unread:  # what it had not read when it went nobody reads
+                if number == self.connections:
+                    self.load.queues.lost_on_the_way(data or b"")
             self._open = False
             self.connections += 1
             self.follow_up = None
@@ -308,7 +311,7 @@ class SimClient:
 
     def to_client(self, number: int, data: bytes | None) -> None:
         """The server wrote, or closed (None)."""
-        if self.deaf:
+        if self.deaf and number == self.connections:
             self.unread.append((number, data))
             return
         self._to_client_at = max(self._to_client_at, self.world.timeline.now + self.rng.random() * 0.002)
