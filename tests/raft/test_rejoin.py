@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import random
+
 import pytest
 
 from tests.raft.harness import Cluster, make_disk
 from zattredis.raft.membership import simple_membership
-from zattredis.raft.messages import PreVoteRequest, TimeoutNow, VoteRequest, VoteResponse
+from zattredis.raft.messages import AppendEntries, PreVoteRequest, TimeoutNow, VoteRequest, VoteResponse
 
 ABC = simple_membership("abc")
 
@@ -91,3 +93,27 @@ def test_a_late_word_of_the_loss_costs_only_a_probe() -> None:
     assert cluster["a"].commit_index == index
     assert cluster["a"].progress["c"].match_index == index
     assert not cluster["a"].progress["c"].rejoining
+
+
+@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("rejoining", [False, True])
+def test_filling_a_member_over_a_network_that_reorders_repeats_a_bounded_number(rejoining: bool, seed: int) -> None:
+    cluster = Cluster("abc", message_bytes_max=1)
+    cluster.elect("a")
+    cluster.crash("c")
+    cluster.write("a", 150)
+    cluster.restart("c").rejoining = rejoining
+    cluster.sent.clear()
+    rng = random.Random(seed)
+    intervals = 0
+    while cluster["a"].progress["c"].match_index < cluster["a"].last_index:
+        intervals += 1
+        assert intervals < 100
+        for node_id in "abc":
+            cluster.tick(node_id)
+        for _ in range(2000):
+            if not cluster.messages:
+                break
+            cluster.deliver(cluster.messages.pop(rng.randrange(len(cluster.messages))))
+    # Each refusal that is believed sends a window again. 33,000 to 72,000 where old answers are taken for new ones.
+    assert len([m for m in cluster.sent if m.dst == "c" and isinstance(m, AppendEntries)]) < 20_000

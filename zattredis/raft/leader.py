@@ -216,8 +216,9 @@ def on_append_entries_response(s: RaftState, m: AppendEntriesResponse) -> None:
     if m.index > s.log.last_index:
         s.events.append(ready.MessageRefused(m.src, f"acknowledged entry {m.index}, which was never sent"))
         return
+    answers_probe = p.state == PROBE and m.index >= p.next_index - 1  # not an older append, overtaken by its successor
     news = p.acknowledged(m.index)
-    if p.state == PROBE or (p.state == SNAPSHOT and p.match_index >= s.log.first_index - 1):
+    if answers_probe or (p.state == SNAPSHOT and p.match_index >= s.log.first_index - 1):
         p.become_replicate()
     if news:
         maybe_commit(s)
@@ -230,8 +231,11 @@ def on_append_entries_response(s: RaftState, m: AppendEntriesResponse) -> None:
 def _on_refusal(s: RaftState, p: Progress, m: AppendEntriesResponse) -> None:
     """Look for the meeting point further back, at most once per whole term (§3.5, end)."""
     if m.rejoining and m.hint_index < p.match_index:
-        p.lose_log(m.hint_index)
-        s.replicate_due = True
+        # A refusal from before it was filled looks the same. Each has a whole window sent again, which draws refusals
+        # where messages overtake each other: believed once an interval, and what is true is repeated.
+        if p.lost_tick is None or s.ticks - p.lost_tick >= s.config.heartbeat_ticks:
+            p.lose_log(m.hint_index, s.ticks)
+            s.replicate_due = True
         return
     stale = m.index <= p.match_index if p.state == REPLICATE else m.index != p.next_index - 1
     if stale or p.state == SNAPSHOT:

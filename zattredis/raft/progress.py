@@ -19,6 +19,7 @@ class Progress:
 
     match_index: highest entry known to be durable there; falls within a term only if the member lost its log.
     rejoining: it lost its log and counts for nothing until it says otherwise.
+    lost_tick: when that was last noticed.
     round_acked: the highest heartbeat round it answered; commit_sent: the highest commit index it was sent.
     """
 
@@ -26,6 +27,7 @@ class Progress:
         "commit_sent",
         "in_flight",
         "in_flight_bytes",
+        "lost_tick",
         "match_at_heartbeat",
         "match_index",
         "next_index",
@@ -46,6 +48,7 @@ class Progress:
         self.rejoining = False
         self.in_flight: deque[tuple[int, int]] = deque()
         self.in_flight_bytes = 0
+        self.lost_tick: int | None = None
         self.probe_sent_tick: int | None = None
         self.round_acked = 0
         self.commit_sent = 0
@@ -67,8 +70,9 @@ class Progress:
         self.commit_sent = 0
         self._forget_in_flight()
 
-    def lose_log(self, hint_index: int) -> None:
+    def lose_log(self, hint_index: int, tick: int) -> None:
         """It holds nothing of what it acknowledged: begin at `hint_index` + 1."""
+        self.lost_tick = tick
         self.match_index = 0
         self.match_at_heartbeat = -1
         self.become_probe(hint_index + 1)
