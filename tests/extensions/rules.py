@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime
 import os
+import pathlib
 import random
 import socket
 import subprocess
@@ -28,5 +29,8 @@ WAYS = {
     "socket": lambda: str(getattr(socket, "socket")()),  # noqa: B009
     "thread": lambda: getattr(threading, "Thread")(target=print).start(),  # noqa: B009
     "process": lambda: getattr(subprocess, "run")(["true"], check=True),  # noqa: B009
-    "allowed": lambda: str(datetime.datetime(2020, 1, 1)) + str(uuid.UUID(int=1)) + os.path.join("a", "b"),
+    "allowed": lambda: (
+        str(datetime.datetime(2020, 1, 1)) + str(uuid.UUID(int=1))
+        + os.path.normpath(os.path.join("a", str(pathlib.PurePosixPath("b"))))
+    ),
 }

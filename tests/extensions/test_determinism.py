@@ -9,7 +9,7 @@ import random
 import time as clock
 import uuid
 from collections.abc import Callable
-from pathlib import Path
+from pathlib import Path, PurePath, PurePosixPath
 from random import choice as pick
 from typing import Any
 
@@ -174,7 +174,7 @@ def ok_all(ctx: zattredis.Context, *keys: bytes) -> list[object]:
     copy = dict(LIMITS)
     copy["b"] = 2
     keep = b"x" in wanted or len(wanted) > limit or max(wanted, default=b"")
-    path = os.path.join("a", "b")
+    path = os.path.normpath(os.path.join("a", str(PurePosixPath("b") / "c")))
     return [hashed, day.year, str(stable), copy, bool(keep), path, ctx.random.below(5)]
 
 
@@ -191,10 +191,26 @@ def test_a_command_that_cannot_be_the_same_stops_the_start() -> None:
         zattredis.serve(extensions=[bad]).start()
 
 
-def test_a_file_is_opened_by_whatever_name_a_python_has_for_it() -> None:
+@pytest.mark.parametrize(
+    ("module", "name", "original", "path"),
+    [
+        ("_io", "open", open, "io.open"),
+        ("pathlib._local", "PurePath", PurePath, "pathlib.PurePath"),
+        ("pathlib._local", "Path", Path, "pathlib.Path"),
+        ("posix", "_path_normpath", None, "posixpath.normpath"),
+        ("posix", "_path_splitroot_ex", None, "posixpath.splitroot"),
+        ("_asyncio", "current_task", None, "asyncio.current_task"),
+    ],
+)
+def test_a_function_is_known_by_whatever_name_a_python_has_for_it(
+    module: str, name: str, original: object, path: str
+) -> None:
     def newer() -> None:
-        """Stands for `open` as Python 3.12 and later have it."""
+        """Stands for the function as Python 3.12 to 3.14 have it."""
 
-    newer.__module__, newer.__qualname__ = "_io", "open"
-    assert determinism.path_of(newer) == determinism.path_of(open) == "io.open"
-    assert determinism.fault_of(newer) == determinism.fault_of(open) is not None
+    newer.__module__, newer.__qualname__ = module, name
+    assert determinism.path_of(newer) == path
+    if original is not None:
+        assert determinism.path_of(original) == path
+        assert determinism.fault_of(newer) == determinism.fault_of(original)
+    assert (determinism.fault_of(newer) is None) is (path.startswith("posixpath.") or path == "pathlib.PurePath")

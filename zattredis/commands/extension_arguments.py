@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import sys
 import types
 import typing
 from collections.abc import Callable, Sequence
@@ -81,12 +82,12 @@ def read_signature(function: Callable[..., Any], is_key: Callable[[int], bool] =
         inspect.isasyncgenfunction(function)
     ):  # fmt: skip
         raise TypeError(f"{name}: a command runs in one go on every node; it cannot be async or a generator")
-    parameters = [*inspect.signature(function).parameters.values()]
+    parameters = [*_signature(function).parameters.values()]
     if not parameters or parameters[0].kind not in (
         inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD
     ):  # fmt: skip
         raise TypeError(f"{name}: a command's first parameter is its context")
-    hints = _hints(function, name)
+    hints = _hints(function, name, parameters[0].name)
     parsers: list[tuple[int, Parser]] = []
     rest: Parser | None = None
     syntax: list[str] = []
@@ -121,11 +122,29 @@ def _closed(syntax: list[str]) -> str:
     return " ".join(syntax) + "]" * open_brackets
 
 
-def _hints(function: Callable[..., Any], name: str) -> dict[str, Any]:
+def _annotations(function: Callable[..., Any]) -> dict[str, Any]:
+    """Return the annotations; a name in them that is known to type checkers only is read later, or never.
+
+    Since Python 3.14 they are evaluated when they are asked for, and a name of which nobody knows would be an error.
+    """
+    if sys.version_info >= (3, 14):
+        import annotationlib
+
+        return annotationlib.get_annotations(function, format=annotationlib.Format.FORWARDREF)
+    return dict(function.__annotations__)
+
+
+def _signature(function: Callable[..., Any]) -> inspect.Signature:
+    if sys.version_info >= (3, 14):
+        import annotationlib
+
+        return inspect.signature(function, annotation_format=annotationlib.Format.FORWARDREF)
+    return inspect.signature(function)
+
+
+def _hints(function: Callable[..., Any], name: str, first: str) -> dict[str, Any]:
     """Return the types of the parameters behind the first; the context's own may be known to type checkers only."""
-    raw = {key: kind for key, kind in function.__annotations__.items() if key != "return"}
-    first = next(iter(inspect.signature(function).parameters))
-    raw.pop(first, None)
+    raw = {key: kind for key, kind in _annotations(function).items() if key not in ("return", first)}
     holder = types.SimpleNamespace(__annotations__=raw)
     try:
         return typing.get_type_hints(holder, function.__globals__)

@@ -41,7 +41,7 @@ MODULES: Final[Mapping[str, str]] = {
 ALLOWED: Final = frozenset({
     "uuid.UUID", "uuid.uuid3", "uuid.uuid5", "io.BytesIO", "io.StringIO", "urllib.parse", "time.gmtime",
     "time.strptime", "os.path", "sys.maxsize", "sys.byteorder", "sys.intern", "pathlib.PurePath",
-    "pathlib.PurePosixPath", "time.struct_time", "sys.getsizeof",
+    "pathlib.PurePosixPath", "pathlib.PurePathBase", "time.struct_time", "sys.getsizeof",
 })  # fmt: skip
 
 CALLS: Final[Mapping[str, str]] = {
@@ -102,6 +102,10 @@ def _parse(function: FunctionType) -> tuple[ast.AST, str, int] | None:
     return tree, inspect.getsourcefile(function) or "?", line
 
 
+_MOVED: Final = {"_io": "io", "_asyncio": "asyncio", "pathlib._local": "pathlib", "pathlib._abc": "pathlib"}
+"""What later Pythons say of where something is → where a user finds it."""
+
+
 def path_of(value: object) -> str:
     """Return where something callable, or a module, comes from: `time.time`, `datetime.datetime.now`."""
     if isinstance(value, ModuleType):
@@ -111,9 +115,16 @@ def path_of(value: object) -> str:
     if isinstance(value, BuiltinFunctionType | MethodType) and owner is not None and not isinstance(owner, ModuleType):
         kind = owner if isinstance(owner, type) else type(owner)
         if kind.__module__ != "builtins":
-            return f"{kind.__module__}.{kind.__qualname__}.{getattr(value, '__name__', '')}"
+            return _path(kind.__module__, f"{kind.__qualname__}.{getattr(value, '__name__', '')}")
     module = getattr(value, "__module__", None) or (owner.__name__ if isinstance(owner, ModuleType) else "")
-    module = "io" if module == "_io" else module  # what Python 3.12 and later call it
+    return _path(module, name)
+
+
+def _path(module: str, name: str) -> str:
+    """Return module and name as they are documented, and as Python 3.11 has them."""
+    if module == "posix" and name.startswith("_path_"):  # what of os.path is no Python any more
+        return f"posixpath.{name.removeprefix('_path_').removesuffix('_ex')}"
+    module = _MOVED.get(module, module)
     return f"{module}.{name}" if module else ""
 
 
@@ -182,7 +193,7 @@ class _Reading:
             return None
         self._remember(value)
         if isinstance(value, type):
-            path = f"{value.__module__}.{value.__qualname__}"
+            path = path_of(value)
             remedy = None if path in ALLOWED else MODULES.get(path.partition(".")[0])
             return None if remedy is None else f"it uses {path}: {remedy}"
         if callable(value):

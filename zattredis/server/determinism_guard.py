@@ -25,7 +25,7 @@ from typing import Any, Final
 from zattredis.commands.extension import Guard, set_guard
 from zattredis.errors import DefiniteError
 from zattredis.observability.events import get_logger
-from zattredis.server.determinism import ALLOWED, MODULES, fault_of, is_users
+from zattredis.server.determinism import ALLOWED, MODULES, fault_of, is_users, path_of
 
 _BUILTINS: Final = ("open", "input", "breakpoint", "hash", "id", "eval", "exec", "compile")
 _DATES: Final = {datetime: ("now", "utcnow", "today", "fromtimestamp"), date: ("today",)}
@@ -165,7 +165,7 @@ def _guarded_class(kind: type) -> type | None:
     """Return a class that cannot be instantiated while a command runs, of which instances of `kind` are instances."""
     if type(kind) is not type or issubclass(kind, BaseException):
         return None
-    what = f"{kind.__module__}.{kind.__qualname__}"
+    what = path_of(kind)
     if what in ALLOWED or (remedy := MODULES.get(what.partition(".")[0])) is None:
         return None
     members = {name: getattr(kind, name) for name in ("__doc__", "__module__", "__qualname__")}
