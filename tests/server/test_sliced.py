@@ -306,6 +306,21 @@ def test_a_replaced_store_closes_who_has_a_part_and_answers_the_others_anew(
     assert waiting.received() == numbers(b"*2\r\n", 2)
 
 
+def test_a_replaced_store_does_not_show_in_a_long_read_what_is_missing_in_the_reply_behind_it(node: MiniNode) -> None:
+    client, writer = node.connect(), node.connect()
+    writer.send("SET a 1")
+    node.turn()
+    client.send("LONG value 2", "EXISTS b")
+    node.reads.flush()
+    node.reads.on_confirmed(node.asked[-1], node.index, node.now_ms)  # the one behind it has its answer
+    node.reads.restart_sliced()
+    writer.send("SET b 1")  # the snapshot has that
+    node.turn()
+    long_reply, behind = client.received().split(b"\r\n", 1)
+    assert long_reply.startswith(b"-CLUSTERDOWN")
+    assert behind == b":0\r\n"
+
+
 def test_a_count_that_was_wrong_stops_the_node(node: MiniNode) -> None:
     client = node.connect()
     client.send("LONG list 100 1")

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable
+from itertools import dropwhile
 from types import GeneratorType
 from typing import Any, Final, Protocol
 
@@ -21,7 +22,7 @@ from zattredis.resp.replies import Pairs, append_pairs, append_replies, encode, 
 from zattredis.server.clock import monotonic, perf_counter, random_64
 from zattredis.server.executor import BROKEN, Executor
 from zattredis.server.proposals import refusal, write_behind
-from zattredis.server.units import SLICED, WAITING, Run, Unit
+from zattredis.server.units import DONE, SLICED, WAITING, Run, Unit
 
 SLICE_S: Final = 0.003
 """How long sliced reads run before others get their turn."""
@@ -177,12 +178,11 @@ class SlicedReads:
         for sliced in begun:
             if sliced.sent:
                 sliced.run.connection.close("the node's data was replaced by a snapshot in the midst of a reply")
-        again: list[Unit] = []
-        for run in [sliced.run for sliced in begun if not sliced.sent] + waiting:
-            if write_behind(run):
-                run.finish(refusal(run))  # what was written behind it may be applied by then
-            else:
-                again.append(run)
+        runs = [sliced.run for sliced in begun if not sliced.sent] + waiting
+        too_late = dict.fromkeys(run for run in runs if write_behind(run) or _answered_behind(run))
+        for run in too_late:
+            run.finish(refusal(run))  # a later state shows what was written behind it, or what the reads behind it lack
+        again: list[Unit] = [run for run in runs if run not in too_late]
         self._resubmit(again)
 
     def stop(self) -> None:
@@ -321,3 +321,8 @@ def _at_once(value: Any) -> Steps:
     """Return a sliced read that is done already."""
     yield None
     return value
+
+
+def _answered_behind(unit: Unit) -> bool:
+    """Return whether what its client sent after this unit has its answer already."""
+    return any(later.state == DONE for later in dropwhile(lambda one: one is not unit, unit.connection.units))
