@@ -176,6 +176,7 @@ async def generate(options: argparse.Namespace) -> dict[str, float]:
     run = Run(count)
     loop = asyncio.get_running_loop()
     connections: list[RespConnection | EtcdConnection] = []
+    transports: list[asyncio.BaseTransport] = []
     headers = etcd.encode_headers("Put" if options.operation == "set" else "Range")
 
     def make() -> RespConnection | EtcdConnection:
@@ -185,15 +186,20 @@ async def generate(options: argparse.Namespace) -> dict[str, float]:
         return RespConnection(run, batches[start:] + batches[:start], options.pipeline)
 
     ports = [int(port) for port in options.ports.split(",")]
-    for number in range(options.connections):
-        _, protocol = await loop.create_connection(make, "127.0.0.1", ports[number % len(ports)])
-        connections.append(protocol)
-    run.open = len(connections)
-    started_at = time.perf_counter()
-    for connection in connections:
-        connection.send()
-    await asyncio.wait_for(run.ended, options.timeout_s)
-    seconds = time.perf_counter() - started_at
+    try:
+        for number in range(options.connections):
+            transport, protocol = await loop.create_connection(make, "127.0.0.1", ports[number % len(ports)])
+            transports.append(transport)
+            connections.append(protocol)
+        run.open = len(connections)
+        started_at = time.perf_counter()
+        for connection in connections:
+            connection.send()
+        await asyncio.wait_for(run.ended, options.timeout_s)
+        seconds = time.perf_counter() - started_at
+    finally:
+        for transport in transports:
+            transport.close()
     latencies = sorted(run.latencies_s)
     return {
         "operations": count * options.pipeline,

@@ -182,11 +182,14 @@ class TestEtcdWire:
 class TestGenerator:
     def test_it_counts_what_a_server_answers(self) -> None:
         async def scenario() -> dict[str, float]:
+            left = asyncio.Semaphore(0)
+
             async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
                 while line := await reader.readline():
                     if line == b"GET\r\n":
                         writer.write(b"$-1\r\n")
                 writer.close()
+                left.release()
 
             server = await asyncio.start_server(answer, "127.0.0.1", machine.free_port())
             port = server.sockets[0].getsockname()[1]
@@ -195,7 +198,10 @@ class TestGenerator:
                 value_bytes=8, timeout_s=20.0,
             )  # fmt: skip
             async with server:
-                return await generator.generate(options)
+                figures = await generator.generate(options)
+                for _ in range(options.connections):  # nobody waits for its end to be rid of them
+                    await asyncio.wait_for(left.acquire(), 20.0)
+                return figures
 
         result = asyncio.run(scenario())
         assert (result["operations"], result["errors"]) == (100, 0)
