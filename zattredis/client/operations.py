@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Generic, TypeVar, cast
 
 from zattredis.client.errors import Conflict, Refused
+from zattredis.client.local_copy import LocalCopy
 from zattredis.client.policies import RefreshPolicy, RefreshPolicyAlways
 from zattredis.client.steps import Batch, Emit, Operation, Pause, atomically, jitter
 from zattredis.client.values import Codec, decode_key, encode_key
@@ -65,7 +66,7 @@ class Operations(Generic[K, V]):
         self.key_types: tuple[type, ...] | None = None
         self.opening_error: Exception | None = None
         self.policy = None if isinstance(policy, RefreshPolicyAlways) else policy
-        self.local: dict[bytes, bytes] | None = None
+        self.local_copy = LocalCopy()
 
     # --- forms
 
@@ -102,21 +103,29 @@ class Operations(Generic[K, V]):
 
     def refresh(self, force: bool = False) -> Operation[None]:
         """Fetch the local copy anew if there is none, the policy says so, or `force`."""
-        if self.policy is not None and (self.policy.can_update() or force or self.local is None):
-            self.local = yield from self.snapshot()
+        copy = self.local_copy
+        if self.policy is None or not (self.policy.can_update() or force or copy.items is None):
+            return
+        first = 0
+        while True:
+            fetch = copy.begin()
+            first = first or fetch.number
+            items = None
+            try:
+                items = yield from self.snapshot()
+            finally:
+                is_shown = copy.end(fetch, items)
+            if is_shown or copy.shown >= first:  # or what another thread began to fetch after this call
+                return
 
     def _local(self) -> Operation[dict[bytes, bytes] | None]:
         yield from self.refresh()
-        return self.local
+        return self.local_copy.items
 
-    def _note(self, changes: Mapping[bytes, bytes | None]) -> None:
-        """Show in the local copy what was written."""
-        if self.local is not None:
-            for field, data in changes.items():
-                if data is None:
-                    self.local.pop(field, None)
-                else:
-                    self.local[field] = data
+    def note(self, changes: Mapping[bytes, bytes | None] | None) -> None:
+        """Show in the local copy what was written; None: everything was deleted."""
+        if self.policy is not None:
+            self.local_copy.note(changes)
 
     # --- reading
 
@@ -159,7 +168,8 @@ class Operations(Generic[K, V]):
             return {}
         local = yield from self._local()
         if local is not None:
-            return {key: self.decode(local[field]) for field, key in wanted.items() if field in local}
+            held = [(key, local.get(field)) for field, key in wanted.items()]
+            return {key: self.decode(data) for key, data in held if data is not None}
         (reply,) = yield Batch([("HMGET", self.name, *wanted)])
         found = zip(wanted.values(), reply, strict=True)
         return {key: self.decode(data) for key, data in found if data is not None}
@@ -210,28 +220,27 @@ class Operations(Generic[K, V]):
         changes = {self.field(key): self.encode(value) for key, value in items}
         if changes:
             yield Batch([("HSET", self.name, *flat(changes.items()))], writes=True)
-            self._note(changes)
+            self.note(changes)
 
     def delete(self, key: K) -> Operation[None]:
         """Delete the key. Raises KeyError."""
         field = self.field(key)
         (reply,) = yield Batch([("HDEL", self.name, field)], writes=True)
-        self._note({field: None})
+        self.note({field: None})
         if not reply:
             raise KeyError(key)
 
     def clear(self) -> Operation[None]:
         """Delete everything, in constant time."""
         yield Batch([("DEL", self.name)], writes=True)
-        if self.local is not None:
-            self.local = {}
+        self.note(None)
 
     def pop(self, key: K, default: T | Absent) -> Operation[V | T]:
         """Delete the key and return its value, or the default. Raises KeyError without one."""
         field = self.field(key)
         replies = yield atomically(("HGET", self.name, field), ("HDEL", self.name, field))
         data = replies[-1][0]
-        self._note({field: None})
+        self.note({field: None})
         if data is not None:
             return self.decode(data)
         if isinstance(default, Absent):
@@ -243,13 +252,12 @@ class Operations(Generic[K, V]):
         for trial in range(CONTENTION_TRIALS_MAX):
             (field,) = yield Batch([("HRANDFIELD", self.name)])
             if field is None:
-                if self.local is not None:
-                    self.local = {}
+                self.note(None)
                 raise KeyError("popitem(): dictionary is empty")
             replies = yield atomically(("HGET", self.name, field), ("HDEL", self.name, field))
             data = replies[-1][0]
             if data is not None:
-                self._note({field: None})
+                self.note({field: None})
                 return self.key(field), self.decode(data)
             yield jitter(trial)
         raise contended()
@@ -261,7 +269,7 @@ class Operations(Generic[K, V]):
             ("HSETNX", self.name, field, self.encode(value)), ("HGET", self.name, field)
         )  # fmt: skip
         data = replies[-1][1]
-        self._note({field: data})
+        self.note({field: data})
         return self.decode(data)
 
     def _change(self, field: bytes, decide: Callable[[bytes | None], bytes | Absent | None]) -> Operation[bool]:
@@ -277,7 +285,7 @@ class Operations(Generic[K, V]):
             command = ("HDEL", self.name, field) if new is None else ("HSET", self.name, field, new)
             replies = yield atomically(command)
             if replies[-1] is not None:
-                self._note({field: new})
+                self.note({field: new})
                 return True
             yield jitter(trial)
         raise contended()
@@ -309,7 +317,7 @@ class Operations(Generic[K, V]):
                 if "not an integer" not in str(error) and "overflow" not in str(error):
                     raise
             else:
-                self._note({field: b"%d" % reply})
+                self.note({field: b"%d" % reply})
                 return int(reply)
         sums: list[int | float] = []
 

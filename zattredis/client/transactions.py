@@ -152,11 +152,6 @@ class TransactionState(Generic[K, V]):
         raise contended()
 
     def _written(self) -> None:
-        local = self.operations.local
-        if local is not None:
-            if self.cleared:
-                local.clear()
-            for field, data in self.writes.items():
-                local.pop(field, None)
-                if data is not None:
-                    local[field] = data
+        if self.cleared:
+            self.operations.note(None)
+        self.operations.note(self.writes)
