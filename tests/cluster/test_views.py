@@ -449,6 +449,25 @@ def test_before_authentication_the_sentinel_port_tells_nothing(running_redirecti
         assert len(ask(client, "SENTINEL MASTERS")) == 1
 
 
+def test_what_is_sent_behind_an_auth_in_one_piece_is_answered_behind_it(running_redirecting: Viewed) -> None:
+    """An AUTH lifts the bounds of what is behind it, also where another one's answer is still waited for."""
+    channels = [f"channel{number}" for number in range(30)]
+    lines = [("AUTH", "a password that the leader is asked for"), ("AUTH", "secret"), ("SUBSCRIBE", *channels)]
+    with running_redirecting.sentinel(leader_and_follower(running_redirecting)[1]) as client:
+        client.socket.sendall(b"".join(map(encode_command, lines)))
+        assert str(client.read()).startswith("WRONGPASS")
+        assert client.read() == b"OK"
+        assert [client.read() for _ in channels] == [
+            [b"subscribe", channel.encode(), number] for number, channel in enumerate(channels, 1)
+        ]
+
+
+def test_thousands_of_requests_in_one_piece_are_answered(viewed: Viewed) -> None:
+    with viewed.sentinel(0) as client:
+        client.socket.sendall(b"PING\r\n" * 5000)
+        assert [client.read() for _ in range(5000)] == [b"PONG"] * 5000
+
+
 def test_permissions_count_on_the_sentinel_port_too(running_redirecting: Viewed) -> None:
     cluster = running_redirecting
     leader, follower = leader_and_follower(cluster)

@@ -118,17 +118,7 @@ class SentinelConnection(asyncio.Protocol):
         if self._closed:
             return
         self._waiting.extend(self._parser.feed(data))
-        if len(self._waiting) > UNREAD_BYTES_MAX >> 10:
-            self.close("too many requests ahead of their answers")
-            return
         self._go_on()
-        while self._parser.resumable and not self._closed:
-            self._waiting.extend(self._parser.feed(b""))
-            self._go_on()
-        if self._parser.error is not None and not self._closed:
-            if self._parser.error:
-                self._send(b"-ERR " + self._parser.error + b"\r\n")
-            self._end()
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._closed = True
@@ -187,7 +177,12 @@ class SentinelConnection(asyncio.Protocol):
     # -- requests ----------------------------------------------------------------------------------------------------
 
     def _go_on(self) -> None:
-        while self._waiting and self._task is None and not self._closed:
+        """Carry out what has arrived, up to a request whose answer takes a while: nothing more is read until then."""
+        while self._task is None and not self._closed:
+            if not self._waiting and self._parser.resumable:  # what an AUTH has allowed
+                self._waiting.extend(self._parser.feed(b""))
+            if not self._waiting:
+                break
             argv = self._waiting.popleft()
             self.state.last_interaction_ms = self._port.time_us() // 1000
             try:
@@ -195,10 +190,15 @@ class SentinelConnection(asyncio.Protocol):
             except ReplyError as error:
                 value = error
             if inspect.iscoroutine(value):
+                self._transport.pause_reading()
                 self._task = asyncio.get_running_loop().create_task(self._wait_for(value))
                 self._task.add_done_callback(self._waited)
                 return
             self._answer(value)
+        if self._task is None and not self._closed and self._parser.error is not None:
+            if self._parser.error:
+                self._send(b"-ERR " + self._parser.error + b"\r\n")
+            self._end()
 
     def _answer(self, value: Any) -> None:
         if not isinstance(value, NoReply):
@@ -219,6 +219,8 @@ class SentinelConnection(asyncio.Protocol):
         self._task = None
         if not task.cancelled():
             task.result()
+            if not self._closed:
+                self._transport.resume_reading()
             self._go_on()
 
     def _call(self, argv: list[bytes]) -> Any:
