@@ -21,11 +21,15 @@ def wiped(*, compacted: bool = False) -> Cluster:
     cluster.tick_all(2)
     if compacted:
         cluster.compact("a", 5)
+    wipe(cluster)
+    return cluster
+
+
+def wipe(cluster: Cluster) -> None:
     cluster.crash("c")
     cluster.peers["c"].disk = make_disk([], ABC)
     cluster.peers["c"].state = cluster.peers["c"].disk.state.copy()
     cluster.restart("c").rejoining = True
-    return cluster
 
 
 @pytest.mark.parametrize("compacted", [False, True])
@@ -39,6 +43,14 @@ def test_it_is_filled_again(compacted: bool) -> None:
     assert cluster["c"].last_index == cluster["a"].last_index
     assert cluster.peers["c"].state.digest == cluster.peers["a"].state.digest
     assert cluster["a"].role == "leader"
+
+
+def test_it_is_filled_again_each_time() -> None:
+    cluster = wiped()
+    for _ in range(3):
+        cluster.tick_all(6)
+        assert cluster["c"].last_index == cluster["a"].last_index
+        wipe(cluster)
 
 
 def test_it_commits_nothing_and_confirms_no_read_until_it_counts_again() -> None:
