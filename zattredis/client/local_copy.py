@@ -47,22 +47,23 @@ class LocalCopy:
             if items is None or fetch.overtaken:
                 return False
             for changes in fetch.missed:
-                _show(items, changes)
+                apply_changes(items, changes)
             for other in self._under_way:
                 other.overtaken = True
             self.items, self.shown = items, fetch.number
             return True
 
     def note(self, changes: Mapping[bytes, bytes | None] | None) -> None:
-        """Show what was written: field → bytes, or None when deleted. None: everything was."""
+        """Show what was written (see `apply_changes`), now and in what is being fetched."""
         with self._lock:
             for fetch in self._under_way:
                 fetch.missed.append(changes)
             if self.items is not None:
-                _show(self.items, changes)
+                apply_changes(self.items, changes)
 
 
-def _show(items: dict[bytes, bytes], changes: Mapping[bytes, bytes | None] | None) -> None:
+def apply_changes(items: dict[bytes, bytes], changes: Mapping[bytes, bytes | None] | None) -> None:
+    """Bring `items` to what was written: field → bytes, or None when deleted. None: everything was."""
     if changes is None:
         items.clear()
         return

@@ -11,6 +11,7 @@ from collections.abc import Iterable
 from typing import Generic, TypeVar
 
 from zattredis.client.errors import Conflict, LockLost
+from zattredis.client.local_copy import apply_changes
 from zattredis.client.locks import LockState
 from zattredis.client.operations import CONTENTION_TRIALS_MAX, Operations, contended, flat, pairs
 from zattredis.client.steps import Batch, Command, Operation, atomically, jitter
@@ -68,11 +69,7 @@ class TransactionState(Generic[K, V]):
                 raise Conflict("what this transaction has read was changed by others")
             self.whole = whole
         found = {} if self.cleared else dict(self.whole or {})
-        for field, data in self.writes.items():
-            if data is None:
-                found.pop(field, None)
-            else:
-                found[field] = data
+        apply_changes(found, self.writes)
         return found
 
     # --- writing

@@ -87,7 +87,7 @@ def read_signature(function: Callable[..., Any], is_key: Callable[[int], bool] =
         inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD
     ):  # fmt: skip
         raise TypeError(f"{name}: a command's first parameter is its context")
-    hints = _hints(function, name, parameters[0].name)
+    hints = _hints(function, name, parameters[1:])
     parsers: list[tuple[int, Parser]] = []
     rest: Parser | None = None
     syntax: list[str] = []
@@ -122,19 +122,11 @@ def _closed(syntax: list[str]) -> str:
     return " ".join(syntax) + "]" * open_brackets
 
 
-def _annotations(function: Callable[..., Any]) -> dict[str, Any]:
-    """Return the annotations; a name in them that is known to type checkers only is read later, or never.
+def _signature(function: Callable[..., Any]) -> inspect.Signature:
+    """Return the signature; a name in its annotations that is known to type checkers only is read later, or never.
 
     Since Python 3.14 they are evaluated when they are asked for, and a name of which nobody knows would be an error.
     """
-    if sys.version_info >= (3, 14):
-        import annotationlib
-
-        return annotationlib.get_annotations(function, format=annotationlib.Format.FORWARDREF)
-    return dict(function.__annotations__)
-
-
-def _signature(function: Callable[..., Any]) -> inspect.Signature:
     if sys.version_info >= (3, 14):
         import annotationlib
 
@@ -142,9 +134,9 @@ def _signature(function: Callable[..., Any]) -> inspect.Signature:
     return inspect.signature(function)
 
 
-def _hints(function: Callable[..., Any], name: str, first: str) -> dict[str, Any]:
-    """Return the types of the parameters behind the first; the context's own may be known to type checkers only."""
-    raw = {key: kind for key, kind in _annotations(function).items() if key not in ("return", first)}
+def _hints(function: Callable[..., Any], name: str, parameters: Sequence[inspect.Parameter]) -> dict[str, Any]:
+    """Return the types of the parameters behind the context, whose own may be known to type checkers only."""
+    raw = {one.name: one.annotation for one in parameters if one.annotation is not inspect.Parameter.empty}
     holder = types.SimpleNamespace(__annotations__=raw)
     try:
         return typing.get_type_hints(holder, function.__globals__)

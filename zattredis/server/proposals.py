@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from itertools import chain, dropwhile
 from typing import Protocol
 
@@ -427,7 +427,17 @@ class Proposals:
 
 def write_behind(unit: Unit) -> bool:
     """Return whether the client sent a write after this unit."""
-    return any(later.is_write for later in dropwhile(lambda one: one is not unit, unit.connection.units))
+    return any(later.is_write for later in _from(unit))
+
+
+def answered_behind(unit: Unit) -> bool:
+    """Return whether what the client sent after this unit has its answer already."""
+    return any(later.state == DONE for later in _from(unit))
+
+
+def _from(unit: Unit) -> Iterator[Unit]:
+    """Return this unit and what its client sent after it."""
+    return dropwhile(lambda one: one is not unit, unit.connection.units)
 
 
 def refusal(unit: Unit) -> bytes:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable
-from itertools import dropwhile
 from types import GeneratorType
 from typing import Any, Final, Protocol
 
@@ -21,8 +20,8 @@ from zattredis.keyspace.spilling import LongReadView, Spool
 from zattredis.resp.replies import Pairs, append_pairs, append_replies, encode, stream_header
 from zattredis.server.clock import monotonic, perf_counter, random_64
 from zattredis.server.executor import BROKEN, Executor
-from zattredis.server.proposals import refusal, write_behind
-from zattredis.server.units import DONE, SLICED, WAITING, Run, Unit
+from zattredis.server.proposals import answered_behind, refusal, write_behind
+from zattredis.server.units import SLICED, WAITING, Run, Unit
 
 SLICE_S: Final = 0.003
 """How long sliced reads run before others get their turn."""
@@ -179,7 +178,7 @@ class SlicedReads:
             if sliced.sent:
                 sliced.run.connection.close("the node's data was replaced by a snapshot in the midst of a reply")
         runs = [sliced.run for sliced in begun if not sliced.sent] + waiting
-        too_late = dict.fromkeys(run for run in runs if write_behind(run) or _answered_behind(run))
+        too_late = dict.fromkeys(run for run in runs if write_behind(run) or answered_behind(run))
         for run in too_late:
             run.finish(refusal(run))  # a later state shows what was written behind it, or what the reads behind it lack
         again: list[Unit] = [run for run in runs if run not in too_late]
@@ -321,8 +320,3 @@ def _at_once(value: Any) -> Steps:
     """Return a sliced read that is done already."""
     yield None
     return value
-
-
-def _answered_behind(unit: Unit) -> bool:
-    """Return whether what its client sent after this unit has its answer already."""
-    return any(later.state == DONE for later in dropwhile(lambda one: one is not unit, unit.connection.units))
